@@ -1,0 +1,106 @@
+"""What a provider is to the router: deltas in batches, errors mapped, no NATS.
+
+An adapter turns one `ModelRequest` into one HTTP call and the bytes that come back into batches of
+deltas. A batch is what one read from the socket brought: the router may publish it as one event.
+Adapters know nothing of streams, epochs, retries or budgets.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from atlas.contracts.inference import FinishReason, ModelRequest, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """More of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """More of the model's reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """More of a tool call; `id` and `name` come once, with the first piece of their `index`.
+
+    Indexes count the calls of an answer: 0, 1, 2 … in order of appearance.
+    """
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """What the provider counted so far; each report replaces the one before."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The provider's own word that the answer is whole; the last delta but for usage."""
+
+    reason: FinishReason
+
+
+type Delta = Text | Reasoning | ToolCall | UsageReport | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One attempt: the request, the provider's own name of the model, and headers to pass on."""
+
+    model: str
+    request: ModelRequest
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Trace context, added to the provider's HTTP request."""
+
+
+class Adapter(Protocol):
+    """One configured account of one provider.
+
+    Raises:
+        ProviderError: Every failure, as the most specific class under it, with `provider` set.
+    """
+
+    @property
+    def name(self) -> str:
+        """The provider's name in the catalogue, such as `openai`."""
+        ...
+
+    def stream(self, call: ModelCall) -> AbstractAsyncContextManager[AsyncIterator[list[Delta]]]:
+        """Open the call; entering sends it and raises when the provider refuses.
+
+        Iterating yields non-empty batches until `Finished` was seen and the stream ended; a stream
+        that ends without it raises `ProviderStreamError`. Not iterating stops reading from the
+        socket (the provider is held by TCP backpressure). Leaving the context closes the
+        connection at once unless the answer was read to its end.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close the connection pool."""
+        ...
+
+
+class Decoder(Protocol):
+    """Pure: bytes of a response body in, deltas out, wherever the bytes were cut."""
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """Take the next bytes. Raises ProviderError for an error told inside the stream."""
+        ...
+
+    def end(self) -> list[Delta]:
+        """The body is over. Raises ProviderStreamError when the answer is not."""
+        ...

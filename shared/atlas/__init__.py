@@ -1,0 +1,1 @@
+"""Atlas: LLM work over NATS."""

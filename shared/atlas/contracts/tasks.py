@@ -1,0 +1,488 @@
+"""The life of a task on the wire (contract A4)."""
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from atlas.contracts.base import Contract, Count, EpochMs, JsonObject, PositiveMs, UserInput
+from atlas.contracts.errors import ErrorInfo
+from atlas.contracts.ids import Capability, Id, StreamId, SubtaskId, TaskId
+from atlas.contracts.inference import Budget, Cost, Requirements, Usage
+
+
+class Pattern(StrEnum):
+    """How a goal is broken down; `auto` lets a model decide."""
+
+    AUTO = "auto"
+    SINGLE = "single"
+    SEQUENTIAL = "sequential"
+    PARALLEL = "parallel"
+    MAP_REDUCE = "map_reduce"
+    PIPELINE = "pipeline"
+    DEBATE = "debate"
+    VOTE = "vote"
+    ROUTE = "route"
+    EVALUATE_OPTIMIZE = "evaluate_optimize"
+
+
+class Priority(StrEnum):
+    """Which work goes first."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+class Approval(StrEnum):
+    """What a person must approve before it runs."""
+
+    NONE = "none"
+    PLAN = "plan"
+    SUBTASKS = "subtasks"
+
+
+class PlannedSubtask(UserInput):
+    """One node of a plan."""
+
+    id: SubtaskId
+    capability: Capability
+    instruction: str = Field(min_length=1)
+    depends_on: list[SubtaskId] = Field(default_factory=list)
+    output_schema: JsonObject | None = Field(
+        default=None, description="The JSON Schema that its output satisfies."
+    )
+    requirements: Requirements | None = None
+    tools: list[str] = Field(default_factory=list)
+    inputs: JsonObject | None = None
+    timeout_ms: PositiveMs | None = None
+    max_attempts: int | None = Field(default=None, ge=1, le=20)
+
+
+type Plan = Annotated[list[PlannedSubtask], Field(min_length=1, max_length=10_000)]
+
+
+class TaskRequest(UserInput):
+    """A goal, and how to reach it."""
+
+    goal: str = Field(min_length=1)
+    inputs: JsonObject | None = Field(
+        default=None, description="Named material for the work, such as the text of files."
+    )
+    pattern: Pattern = Pattern.AUTO
+    plan: Plan | None = Field(default=None, description="A plan of one's own; replaces `pattern`.")
+    budget: Budget | None = None
+    priority: Priority = Priority.NORMAL
+    approval: Approval = Approval.NONE
+    deadline_ms: EpochMs | None = Field(
+        default=None, description="When it must be done, in epoch milliseconds."
+    )
+    metadata: dict[str, str] | None = None
+
+
+class SubmitRequest(TaskRequest):
+    """What `api.task.submit` takes: a `TaskRequest` and an id of one's own."""
+
+    task_id: TaskId | None = None
+
+    def task_request(self) -> TaskRequest:
+        """The request without what only the door needs."""
+        fields = {name: getattr(self, name) for name in self.model_fields_set - {"task_id"}}
+        return TaskRequest.model_construct(_fields_set=set(fields), **fields)
+
+
+class TaskAccepted(Contract):
+    """A task was accepted and will be carried to its end."""
+
+    task_id: TaskId
+    log_subject: str
+    control_subject: str
+
+
+class _TaskEvent(Contract):
+    task_id: TaskId
+    version: int = Field(ge=1, description="1, 2, 3 … without a gap.")
+    at_ms: EpochMs
+
+
+class _SubtaskEvent(_TaskEvent):
+    subtask_id: SubtaskId
+
+
+class TaskAcceptedEvent(_TaskEvent):
+    """The task stands in the log; from here on it is carried to its end."""
+
+    type: Literal["task.accepted"] = "task.accepted"
+    request: TaskRequest
+    request_sha256: str = Field(description="Of the body as it was sent.")
+
+
+class TaskPlanned(_TaskEvent):
+    """The plan is made and valid."""
+
+    type: Literal["task.planned"] = "task.planned"
+    plan: Plan
+    planner: Literal["caller", "pattern", "model", "last_resort"]
+    reason: str | None = Field(default=None, description="Why a last resort was needed.")
+
+
+class TaskReplanned(_TaskEvent):
+    """The plan changed; finished work is kept."""
+
+    type: Literal["task.replanned"] = "task.replanned"
+    added: list[PlannedSubtask] = Field(default_factory=list)
+    removed: list[SubtaskId] = Field(default_factory=list)
+    reason: str
+
+
+class TaskAwaitingApproval(_TaskEvent):
+    """A person must approve before it goes on."""
+
+    type: Literal["task.awaiting_approval"] = "task.awaiting_approval"
+    subtask_id: SubtaskId | None = None
+
+
+class TaskApproved(_TaskEvent):
+    """A person approved."""
+
+    type: Literal["task.approved"] = "task.approved"
+    subtask_id: SubtaskId | None = None
+    by: str | None = None
+    reason: str | None = None
+
+
+class TaskApprovalRejected(_TaskEvent):
+    """A person rejected."""
+
+    type: Literal["task.approval_rejected"] = "task.approval_rejected"
+    subtask_id: SubtaskId | None = None
+    by: str | None = None
+    reason: str | None = None
+
+
+class SubtaskDispatched(_SubtaskEvent):
+    """A subtask goes to the workers."""
+
+    type: Literal["subtask.dispatched"] = "subtask.dispatched"
+    attempt: int = Field(ge=1)
+    capability: Capability
+    stream_id: StreamId
+
+
+class SubtaskStarted(_SubtaskEvent):
+    """A worker has begun."""
+
+    type: Literal["subtask.started"] = "subtask.started"
+    attempt: int = Field(ge=1)
+    worker: str
+    stream_id: StreamId | None = Field(default=None, description="Where its tokens stream.")
+
+
+class SubtaskSucceeded(_SubtaskEvent):
+    """A subtask has its result."""
+
+    type: Literal["subtask.succeeded"] = "subtask.succeeded"
+    attempt: int = Field(ge=1)
+    worker: str
+    output: object = None
+    output_ref: str | None = Field(default=None, description="Object name when it is large.")
+    usage: Usage
+    cost: Cost
+
+
+class SubtaskFailed(_SubtaskEvent):
+    """An attempt failed."""
+
+    type: Literal["subtask.failed"] = "subtask.failed"
+    attempt: int = Field(ge=1)
+    worker: str | None = None
+    error: ErrorInfo
+    final: bool = Field(description="Whether no further attempt follows.")
+    usage: Usage | None = None
+    cost: Cost | None = None
+
+
+class SubtaskRetried(_SubtaskEvent):
+    """A further attempt follows, not before `not_before_ms`."""
+
+    type: Literal["subtask.retried"] = "subtask.retried"
+    attempt: int = Field(ge=2, description="The attempt that follows.")
+    not_before_ms: EpochMs
+    reason: str
+
+
+class SubtaskCancelled(_SubtaskEvent):
+    """A subtask will not be carried out, or not to its end."""
+
+    type: Literal["subtask.cancelled"] = "subtask.cancelled"
+    by: str | None = None
+    reason: str | None = None
+
+
+class TaskPaused(_TaskEvent):
+    """Nothing new starts, and running streams stand still."""
+
+    type: Literal["task.paused"] = "task.paused"
+    by: str | None = None
+    reason: str | None = None
+
+
+class TaskResumed(_TaskEvent):
+    """It goes on."""
+
+    type: Literal["task.resumed"] = "task.resumed"
+    by: str | None = None
+    reason: str | None = None
+
+
+class TaskCompleted(_TaskEvent):
+    """The end: here is the answer."""
+
+    type: Literal["task.completed"] = "task.completed"
+    output: object = None
+    output_ref: str | None = None
+    usage: Usage
+    cost: Cost
+
+
+class TaskFailed(_TaskEvent):
+    """The end: there is no answer, for this reason. Outputs of finished subtasks are kept."""
+
+    type: Literal["task.failed"] = "task.failed"
+    error: ErrorInfo
+    outputs: JsonObject = Field(default_factory=dict)
+    usage: Usage
+    cost: Cost
+
+
+class TaskCancelled(_TaskEvent):
+    """The end: somebody cancelled."""
+
+    type: Literal["task.cancelled"] = "task.cancelled"
+    by: str | None = None
+    reason: str | None = None
+    usage: Usage
+    cost: Cost
+
+
+type TaskEvent = Annotated[
+    TaskAcceptedEvent
+    | TaskPlanned
+    | TaskReplanned
+    | TaskAwaitingApproval
+    | TaskApproved
+    | TaskApprovalRejected
+    | SubtaskDispatched
+    | SubtaskStarted
+    | SubtaskSucceeded
+    | SubtaskFailed
+    | SubtaskRetried
+    | SubtaskCancelled
+    | TaskPaused
+    | TaskResumed
+    | TaskCompleted
+    | TaskFailed
+    | TaskCancelled,
+    Field(discriminator="type"),
+]
+type TerminalTaskEvent = TaskCompleted | TaskFailed | TaskCancelled
+
+TASK_EVENT: TypeAdapter[TaskEvent] = TypeAdapter(TaskEvent)
+"""Reads and writes one task event."""
+
+
+class TaskState(StrEnum):
+    """Where a task is."""
+
+    ACCEPTED = "accepted"
+    PLANNING = "planning"
+    AWAITING_APPROVAL = "awaiting_approval"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing follows."""
+        return self in (TaskState.COMPLETED, TaskState.FAILED, TaskState.CANCELLED)
+
+
+class SubtaskState(StrEnum):
+    """Where a subtask is."""
+
+    WAITING = "waiting"
+    AWAITING_APPROVAL = "awaiting_approval"
+    DISPATCHED = "dispatched"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing follows."""
+        return self in (SubtaskState.SUCCEEDED, SubtaskState.FAILED, SubtaskState.CANCELLED)
+
+
+class TaskAction(StrEnum):
+    """What anyone may ask of a task."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+class TaskControl(UserInput):
+    """Asks a task to pause, resume, cancel, or tells what a person decided."""
+
+    action: TaskAction
+    subtask_id: SubtaskId | None = None
+    reason: str | None = Field(default=None, max_length=1024)
+    by: str | None = Field(default=None, max_length=256)
+
+
+class SubtaskView(Contract):
+    """A subtask as it stands."""
+
+    subtask_id: SubtaskId
+    capability: Capability
+    instruction: str
+    depends_on: list[SubtaskId] = Field(default_factory=list)
+    state: SubtaskState
+    attempt: Count = 0
+    worker: str | None = None
+    stream_id: StreamId | None = None
+    output: object = None
+    output_ref: str | None = None
+    error: ErrorInfo | None = None
+
+
+class TaskStatus(Contract):
+    """A task as it stands; also the answer to a control."""
+
+    task_id: TaskId
+    state: TaskState
+    version: Count
+    goal: str
+    pattern: Pattern = Pattern.AUTO
+    subtasks: list[SubtaskView] = Field(default_factory=list)
+    output: object = None
+    output_ref: str | None = None
+    usage: Usage = Usage()
+    cost: Cost = Cost()
+    accepted_at_ms: EpochMs
+    updated_at_ms: EpochMs
+    error: ErrorInfo | None = None
+
+
+class TaskGet(UserInput):
+    """Asks for one task."""
+
+    task_id: TaskId
+
+
+class TaskList(UserInput):
+    """Asks for tasks, the newest first."""
+
+    limit: int = Field(default=50, ge=1, le=1000)
+    state: TaskState | None = None
+
+
+class TaskSummary(Contract):
+    """A task in a list."""
+
+    task_id: TaskId
+    state: TaskState
+    goal: str = Field(description="The first 200 characters.")
+    version: Count
+    subtasks: Count
+    subtasks_done: Count
+    accepted_at_ms: EpochMs
+    updated_at_ms: EpochMs
+
+
+class TaskListReply(Contract):
+    """What `api.task.list` answers."""
+
+    tasks: list[TaskSummary]
+
+
+class TaskHistory(UserInput):
+    """Asks for a task's log, from `from_version` on."""
+
+    task_id: TaskId
+    from_version: int = Field(default=1, ge=1)
+    limit: int = Field(default=1000, ge=1, le=10_000)
+
+
+class TaskHistoryReply(Contract):
+    """A page of a task's log; `next_version` is None when this is the last one."""
+
+    events: list[TaskEvent]
+    state: TaskState
+    next_version: int | None = None
+
+
+class Subtask(Contract):
+    """What a worker gets. It needs to know nothing else."""
+
+    task_id: TaskId
+    subtask_id: SubtaskId
+    attempt: int = Field(ge=1)
+    capability: Capability
+    instruction: str
+    goal: str
+    inputs: JsonObject = Field(
+        default_factory=dict,
+        description="The task's inputs under `task`, and each result it depends on by its id; "
+        "a large one is `{output_ref}`.",
+    )
+    output_schema: JsonObject | None = None
+    requirements: Requirements | None = None
+    tools: list[str] = Field(default_factory=list)
+    budget: Budget | None = None
+    deadline_ms: EpochMs | None = None
+    stream_id: StreamId = Field(description="For its first stream.")
+    idempotency_key: str = Field(description="`task:subtask:attempt`, for tools.")
+
+
+class SubtaskReport(Contract):
+    """What a worker tells while it works."""
+
+    task_id: TaskId
+    subtask_id: SubtaskId
+    attempt: int = Field(ge=1)
+    worker: str
+    type: Literal["started", "progress", "failed"]
+    stream_ids: list[StreamId] = Field(default_factory=list)
+    progress: JsonObject | None = None
+    error: ErrorInfo | None = None
+    usage: Usage | None = None
+    cost: Cost | None = None
+
+
+class SubtaskResult(Contract):
+    """What a worker made; the first one of a subtask wins."""
+
+    task_id: TaskId
+    subtask_id: SubtaskId
+    attempt: int = Field(ge=1)
+    worker: str
+    output: object = None
+    output_ref: str | None = None
+    usage: Usage = Usage()
+    cost: Cost = Cost()
+
+
+class Timer(Contract):
+    """Something that is due for a task at a time."""
+
+    task_id: TaskId
+    name: Id
+    due_at_ms: EpochMs
+    data: JsonObject = Field(default_factory=dict)

@@ -1,0 +1,299 @@
+"""All settings, and the only module that reads the environment.
+
+`ATLAS_*` variables (nested with `__`) over `atlas.yaml` (`ATLAS_CONFIG` names another file) over
+defaults; besides them the names everyone knows: `NATS_URL`, `NATS_CREDS`, the vendors' keys and
+hosts (contract A8). `OTEL_*` is read by OpenTelemetry itself.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from atlas.contracts.base import JsonObject, PositiveMs
+from atlas.contracts.errors import ConfigurationError
+
+DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
+CONFIG_FILE = "atlas.yaml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NatsSettings(_Section):
+    """Where NATS is."""
+
+    url: str = DEFAULT_NATS_URL
+    creds: Path | None = Field(default=None, description="A credentials file.")
+    connect_timeout_ms: PositiveMs = 5_000
+    request_timeout_ms: PositiveMs = 10_000
+
+
+class TopologySettings(_Section):
+    """Sizes of the JetStream assets; every service of a deployment must say the same."""
+
+    replicas: int = Field(default=1, ge=1, le=5)
+    replay_hours: float = Field(default=24.0, gt=0, description="How long streams are replayable.")
+    max_bytes: int = Field(
+        default=4 * 2**30, gt=0, description="Bound of the stream history, in bytes."
+    )
+    task_days: float = Field(default=30.0, gt=0, description="How long task logs are kept.")
+    ack_wait_ms: PositiveMs = Field(
+        default=5_000,
+        description="Silence after which a request or a subtask goes to another process.",
+    )
+
+
+class FaultSettings(_Section):
+    """Faults that the mock provider injects; for tests of one's own system."""
+
+    status: int | None = Field(default=None, ge=400, le=599, description="Refuse with a status.")
+    retry_after_ms: PositiveMs | None = None
+    stall_after_chunks: int | None = Field(default=None, ge=0, description="Then fall silent.")
+    break_after_chunks: int | None = Field(default=None, ge=0, description="Then cut the line.")
+    overload_after_chunks: int | None = Field(
+        default=None, ge=0, description="Then tell an overload inside the stream."
+    )
+    times: int | None = Field(
+        default=None, ge=1, description="Only the first so many calls fail; None: all."
+    )
+
+
+class MockSettings(_Section):
+    """How the mock provider behaves."""
+
+    seed: int = 0
+    first_token_ms: int = Field(default=120, ge=0)
+    token_ms: int = Field(default=12, ge=0, description="Mean time between chunks.")
+    tokens: int = Field(default=120, gt=0, description="Mean length of an answer.")
+    fault: FaultSettings = FaultSettings()
+
+
+class ProviderSettings(_Section):
+    """One account of one provider."""
+
+    kind: Literal["anthropic", "openai", "ollama", "mock"] = Field(
+        description="The dialect; `openai` speaks to every compatible base URL."
+    )
+    base_url: str | None = Field(default=None, pattern=r"^https?://")
+    api_key_env: str | None = Field(default=None, description="The variable that holds the key.")
+    api_key_file: Path | None = Field(default=None, description="The file that holds the key.")
+    api: Literal["auto", "chat", "responses"] = Field(
+        default="auto", description="OpenAI only: `auto` takes Responses where the model wants it."
+    )
+    models: list[str] = Field(default_factory=list, description="Names offered by this provider.")
+    connect_timeout_ms: PositiveMs = 5_000
+    first_token_timeout_ms: PositiveMs = 120_000
+    idle_timeout_ms: PositiveMs = Field(default=60_000, description="Between two reads.")
+    max_connections: int = Field(default=1_000, gt=0)
+    mock: MockSettings = MockSettings()
+
+    @model_validator(mode="after")
+    def _key_from_one_place(self) -> Self:
+        if self.api_key_env and self.api_key_file:
+            raise ValueError("give api_key_env or api_key_file, not both")
+        return self
+
+    def api_key(self) -> SecretStr | None:
+        """The key, or None when there is none to use.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        if self.api_key_env:
+            value = os.environ.get(self.api_key_env)
+            return SecretStr(value) if value else None
+        if self.api_key_file:
+            try:
+                return SecretStr(self.api_key_file.read_text().strip())
+            except OSError as error:
+                raise ConfigurationError(
+                    f"api_key_file {self.api_key_file}: {error.strerror}; "
+                    "give the path of a readable file"
+                ) from error
+        return None
+
+
+class RouterSettings(_Section):
+    """The provider router."""
+
+    default_model: str | None = Field(
+        default=None, description="For requests that name none; else the first provider's first."
+    )
+    max_streams: int = Field(default=1_000, gt=0, description="Running and paused, per router.")
+    store_window: int = Field(
+        default=2_048, gt=0, description="Events sent but not yet known to be stored, per router."
+    )
+    drain_ms: PositiveMs = Field(default=20_000, description="What a shutdown waits for streams.")
+    health_interval_ms: PositiveMs = 1_000
+    max_attempts: int = Field(default=3, ge=1, le=20, description="Attempts per stream.")
+
+
+class ControllerSettings(_Section):
+    """The agent controller."""
+
+    reconcile_interval_ms: PositiveMs = 1_000
+    dispatch_timeout_ms: PositiveMs = Field(
+        default=15_000, description="A dispatched subtask that nobody started is sent again."
+    )
+    subtask_max_attempts: int = Field(default=3, ge=1, le=20)
+    subtask_timeout_ms: PositiveMs = 600_000
+    retry_base_ms: PositiveMs = 500
+    planner_requirements: JsonObject | None = None
+    max_plan_nodes: int = Field(default=50, ge=1, description="In a plan made by a model.")
+    health_interval_ms: PositiveMs = 1_000
+    drain_ms: PositiveMs = 10_000
+
+
+class WorkerSettings(_Section):
+    """The agent worker."""
+
+    concurrency: int = Field(default=8, ge=1)
+    capabilities: list[str] = Field(
+        default_factory=list, description="What to take; empty: every built-in specialisation."
+    )
+    model: str | None = Field(default=None, description="For subtasks that require nothing.")
+    stream_timeout_ms: PositiveMs = Field(
+        default=120_000, description="Silence of a stream after which an attempt is given up."
+    )
+    health_interval_ms: PositiveMs = 1_000
+    drain_ms: PositiveMs = 20_000
+
+
+_VENDORS: dict[str, tuple[Literal["anthropic", "openai", "ollama"], str, str]] = {
+    "anthropic": ("anthropic", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+    "openai": ("openai", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
+}
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, for every service and the command line."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ATLAS_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    tenant: str = Field(default="default", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    nats: NatsSettings = NatsSettings()
+    topology: TopologySettings = TopologySettings()
+    router: RouterSettings = RouterSettings()
+    controller: ControllerSettings = ControllerSettings()
+    worker: WorkerSettings = WorkerSettings()
+    providers: dict[str, ProviderSettings] = Field(
+        default_factory=dict, description="Declared providers; vendors with a key join them."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no .env of our own
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - *_file instead
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment over file over defaults."""
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, config_file())
+
+
+def config_file() -> Path:
+    """The configuration file: `ATLAS_CONFIG`, or `atlas.yaml` here. It need not exist."""
+    return Path(os.environ.get("ATLAS_CONFIG") or CONFIG_FILE)
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read file and environment.
+
+    Raises:
+        ConfigurationError: Names every problem at once, each with where it stands and a suggestion.
+    """
+    path = config_file()
+    if os.environ.get("ATLAS_CONFIG") and not path.is_file():
+        raise ConfigurationError(f"ATLAS_CONFIG names {path}, which is no file; correct the path")
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type]
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path}: not YAML: {error}") from error
+    except ValidationError as error:
+        raise ConfigurationError(
+            "\n".join(_problems(error, path)), details={"problems": len(error.errors())}
+        ) from error
+    return settings.model_copy(
+        update={
+            "nats": _nats_from_environment(settings.nats),
+            "providers": {**settings.providers, **_found_providers(settings.providers)},
+        }
+    )
+
+
+def has_real_provider(settings: Settings) -> bool:
+    """Whether anything but the mock can answer."""
+    return any(provider.kind != "mock" for provider in settings.providers.values())
+
+
+def _nats_from_environment(nats: NatsSettings) -> NatsSettings:
+    update: dict[str, object] = {}
+    if url := os.environ.get("NATS_URL"):
+        update["url"] = url
+    if creds := os.environ.get("NATS_CREDS"):
+        update["creds"] = Path(creds)
+    return nats.model_copy(update=update)
+
+
+def _found_providers(declared: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+    """The vendors whose key or host stands in the environment, and the mock."""
+    found: dict[str, ProviderSettings] = {}
+    for name, (kind, key_variable, url_variable) in _VENDORS.items():
+        if name not in declared and os.environ.get(key_variable):
+            found[name] = ProviderSettings(
+                kind=kind,
+                api_key_env=key_variable,
+                base_url=os.environ.get(url_variable) or None,
+            )
+    if "ollama" not in declared and (host := os.environ.get("OLLAMA_HOST")):
+        url = host if host.startswith(("http://", "https://")) else f"http://{host}"
+        found["ollama"] = ProviderSettings(kind="ollama", base_url=url)
+    if "mock" not in declared:
+        found["mock"] = ProviderSettings(kind="mock", models=["standard", "fast"])
+    return found
+
+
+def _problems(error: ValidationError, path: Path) -> list[str]:
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"])
+        hint = ""
+        if problem["type"] == "extra_forbidden":
+            near = nearest(str(problem["loc"][-1]), _names_at(problem["loc"][:-1]))
+            hint = f"; did you mean {near!r}?" if near else "; remove it"
+        lines.append(f"{path} or ATLAS_*: {where}: {problem['msg']}{hint}")
+    return lines
+
+
+def _names_at(loc: tuple[int | str, ...]) -> list[str]:
+    """The names that a section of the settings knows."""
+    section: type[BaseModel] = Settings
+    for part in loc:
+        if section is Settings and part == "providers":
+            section = ProviderSettings
+        elif isinstance(part, str) and part in section.model_fields:
+            annotation = section.model_fields[part].annotation
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                section = annotation
+    return list(section.model_fields)
+
+
+def nearest(name: str, known: list[str]) -> str | None:
+    """The known name that `name` most probably means, or None."""
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)

@@ -1,0 +1,181 @@
+"""Every subject, stream, consumer and bucket name of Atlas; they are spelt nowhere else.
+
+The table of subjects is contract A2. Functions build literal subjects, constants ending in `_ALL`
+are the wildcards that services subscribe to, `parse` reads a literal subject back.
+"""
+
+from dataclasses import dataclass
+
+DEFAULT_TENANT = "default"
+
+# JetStream streams (contract A2, last column).
+REQUESTS = "ATLAS_REQUESTS"
+STREAMS = "ATLAS_STREAMS"
+CONTROL = "ATLAS_CONTROL"
+SUBMITS = "ATLAS_SUBMITS"
+TASKS = "ATLAS_TASKS"
+WORK = "ATLAS_WORK"
+REPORTS = "ATLAS_REPORTS"
+EVENTS = "ATLAS_EVENTS"
+DEAD = "ATLAS_DEAD"
+
+# Buckets.
+OBJECTS = "ATLAS_OBJECTS"
+OPEN_TASKS = "ATLAS_OPEN"
+
+# Queue groups: of the members of a group one gets each message.
+ROUTERS = "routers"
+CONTROLLERS = "controllers"
+
+LANES = ("interactive", "batch")
+
+# Wildcards for subscriptions and stream definitions.
+API_GENERATE_ALL = "atlas.*.api.generate"
+API_STREAM_HISTORY_ALL = "atlas.*.api.stream.history"
+API_PROVIDERS_ALL = "atlas.*.api.providers"
+API_TASK_SUBMIT_ALL = "atlas.*.api.task.submit"
+API_TASK_GET_ALL = "atlas.*.api.task.get"
+API_TASK_LIST_ALL = "atlas.*.api.task.list"
+API_TASK_HISTORY_ALL = "atlas.*.api.task.history"
+STREAM_REQUEST_ALL = "atlas.*.stream.*.request.*"
+STREAM_OWNER_ALL = "atlas.*.stream.*.owner"
+STREAM_WRITE_ALL = "atlas.*.stream.*.write"
+STREAM_CHUNK_REPUBLISHED = "atlas.{{wildcard(1)}}.stream.{{wildcard(2)}}.chunk"
+STREAM_CONTROL_ALL = "atlas.*.stream.*.control"
+TASK_SUBMIT_ALL = "atlas.*.task.*.submit"
+TASK_WRITE_ALL = "atlas.*.task.*.write"
+TASK_LOG_REPUBLISHED = "atlas.{{wildcard(1)}}.task.{{wildcard(2)}}.log"
+TASK_CONTROL_ALL = "atlas.*.task.*.control"
+WORK_ALL = "atlas.*.work.*.*"
+REPORT_ALL = "atlas.*.report.*.*.*"
+RESULT_ALL = "atlas.*.result.*.*"
+EVENT_ALL = "atlas.*.event.*.>"
+DEAD_ALL = "atlas.*.dead.*.*"
+
+
+def api(tenant: str, door: str) -> str:
+    """A request/reply door, such as `generate` or `task.submit`."""
+    return f"atlas.{tenant}.api.{door}"
+
+
+def stream_request(tenant: str, stream_id: str, lane: str = "interactive") -> str:
+    """The durable door of a stream."""
+    return f"atlas.{tenant}.stream.{stream_id}.request.{lane}"
+
+
+def lane_requests(lane: str) -> str:
+    """All requests of one lane."""
+    return f"atlas.*.stream.*.request.{lane}"
+
+
+def lane_consumer(lane: str) -> str:
+    """The consumer through which routers pull one lane."""
+    return f"routers-{lane}"
+
+
+def stream_chunk(tenant: str, stream_id: str) -> str:
+    """Where anyone watches a stream."""
+    return f"atlas.{tenant}.stream.{stream_id}.chunk"
+
+
+def stream_control(tenant: str, stream_id: str) -> str:
+    """Where anyone controls a stream."""
+    return f"atlas.{tenant}.stream.{stream_id}.control"
+
+
+def stream_owner(tenant: str, stream_id: str) -> str:
+    """Where a router claims a stream."""
+    return f"atlas.{tenant}.stream.{stream_id}.owner"
+
+
+def stream_write(tenant: str, stream_id: str) -> str:
+    """Where the owner of a stream writes; republished as the chunk subject."""
+    return f"atlas.{tenant}.stream.{stream_id}.write"
+
+
+def task_submit(tenant: str, task_id: str) -> str:
+    """The durable door of a task."""
+    return f"atlas.{tenant}.task.{task_id}.submit"
+
+
+def task_log(tenant: str, task_id: str) -> str:
+    """Where anyone watches a task."""
+    return f"atlas.{tenant}.task.{task_id}.log"
+
+
+def task_control(tenant: str, task_id: str) -> str:
+    """Where anyone controls a task."""
+    return f"atlas.{tenant}.task.{task_id}.control"
+
+
+def task_write(tenant: str, task_id: str) -> str:
+    """Where controllers write a task's log; republished as the log subject."""
+    return f"atlas.{tenant}.task.{task_id}.write"
+
+
+def work(tenant: str, capability: str, priority: str) -> str:
+    """Where a subtask waits for a worker."""
+    return f"atlas.{tenant}.work.{capability}.{priority}"
+
+
+def capability_work(capability: str, priority: str) -> str:
+    """All work of one capability and priority, of every tenant."""
+    return f"atlas.*.work.{capability}.{priority}"
+
+
+def work_consumer(capability: str, priority: str) -> str:
+    """The consumer through which workers pull one capability and priority."""
+    return f"workers-{capability}-{priority}"
+
+
+def report(tenant: str, task_id: str, subtask_id: str, attempt: int) -> str:
+    """Where a worker reports on an attempt."""
+    return f"atlas.{tenant}.report.{task_id}.{subtask_id}.{attempt}"
+
+
+def result(tenant: str, task_id: str, subtask_id: str) -> str:
+    """Where a worker puts a result; the first one wins."""
+    return f"atlas.{tenant}.result.{task_id}.{subtask_id}"
+
+
+def event(tenant: str, source: str, type_: str) -> str:
+    """Where a service publishes an event; the type is the end of the subject."""
+    return f"atlas.{tenant}.event.{source}.{type_}"
+
+
+def events_of(tenant: str, source: str = "*", type_: str = ">") -> str:
+    """The events of a tenant, of one source and type where given."""
+    return f"atlas.{tenant}.event.{source}.{type_}"
+
+
+def dead(tenant: str, kind: str, id_: str) -> str:
+    """Where a dead letter is kept."""
+    return f"atlas.{tenant}.dead.{kind}.{id_}"
+
+
+def open_task(tenant: str, task_id: str) -> str:
+    """The key of a task in the index of open tasks."""
+    return f"{tenant}.{task_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A literal subject read back: `atlas.{tenant}.{kind}.{id}.{rest}`."""
+
+    tenant: str
+    kind: str
+    id: str
+    rest: str
+
+
+def parse(subject: str) -> Parsed:
+    """Read a literal subject of Atlas.
+
+    Raises:
+        ValueError: The subject is none of Atlas's.
+    """
+    root, _, tail = subject.partition(".")
+    parts = tail.split(".", 3)
+    if root != "atlas" or len(parts) < 3:  # noqa: PLR2004 - tenant, kind, id
+        raise ValueError(f"{subject!r} is not a subject of Atlas (atlas.TENANT.KIND.ID…)")
+    return Parsed(parts[0], parts[1], parts[2], parts[3] if len(parts) > 3 else "")  # noqa: PLR2004
