@@ -207,6 +207,20 @@ class Settings(BaseSettings):
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, config_file())
 
 
+def tracing_endpoint() -> str | None:
+    """Where spans go by OTLP, as OpenTelemetry's own variables say, or None."""
+    return (
+        os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        or None
+    )
+
+
+def child_environment() -> dict[str, str]:
+    """The environment that services started from here inherit."""
+    return dict(os.environ)
+
+
 def config_file() -> Path:
     """The configuration file: `ATLAS_CONFIG`, or `atlas.yaml` here. It need not exist."""
     return Path(os.environ.get("ATLAS_CONFIG") or CONFIG_FILE)

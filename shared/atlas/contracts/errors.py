@@ -1,36 +1,36 @@
 r"""One error shape on the wire, and the exceptions that carry it in Python.
 
-    AtlasError
-    ├── InvalidRequestError            what was sent cannot be read or makes no sense
-    │   ├── NotFoundError              no such stream, task or model
-    │   ├── ConflictError              the same id with another body
-    │   ├── InvalidTransitionError     a control that the state does not allow
-    │   └── PayloadTooLargeError       more than a message may hold
-    ├── ConfigurationError             a setting is wrong, or an asset was changed
-    │   └── TopologyError              the NATS server or its JetStream assets do not fit
-    ├── ConnectionFailedError          no NATS where we looked
-    ├── RequestTimeoutError            nobody answered in time
-    ├── NoResponderError               nobody listens on that door
-    ├── StoreRefusedError              JetStream did not store a message
-    │   └── FencedError                ... because somebody else owns the stream by now
-    ├── StreamGapError                 a part of a stream is lost and history lacks it too
-    ├── OverloadedError                try again later
-    ├── BudgetExceededError            a budget of tokens, money or time is spent
-    ├── WorkCancelledError             somebody cancelled the stream or task
-    ├── TaskFailedError                a task ended without its result
-    └── ProviderError                  a model's provider failed
-        ├── ProviderInvalidRequestError    the provider refuses the request as such
-        ├── ProviderAuthError              key missing, wrong or not allowed
-        ├── ProviderModelNotFoundError     the provider does not know the model
-        ├── ProviderRateLimitError         too many requests or tokens a minute
-        ├── ProviderQuotaExceededError     no credit, spend limit reached
-        ├── ProviderTimeoutError           no answer, or a silence between tokens
-        ├── ProviderConnectionError        DNS, TCP, TLS, or a connection cut
-        ├── ProviderServerError            5xx
-        ├── ProviderOverloadedError        529, 503, or overload told inside a 200 stream
-        ├── ProviderContentFilterError     refused for its content
-        ├── ProviderContextLengthError     more tokens than the model takes
-        └── ProviderStreamError            the stream itself is malformed or broke off
+AtlasError
+├── InvalidRequestError            what was sent cannot be read or makes no sense
+│   ├── NotFoundError              no such stream, task or model
+│   ├── ConflictError              the same id with another body
+│   ├── InvalidTransitionError     a control that the state does not allow
+│   └── PayloadTooLargeError       more than a message may hold
+├── ConfigurationError             a setting is wrong, or an asset was changed
+│   └── TopologyError              the NATS server or its JetStream assets do not fit
+├── ConnectionFailedError          no NATS where we looked
+├── RequestTimeoutError            nobody answered in time
+├── NoResponderError               nobody listens on that door
+├── StoreRefusedError              JetStream did not store a message
+│   └── FencedError                ... because somebody else owns the stream by now
+├── StreamGapError                 a part of a stream is lost and history lacks it too
+├── OverloadedError                try again later
+├── BudgetExceededError            a budget of tokens, money or time is spent
+├── WorkCancelledError             somebody cancelled the stream or task
+├── TaskFailedError                a task ended without its result
+└── ProviderError                  a model's provider failed
+    ├── ProviderInvalidRequestError    the provider refuses the request as such
+    ├── ProviderAuthError              key missing, wrong or not allowed
+    ├── ProviderModelNotFoundError     the provider does not know the model
+    ├── ProviderRateLimitError         too many requests or tokens a minute
+    ├── ProviderQuotaExceededError     no credit, spend limit reached
+    ├── ProviderTimeoutError           no answer, or a silence between tokens
+    ├── ProviderConnectionError        DNS, TCP, TLS, or a connection cut
+    ├── ProviderServerError            5xx
+    ├── ProviderOverloadedError        529, 503, or overload told inside a 200 stream
+    ├── ProviderContentFilterError     refused for its content
+    ├── ProviderContextLengthError     more tokens than the model takes
+    └── ProviderStreamError            the stream itself is malformed or broke off
 """
 
 from enum import StrEnum

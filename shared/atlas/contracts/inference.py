@@ -222,7 +222,7 @@ class Tool(UserInput):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")
     description: str | None = None
     parameters: JsonObject = Field(
-        default_factory=lambda: {"type": "object", "properties": {}},
+        default={"type": "object", "properties": {}},
         description="The JSON Schema of its arguments.",
     )
     strict: bool | None = Field(default=None, description="Hold the model to the schema exactly.")

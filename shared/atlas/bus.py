@@ -1,0 +1,477 @@
+"""The connection to NATS: the only wrapper of nats-py.
+
+It adds what every service needs and nats-py leaves open: errors of ours with a way out, reconnects
+that are logged once and not once a try, trace context and contract version in the headers, stored
+publishes with expected sequences, and replay without a consumer (batched direct get).
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+import nats
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import (
+    ConnectionClosedError,
+    Error,
+    MaxPayloadError,
+    NoRespondersError,
+    OutboundBufferLimitError,
+)
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js import JetStreamContext
+from nats.js.errors import APIError, NoStreamResponseError
+from pydantic import ValidationError
+
+from atlas import telemetry
+from atlas.contracts.base import ATLAS_VERSION, Contract
+from atlas.contracts.errors import (
+    AtlasError,
+    ConnectionFailedError,
+    ErrorReply,
+    FencedError,
+    NoResponderError,
+    PayloadTooLargeError,
+    RequestTimeoutError,
+    StoreRefusedError,
+    error_from,
+)
+from atlas.settings import NatsSettings
+
+VERSION_HEADER = "Atlas-Version"
+MSG_ID_HEADER = "Nats-Msg-Id"
+EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+EXPECTED_LAST_OF = "Nats-Expected-Last-Subject-Sequence-Subject"
+
+_WRONG_LAST_SEQUENCE = frozenset({10071, 10164})  # server/errors.json: JSStreamWrongLastSequence…
+_NO_MESSAGE = "404"
+_END_OF_BATCH = "204"
+_RECONNECT_WAIT_S = 0.25
+_GET_TIMEOUT_S = 5.0
+_PENDING_BYTES = 16 * 2**20
+"""What nats-py holds back while the server is away; above it a publish is refused."""
+
+log = structlog.get_logger("atlas.bus")
+
+type Handler = Callable[[Msg], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message as a JetStream stream holds it."""
+
+    subject: str
+    seq: int
+    data: bytes
+    headers: Mapping[str, str]
+
+
+class Bus:
+    """One connection to NATS. Make it with `Bus.connect`, end it with `close`."""
+
+    def __init__(self, settings: NatsSettings, name: str) -> None:
+        self._settings = settings
+        self._name = name
+        self._connected = asyncio.Event()
+        self._on_reconnect: list[Callable[[], None]] = []
+        self._on_disconnect: list[Callable[[], None]] = []
+        self.nats = Client()
+        self.reconnects = 0
+
+    @classmethod
+    async def connect(cls, settings: NatsSettings, name: str) -> Self:
+        """Connect, under a name that the server's monitoring shows.
+
+        Raises:
+            ConnectionFailedError: Nobody answers; says where it looked and what to start.
+        """
+        bus = cls(settings, name)
+        try:
+            async with asyncio.timeout(settings.connect_timeout_ms / 1000):
+                await bus._dial()
+        except (OSError, Error, TimeoutError) as error:
+            with contextlib.suppress(Exception):  # it never was open; there is nothing to save
+                await bus.nats.close()
+            raise ConnectionFailedError(
+                f"no NATS server answers at {without_secrets(settings.url)} "
+                f"({_reason(error)}); start one with `atlas up` or `nats-server -js`, "
+                "or say where it is with NATS_URL"
+            ) from error
+        bus._connected.set()
+        return bus
+
+    async def _dial(self) -> None:
+        await self.nats.connect(
+            servers=self._settings.url.split(","),
+            name=self._name,
+            user_credentials=str(self._settings.creds) if self._settings.creds else None,
+            error_cb=self._error,
+            disconnected_cb=self._disconnected,
+            reconnected_cb=self._reconnected,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type] # seconds, as any number
+            connect_timeout=2,
+            ping_interval=20,
+            pending_size=_PENDING_BYTES,
+        )
+
+    @property
+    def jetstream(self) -> JetStreamContext:
+        """JetStream's management calls, for `topology` and consumers."""
+        return self.nats.jetstream(timeout=self._settings.request_timeout_ms / 1000)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the server is there right now."""
+        return self.nats.is_connected
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest message that this server takes."""
+        return self.nats.max_payload
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Call `callback` after every reconnect; it must not block."""
+        self._on_reconnect.append(callback)
+
+    def on_disconnect(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the server is lost; it must not block."""
+        self._on_disconnect.append(callback)
+
+    async def wait_connected(self, timeout_s: float | None = None) -> None:
+        """Wait until the server is there.
+
+        Raises:
+            ConnectionFailedError: It did not come back in time.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._connected.wait()
+        except TimeoutError as error:
+            raise ConnectionFailedError(
+                f"NATS at {without_secrets(self._settings.url)} did not come back "
+                f"within {timeout_s:g} s"
+            ) from error
+
+    async def publish(
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        reply: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Send without waiting for anybody. The cheapest call: nothing is added to `headers`.
+
+        Raises:
+            PayloadTooLargeError: Above `max_payload_bytes`.
+            ConnectionFailedError: The server is away and the buffer for it is full.
+        """
+        try:
+            await self.nats.publish(subject, data, reply=reply, headers=headers)
+        except MaxPayloadError as error:
+            raise self._too_large(subject, data) from error
+        except (OutboundBufferLimitError, ConnectionClosedError) as error:
+            raise ConnectionFailedError(f"{subject}: NATS is away: {_reason(error)}") from error
+
+    async def send(self, subject: str, message: Contract) -> None:
+        """Publish a contract value with version and trace context."""
+        await self.publish(subject, message.to_json(), headers=outgoing_headers())
+
+    async def store(
+        self,
+        subject: str,
+        data: bytes,
+        *,
+        msg_id: str | None = None,
+        expected_last: int | None = None,
+        expected_of: str | None = None,
+        headers: dict[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> int:
+        """Publish into JetStream and wait until it is stored.
+
+        Args:
+            subject: A subject that a JetStream stream holds.
+            data: The payload.
+            msg_id: Makes a repeat within the stream's duplicate window harmless.
+            expected_last: Store only if this is the last sequence of `subject`, or of
+                `expected_of`; 0 means that there is none yet.
+            expected_of: The subject that `expected_last` speaks of.
+            headers: Further headers; version and trace context are added.
+            timeout_s: How long to wait; the connection's request timeout by default.
+
+        Returns:
+            The sequence of the message in its JetStream stream.
+
+        Raises:
+            FencedError: `expected_last` was not met.
+            StoreRefusedError: JetStream refuses for another reason.
+            PayloadTooLargeError: Above `max_payload_bytes`.
+            RequestTimeoutError: No answer; the message may or may not be stored.
+        """
+        head = outgoing_headers() | (headers or {})
+        if msg_id is not None:
+            head[MSG_ID_HEADER] = msg_id
+        if expected_last is not None:
+            head[EXPECTED_LAST] = str(expected_last)
+        if expected_of is not None:
+            head[EXPECTED_LAST_OF] = expected_of
+        reply = await self._request(subject, data, head, timeout_s)
+        return read_ack(subject, reply.data)
+
+    async def request[M: Contract](
+        self, subject: str, message: Contract, answer: type[M], *, timeout_s: float | None = None
+    ) -> M:
+        """Ask a door and read its answer.
+
+        Raises:
+            AtlasError: What the door answered, as the class that its code names.
+            RequestTimeoutError: Nobody answered in time.
+            NoResponderError: Nobody listens there.
+        """
+        reply = await self._request(subject, message.to_json(), outgoing_headers(), timeout_s)
+        return read_reply(reply.data, answer)
+
+    async def _request(
+        self, subject: str, data: bytes, headers: dict[str, str], timeout_s: float | None
+    ) -> Msg:
+        wait_s = timeout_s or self._settings.request_timeout_ms / 1000
+        try:
+            return await self.nats.request(subject, data, timeout=wait_s, headers=headers)
+        except MaxPayloadError as error:
+            raise self._too_large(subject, data) from error
+        except NoRespondersError as error:
+            raise NoResponderError(
+                f"nobody listens on {subject}: is the service for it running? "
+                "`atlas doctor` shows which are"
+            ) from error
+        except (NatsTimeoutError, TimeoutError) as error:
+            raise RequestTimeoutError(f"{subject}: no answer within {wait_s:g} s") from error
+        except (OutboundBufferLimitError, ConnectionClosedError) as error:
+            raise ConnectionFailedError(f"{subject}: NATS is away: {_reason(error)}") from error
+
+    def _too_large(self, subject: str, data: bytes) -> PayloadTooLargeError:
+        return PayloadTooLargeError(
+            f"{subject}: {len(data)} bytes, and NATS takes {self.max_payload_bytes} in a message; "
+            "put large content into the object store and name it by reference",
+            details={"size_bytes": len(data), "max_payload_bytes": self.max_payload_bytes},
+        )
+
+    async def subscribe(
+        self, subject: str, handler: Handler, *, queue: str = "", pending: int = 65_536
+    ) -> Subscription:
+        """Call `handler` for every message, one after the other. `pending` bounds the queue."""
+        return await self.nats.subscribe(
+            subject, queue=queue, cb=handler, pending_msgs_limit=pending
+        )
+
+    async def open(self, subject: str, *, pending: int = 65_536) -> Subscription:
+        """A subscription to be read with `next_msg` or `async for`."""
+        return await self.nats.subscribe(
+            subject, pending_msgs_limit=pending, pending_bytes_limit=256 * 2**20
+        )
+
+    async def flush(self) -> None:
+        """Wait until the server has taken everything sent so far."""
+        await self.nats.flush(timeout=5)
+
+    async def last(self, stream: str, subject: str) -> Stored | None:
+        """The last message of a subject, or None.
+
+        Raises:
+            RequestTimeoutError: No answer.
+        """
+        request = json.dumps({"last_by_subj": subject}).encode()
+        msg = await self._request(f"$JS.API.DIRECT.GET.{stream}", request, {}, _GET_TIMEOUT_S)
+        return None if _status(msg) == _NO_MESSAGE else _stored(msg)
+
+    async def read(
+        self, stream: str, subject: str, *, from_seq: int = 1, page: int = 1000
+    ) -> AsyncIterator[Stored]:
+        """The messages of a subject in stored order, from a JetStream sequence on.
+
+        No consumer is made: a thousand readers leave no state on the server.
+
+        Raises:
+            RequestTimeoutError: The server fell silent.
+        """
+        inbox = self.nats.new_inbox()
+        sub = await self.nats.subscribe(inbox, pending_bytes_limit=256 * 2**20)
+        try:
+            while True:
+                got = 0
+                request = {"seq": from_seq, "next_by_subj": subject, "batch": page}
+                await self.publish(
+                    f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox
+                )
+                while True:
+                    msg = await self._next(sub, stream)
+                    status = _status(msg)
+                    if status == _NO_MESSAGE:
+                        return
+                    if status == _END_OF_BATCH:
+                        break
+                    stored = _stored(msg)
+                    got, from_seq = got + 1, stored.seq + 1
+                    yield stored
+                if got < page:
+                    return
+        finally:
+            with contextlib.suppress(Error):  # the connection is gone, and the inbox with it
+                await sub.unsubscribe()
+
+    @staticmethod
+    async def _next(sub: Subscription, stream: str) -> Msg:
+        try:
+            return await sub.next_msg(timeout=_GET_TIMEOUT_S)
+        except (NatsTimeoutError, TimeoutError) as error:
+            raise RequestTimeoutError(
+                f"reading {stream}: no answer within {_GET_TIMEOUT_S:g} s"
+            ) from error
+
+    async def pull(self, stream: str, consumer: str) -> "Pull":
+        """Bind to a durable pull consumer that `topology` made."""
+        sub = await self.jetstream.pull_subscribe_bind(consumer=consumer, stream=stream)
+        return Pull(self, sub)
+
+    async def close(self) -> None:
+        """Send what is left and close. Never raises: there is nobody to tell.
+
+        nats-py's own close may raise after the server was killed.
+        """
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(3):
+                if self.nats.is_connected:
+                    await self.nats.flush(timeout=2)
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(3):
+                await self.nats.close()
+
+    async def _disconnected(self) -> None:
+        if self.nats.is_closed or not self._connected.is_set():
+            return
+        self._connected.clear()
+        log.warning("nats_lost", server=without_secrets(self._settings.url), next="reconnecting")
+        for callback in self._on_disconnect:
+            callback()
+
+    async def _reconnected(self) -> None:
+        self.reconnects += 1
+        self._connected.set()
+        log.info("nats_back", server=without_secrets(self._settings.url))
+        for callback in self._on_reconnect:
+            callback()
+
+    async def _error(self, error: Exception) -> None:
+        """nats-py calls this for every failed try; what matters is logged above, once."""
+        if isinstance(error, nats.errors.SlowConsumerError):
+            log.warning("slow_consumer", subject=error.subject, action="healing from history")
+        elif self._connected.is_set() and not isinstance(error, OSError | TimeoutError):
+            log.debug("nats_error", error=_reason(error))
+
+
+class Pull:
+    """A durable pull consumer: take messages, then `ack`, `nak` or `in_progress` each."""
+
+    def __init__(self, bus: Bus, sub: JetStreamContext.PullSubscription) -> None:
+        self._bus = bus
+        self._sub = sub
+
+    async def fetch(self, batch: int = 1, *, wait_s: float = 1.0) -> list[Msg]:
+        """Up to `batch` messages; empty when none came within `wait_s`.
+
+        Let a fetch run to its end instead of cancelling it: the server may already have sent a
+        message, which would then be redelivered only after the ack wait.
+        """
+        try:
+            return await self._sub.fetch(batch, timeout=wait_s)
+        except (NatsTimeoutError, TimeoutError):
+            return []
+        except (APIError, Error) as error:
+            log.debug("fetch_failed", error=_reason(error))
+            await self._bus.wait_connected()
+            await asyncio.sleep(_RECONNECT_WAIT_S)
+            return []
+
+    async def close(self) -> None:
+        """Give the subscription back; the durable consumer stays."""
+        with contextlib.suppress(Error, ValueError):  # already gone with its connection
+            await self._sub.unsubscribe()
+
+
+def outgoing_headers() -> dict[str, str]:
+    """Contract version and W3C trace context for a message that leaves now."""
+    headers = {VERSION_HEADER: str(ATLAS_VERSION)}
+    telemetry.inject(headers)
+    return headers
+
+
+def read_ack(subject: str, data: bytes) -> int:
+    """The sequence in a JetStream acknowledgement.
+
+    Raises:
+        FencedError: An expected sequence was not met.
+        StoreRefusedError: Refused for another reason.
+    """
+    try:
+        ack = json.loads(data)
+    except ValueError as error:
+        raise StoreRefusedError(f"{subject}: no acknowledgement but {data[:80]!r}") from error
+    if refusal := ack.get("error"):
+        kind = FencedError if refusal.get("err_code") in _WRONG_LAST_SEQUENCE else StoreRefusedError
+        raise kind(
+            f"{subject}: JetStream did not store the message: {refusal.get('description')}",
+            details={"err_code": refusal.get("err_code")},
+        )
+    return int(ack["seq"])
+
+
+def read_reply[M: Contract](data: bytes, answer: type[M]) -> M:
+    """Read what a door answered.
+
+    Raises:
+        AtlasError: The door's `ErrorReply`, as the class that its code names.
+    """
+    if b'"error"' in data:
+        with contextlib.suppress(ValidationError):
+            raise error_from(ErrorReply.model_validate_json(data).error)
+    try:
+        return answer.model_validate_json(data)
+    except ValidationError as error:
+        raise AtlasError(
+            f"the answer is no {answer.__name__}: {error.error_count()} problems; "
+            "is the service of another version?"
+        ) from error
+
+
+def without_secrets(url: str) -> str:
+    """A NATS URL (or several, separated by commas) without user, password or token."""
+    shown = []
+    for one in url.split(","):
+        parts = urlsplit(one)
+        shown.append(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
+    return ",".join(shown)
+
+
+def _stored(msg: Msg) -> Stored:
+    headers = msg.headers or {}
+    return Stored(headers["Nats-Subject"], int(headers["Nats-Sequence"]), msg.data, headers)
+
+
+def _status(msg: Msg) -> str | None:
+    return (msg.headers or {}).get("Status")
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+__all__ = ["Bus", "NoStreamResponseError", "Pull", "Stored"]

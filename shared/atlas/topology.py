@@ -1,0 +1,285 @@
+"""The JetStream assets: what they are, made idempotently, checked at start and after reconnects.
+
+An asset that is already there but configured differently is never changed silently: somebody may
+have meant it. The error names each difference and what to do.
+"""
+
+import re
+from dataclasses import dataclass
+
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    KeyValueConfig,
+    ObjectStoreConfig,
+    RePublish,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError, BadRequestError, NoStreamResponseError, ServiceUnavailableError
+from nats.js.errors import NotFoundError as AssetNotFoundError
+
+from atlas import subjects
+from atlas.bus import Bus
+from atlas.contracts.errors import TopologyError
+from atlas.settings import TopologySettings
+
+OLDEST_SERVER = (2, 12, 0)
+"""Message TTL, schedules, counters and atomic batches came with nats-server 2.12."""
+
+_HOUR_S = 3600.0
+_DAY_S = 24 * _HOUR_S
+_MAX_ACK_PENDING = 100_000
+"""Running plus paused streams of all routers; the default of 1,000 would cap them."""
+
+_STREAM_IN_USE = 10058  # server/errors.json: JSStreamNameExistErr
+_COMPARED = (
+    "subjects",
+    "retention",
+    "discard",
+    "max_age",
+    "max_bytes",
+    "max_msgs_per_subject",
+    "storage",
+    "num_replicas",
+    "no_ack",
+    "republish",
+    "allow_direct",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All assets, for the given sizes."""
+
+    settings: TopologySettings
+
+    def streams(self) -> list[StreamConfig]:
+        """Every JetStream stream."""
+        history = self.settings.replay_hours * _HOUR_S
+        return [
+            self._queue(subjects.REQUESTS, [subjects.STREAM_REQUEST_ALL]),
+            self._log(
+                subjects.STREAMS,
+                [subjects.STREAM_OWNER_ALL, subjects.STREAM_WRITE_ALL],
+                max_age_s=history,
+                max_bytes=self.settings.max_bytes,
+                republish=RePublish(
+                    src=subjects.STREAM_WRITE_ALL, dest=subjects.STREAM_CHUNK_REPUBLISHED
+                ),
+            ),
+            self._log(
+                subjects.CONTROL,
+                [subjects.STREAM_CONTROL_ALL, subjects.TASK_CONTROL_ALL],
+                max_age_s=_DAY_S,
+                max_msgs_per_subject=64,
+                no_ack=True,  # so that only a service answers the request
+            ),
+            self._queue(subjects.SUBMITS, [subjects.TASK_SUBMIT_ALL]),
+            self._log(
+                subjects.TASKS,
+                [subjects.TASK_WRITE_ALL],
+                max_age_s=self.settings.task_days * _DAY_S,
+                republish=RePublish(
+                    src=subjects.TASK_WRITE_ALL, dest=subjects.TASK_LOG_REPUBLISHED
+                ),
+            ),
+            self._queue(subjects.WORK, [subjects.WORK_ALL]),
+            self._log(
+                subjects.REPORTS,
+                [subjects.REPORT_ALL, subjects.RESULT_ALL],
+                max_age_s=self.settings.task_days * _DAY_S,
+            ),
+            self._log(
+                subjects.EVENTS, [subjects.EVENT_ALL], max_age_s=_DAY_S, max_bytes=256 * 2**20
+            ),
+            self._log(
+                subjects.DEAD, [subjects.DEAD_ALL], max_age_s=30 * _DAY_S, max_bytes=256 * 2**20
+            ),
+        ]
+
+    def consumers(self) -> list[tuple[str, ConsumerConfig]]:
+        """Every durable pull consumer with its stream, but for those of capabilities."""
+        lanes = [
+            (
+                subjects.REQUESTS,
+                self._consumer(subjects.lane_consumer(lane), subjects.lane_requests(lane)),
+            )
+            for lane in subjects.LANES
+        ]
+        return [
+            *lanes,
+            (subjects.SUBMITS, self._consumer(subjects.CONTROLLERS, subjects.TASK_SUBMIT_ALL)),
+            (subjects.REPORTS, self._consumer(subjects.CONTROLLERS, None)),
+        ]
+
+    def work_consumer(self, capability: str, priority: str) -> ConsumerConfig:
+        """The consumer through which workers pull one capability and priority."""
+        return self._consumer(
+            subjects.work_consumer(capability, priority),
+            subjects.capability_work(capability, priority),
+        )
+
+    def _queue(self, name: str, names: list[str]) -> StreamConfig:
+        return StreamConfig(
+            name=name,
+            subjects=names,
+            retention=RetentionPolicy.WORK_QUEUE,
+            storage=StorageType.FILE,
+            num_replicas=self.settings.replicas,
+            allow_direct=True,
+        )
+
+    def _log(
+        self,
+        name: str,
+        names: list[str],
+        *,
+        max_age_s: float,
+        max_bytes: int = -1,
+        max_msgs_per_subject: int = -1,
+        no_ack: bool = False,
+        republish: RePublish | None = None,
+    ) -> StreamConfig:
+        return StreamConfig(
+            name=name,
+            subjects=names,
+            retention=RetentionPolicy.LIMITS,
+            discard=DiscardPolicy.OLD,
+            storage=StorageType.FILE,
+            num_replicas=self.settings.replicas,
+            max_age=max_age_s,
+            max_bytes=max_bytes,
+            max_msgs_per_subject=max_msgs_per_subject,
+            no_ack=no_ack,
+            republish=republish,
+            allow_direct=True,
+        )
+
+    def _consumer(self, name: str, filter_subject: str | None) -> ConsumerConfig:
+        return ConsumerConfig(
+            durable_name=name,
+            filter_subject=filter_subject,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=self.settings.ack_wait_ms / 1000,
+            max_deliver=-1,
+            max_ack_pending=_MAX_ACK_PENDING,
+        )
+
+
+async def ensure(bus: Bus, settings: TopologySettings) -> None:
+    """Make every asset that is missing, and check those that are there.
+
+    Raises:
+        TopologyError: The server is too old, has no JetStream, or an asset differs.
+    """
+    await check_server(bus)
+    topology = Topology(settings)
+    jetstream = bus.jetstream
+    for stream in topology.streams():
+        await _ensure_stream(jetstream, stream)
+    for name, consumer in topology.consumers():
+        await jetstream.add_consumer(name, consumer)
+    await _ensure_buckets(jetstream, settings)
+
+
+async def ensure_work_consumer(
+    bus: Bus, settings: TopologySettings, capability: str, priority: str
+) -> str:
+    """Make the consumer of one capability and priority; gives its name."""
+    config = Topology(settings).work_consumer(capability, priority)
+    await bus.jetstream.add_consumer(subjects.WORK, config)
+    return subjects.work_consumer(capability, priority)
+
+
+async def check_server(bus: Bus) -> None:
+    """Check the server's version and that JetStream is on.
+
+    Raises:
+        TopologyError: Says what is wrong and how to start a server that fits.
+    """
+    version = bus.nats.connected_server_version
+    if (version.major, version.minor, version.patch) < OLDEST_SERVER:
+        needed = ".".join(str(part) for part in OLDEST_SERVER)
+        raise TopologyError(
+            f"the NATS server is {version}, and Atlas needs {needed} or newer; "
+            "upgrade it (the image nats:2-alpine is new enough)"
+        )
+    try:
+        await bus.jetstream.account_info()
+    except (ServiceUnavailableError, NoStreamResponseError) as error:
+        raise TopologyError(
+            "JetStream is off on this NATS server; start it with `-js` "
+            "(or `jetstream {}` in its configuration)"
+        ) from error
+    except APIError as error:
+        raise TopologyError(f"JetStream does not answer: {error.description}") from error
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """The numbers in `nats-server: v2.15.0` or the like."""
+    found = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
+    return tuple(int(part) for part in found.groups()) if found else ()
+
+
+async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
+    try:
+        await jetstream.add_stream(wanted)
+    except BadRequestError as error:
+        if error.err_code != _STREAM_IN_USE:
+            raise TopologyError(
+                f"JetStream refuses the stream {wanted.name}: {error.description}"
+            ) from error
+        raise await _difference(jetstream, wanted) from error
+    except APIError as error:
+        raise TopologyError(
+            f"JetStream cannot make the stream {wanted.name}: {error.description}"
+        ) from error
+
+
+async def _difference(jetstream: JetStreamContext, wanted: StreamConfig) -> TopologyError:
+    name = wanted.name or ""
+    found = (await jetstream.stream_info(name)).config
+    differences = [
+        f"{field} is {_shown(getattr(found, field))}, expected {_shown(getattr(wanted, field))}"
+        for field in _COMPARED
+        if _shown(getattr(found, field)) != _shown(getattr(wanted, field))
+    ]
+    return TopologyError(
+        f"the JetStream stream {name} is configured differently: {'; '.join(differences)}. "
+        f"Set Atlas's `topology` settings to match, or change it with `nats stream edit {name}`, "
+        f"or, if its content is not needed, remove it with `nats stream rm {name}`"
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, RePublish):
+        return f"{value.src} -> {value.dest}"
+    if isinstance(value, list):
+        return ",".join(sorted(str(one) for one in value))
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return f"{value:g}"
+    return str(getattr(value, "value", value))
+
+
+async def _ensure_buckets(jetstream: JetStreamContext, settings: TopologySettings) -> None:
+    try:
+        await jetstream.key_value(subjects.OPEN_TASKS)
+    except AssetNotFoundError:
+        await jetstream.create_key_value(
+            KeyValueConfig(bucket=subjects.OPEN_TASKS, history=1, replicas=settings.replicas)
+        )
+    try:
+        await jetstream.object_store(subjects.OBJECTS)
+    except AssetNotFoundError:
+        await jetstream.create_object_store(
+            subjects.OBJECTS,
+            ObjectStoreConfig(
+                bucket=subjects.OBJECTS,
+                ttl=settings.task_days * _DAY_S,
+                replicas=settings.replicas,
+            ),
+        )

@@ -1,0 +1,104 @@
+"""The bus and the topology against a real server."""
+
+import asyncio
+
+import pytest
+
+from atlas import subjects, topology
+from atlas.bus import Bus, without_secrets
+from atlas.contracts.errors import ConnectionFailedError, FencedError, TopologyError
+from atlas.embedded import NatsProcess, free_port
+from atlas.settings import NatsSettings, TopologySettings
+
+
+async def test_no_server_is_one_line_that_says_where_it_looked_and_what_to_start():
+    port = free_port()
+    with pytest.raises(ConnectionFailedError) as raised:
+        await Bus.connect(
+            NatsSettings(url=f"nats://me:secret@127.0.0.1:{port}", connect_timeout_ms=300), "test"
+        )
+    message = raised.value.message
+    assert f"nats://127.0.0.1:{port}" in message
+    assert "atlas up" in message
+    assert "secret" not in message
+    assert "\n" not in message
+
+
+def test_credentials_never_stand_in_a_shown_url():
+    assert without_secrets("nats://u:p@a:1,tls://token@b:2") == "nats://a:1,tls://b:2"
+
+
+async def test_a_message_written_is_republished_in_stored_order(bus: Bus):
+    watcher = await bus.open(subjects.stream_chunk("default", "s1"))
+    await bus.flush()
+    for number in range(3):
+        await bus.store(subjects.stream_write("default", "s1"), b"%d" % number)
+    seen = [await watcher.next_msg(timeout=5) for _ in range(3)]
+    assert [msg.data for msg in seen] == [b"0", b"1", b"2"]
+    assert [msg.headers["Nats-Sequence"] for msg in seen] == ["1", "2", "3"]
+
+
+async def test_history_is_read_page_by_page_without_a_consumer(bus: Bus):
+    subject = subjects.stream_write("default", "s1")
+    for number in range(7):
+        await bus.store(subject, b"%d" % number)
+        await bus.store(subjects.stream_write("default", "other"), b"x")
+    read = [one.data async for one in bus.read(subjects.STREAMS, subject, page=3)]
+    assert read == [b"0", b"1", b"2", b"3", b"4", b"5", b"6"]
+    assert (await bus.jetstream.stream_info(subjects.STREAMS)).state.consumer_count == 0
+
+
+async def test_reading_a_subject_without_messages_gives_nothing(bus: Bus):
+    subject = subjects.stream_write("default", "nobody")
+    assert [one async for one in bus.read(subjects.STREAMS, subject)] == []
+    assert await bus.last(subjects.STREAMS, subject) is None
+
+
+async def test_a_store_with_a_stale_expected_sequence_is_fenced(bus: Bus):
+    owner = subjects.stream_owner("default", "s1")
+    first = await bus.store(owner, b"a", expected_last=0)
+    await bus.store(owner, b"b", expected_last=first)
+    with pytest.raises(FencedError):
+        await bus.store(
+            subjects.stream_write("default", "s1"), b"x", expected_last=first, expected_of=owner
+        )
+
+
+async def test_an_asset_that_somebody_configured_differently_is_named_with_what_to_do(bus: Bus):
+    with pytest.raises(TopologyError) as raised:
+        await topology.ensure(bus, TopologySettings(ack_wait_ms=1_000, replay_hours=1))
+    assert "ATLAS_STREAMS" in raised.value.message
+    assert "max_age is 86400, expected 3600" in raised.value.message
+    assert "nats stream edit ATLAS_STREAMS" in raised.value.message
+
+
+async def test_a_server_without_jetstream_is_refused_with_the_flag_to_start_it_with(tmp_path):
+    server = NatsProcess(tmp_path / "nats", jetstream=False)
+    await server.start()
+    try:
+        connection = await Bus.connect(NatsSettings(url=server.url), "test")
+        try:
+            with pytest.raises(TopologyError, match="-js"):
+                await topology.check_server(connection)
+        finally:
+            await connection.close()
+    finally:
+        await server.stop()
+
+
+async def test_a_killed_server_comes_back_with_history_and_the_bus_finds_it(
+    bus: Bus, nats_server: NatsProcess, capfd
+):
+    subject = subjects.stream_write("default", "s1")
+    await bus.store(subject, b"kept")
+    back = asyncio.Event()
+    bus.on_reconnect(back.set)
+    await nats_server.kill()
+    await asyncio.sleep(1)  # long enough for several tries, which must stay quiet
+    await nats_server.start()
+    async with asyncio.timeout(20):
+        await back.wait()
+    assert [one.data async for one in bus.read(subjects.STREAMS, subject)] == [b"kept"]
+    told = capfd.readouterr()
+    assert "Traceback" not in told.err + told.out
+    assert (told.err + told.out).count("nats_lost") == 1
