@@ -1,0 +1,1 @@
+"""The agent controller: carries tasks to their end, whatever process dies on the way."""

@@ -1,0 +1,121 @@
+"""Which way to a plan a task takes: the caller's, a pattern, or a model's. Pure.
+
+Making a plan with a model is a subtask like any other: `plan`, and `plan-repair` when its answer
+was nonsense. When both are nonsense, or no model can be reached, the goal is still worked on, as
+one subtask: a plan is a means.
+"""
+
+from dataclasses import dataclass
+
+from agent_controller.planning import model_plan, patterns
+from agent_controller.tasks.decide import AskModel, MakePlan
+from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.plan import check_plan
+from agent_controller.tasks.schema import schema_problem
+from agent_controller.tasks.view import PLAN, PLAN_REPAIR, SubtaskRecord, TaskView
+from atlas.contracts.errors import InvalidRequestError
+from atlas.contracts.inference import Requirements
+from atlas.contracts.tasks import Pattern, PlannedSubtask, SubtaskState, TaskRequest
+
+_PLANNING = "planning"
+
+
+def check_request(request: TaskRequest) -> None:
+    """Refuse what can never be planned, before it is accepted.
+
+    Raises:
+        InvalidRequestError: Names the unsupported pattern, or each problem of the caller's plan.
+    """
+    if request.plan is None:
+        if request.pattern not in patterns.SUPPORTED:
+            raise _unsupported(request.pattern)
+        return
+    check_plan(request.plan)
+    problems = [
+        {"path": f"plan[{index}].output_schema", "message": problem}
+        for index, node in enumerate(request.plan)
+        if node.output_schema is not None
+        and (problem := schema_problem(node.output_schema)) is not None
+    ]
+    if problems:
+        shown = "; ".join(f"{one['path']}: {one['message']}" for one in problems)
+        raise InvalidRequestError(
+            f"the plan is not valid: {shown}", details={"problems": list(problems)}
+        )
+
+
+def _unsupported(pattern: Pattern) -> InvalidRequestError:
+    supported = ", ".join(patterns.SUPPORTED)
+    return InvalidRequestError(
+        f"pattern: {pattern} is not available in this version; use one of {supported}, "
+        "or give a plan of your own",
+        details={"supported": list(patterns.SUPPORTED)},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskPlanner:
+    """The planner of this service; see `agent_controller.tasks.decide.Planner`."""
+
+    limits: Limits
+    requirements: Requirements | None = None
+    """What a model must be able to do to plan."""
+
+    def next_step(self, view: TaskView) -> MakePlan | AskModel | None:
+        """What to do while there is no plan; None: wait for the planning subtask that runs.
+
+        Raises:
+            InvalidRequestError: The pattern is unknown to this version.
+        """
+        request = view.request
+        if request is None:
+            return None
+        if request.plan is not None:
+            return MakePlan(tuple(request.plan), "caller")
+        if (make := patterns.PATTERNS.get(request.pattern)) is not None:
+            return MakePlan(make(request), "pattern")
+        if request.pattern is not Pattern.AUTO:
+            raise _unsupported(request.pattern)
+        return self._ask(view, request)
+
+    def assignment(self, view: TaskView, subtask_id: str) -> PlannedSubtask:
+        """What the subtask `plan` or `plan-repair` has to do."""
+        instruction = model_plan.rules(self.limits)
+        if subtask_id == PLAN_REPAIR and (first := view.subtasks.get(PLAN)) is not None:
+            instruction = model_plan.repair(self.limits, first.output, self._problems(first))
+        return PlannedSubtask(
+            id=subtask_id,
+            capability=_PLANNING,
+            instruction=instruction,
+            output_schema=model_plan.plan_schema(self.limits),
+            requirements=self.requirements,
+        )
+
+    def _ask(self, view: TaskView, request: TaskRequest) -> MakePlan | AskModel | None:
+        for subtask_id in (PLAN, PLAN_REPAIR):
+            record = view.subtasks.get(subtask_id)
+            if record is None:
+                return AskModel(subtask_id)
+            if not record.state.is_terminal:
+                return None
+            if record.state is not SubtaskState.SUCCEEDED:
+                why = record.error.message if record.error else f"it is {record.state}"
+                return _last_resort(request, f"the subtask {subtask_id!r} gave no plan: {why}")
+            try:
+                return MakePlan(model_plan.read_plan(record.output, self.limits), "model")
+            except InvalidRequestError as error:
+                problems = model_plan.problems_of(error)
+        return _last_resort(
+            request, f"the model's plan was refused twice, at last for: {'; '.join(problems)}"
+        )
+
+    def _problems(self, record: SubtaskRecord) -> list[str]:
+        try:
+            model_plan.read_plan(record.output, self.limits)
+        except InvalidRequestError as error:
+            return model_plan.problems_of(error)
+        return []
+
+
+def _last_resort(request: TaskRequest, reason: str) -> MakePlan:
+    return MakePlan(model_plan.last_resort(request), "last_resort", reason)

@@ -1,0 +1,1 @@
+"""The pure core of tasks: values in, values out. Nothing here does I/O."""

@@ -1,0 +1,322 @@
+"""What happens next in a task: given its view and the time, the events to append.
+
+Pure and level-triggered: it asks what the log lacks, never what was done before. Whoever folds the
+same log decides the same; of two controllers that append, the server takes one. It is called again
+after every append, until it returns nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from agent_controller.tasks import budget, retry
+from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.view import SubtaskRecord, TaskView
+from atlas.contracts.errors import (
+    ErrorInfo,
+    InvalidRequestError,
+    RequestTimeoutError,
+    TaskFailedError,
+)
+from atlas.contracts.ids import derived_id
+from atlas.contracts.tasks import (
+    Approval,
+    PlannedSubtask,
+    SubtaskCancelled,
+    SubtaskDispatched,
+    SubtaskFailed,
+    SubtaskRetried,
+    SubtaskState,
+    TaskAwaitingApproval,
+    TaskCancelled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskPlanned,
+)
+
+CONTROLLER = "controller"
+"""Who cancels what cannot be reached any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class MakePlan:
+    """The plan is there."""
+
+    plan: tuple[PlannedSubtask, ...]
+    planner: Literal["caller", "pattern", "model", "last_resort"]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskModel:
+    """A model must be asked, by the planning subtask of this id."""
+
+    subtask_id: str
+
+
+class Planner(Protocol):
+    """How a goal becomes a plan. Implementations are pure."""
+
+    def next_step(self, view: TaskView) -> MakePlan | AskModel | None:
+        """What to do while there is no plan; None: wait for the planning subtask that runs.
+
+        Raises:
+            InvalidRequestError: There is no way to plan this task.
+        """
+        ...
+
+    def assignment(self, view: TaskView, subtask_id: str) -> PlannedSubtask:
+        """What a planning subtask has to do."""
+        ...
+
+
+def decide(view: TaskView, now_ms: int, limits: Limits, planner: Planner) -> list[TaskEvent]:
+    """The events to append now, in their order; empty when nothing is to be recorded."""
+    if view.end is not None or view.request is None:
+        return []
+    if view.is_plan_rejected:
+        return [_cancelled(view, now_ms)]
+    if (spent := budget.exceeded(view, now_ms)) is not None:
+        return [_failed(view, now_ms, spent.to_info())]
+    events = [*_overdue(view, now_ms, limits), *_retries(view, now_ms, limits)]
+    if not events and view.plan is None:
+        events = list(_planning(view, now_ms, planner))
+    elif not events:
+        events = _onward(view, now_ms, view.request.approval)
+    return numbered(view, events)
+
+
+def _onward(view: TaskView, now_ms: int, approval: Approval) -> list[TaskEvent]:
+    """Along the plan: ask, stop what cannot be reached, start what is ready, conclude."""
+    if approval is Approval.PLAN and not view.is_plan_approved:
+        return [] if view.is_plan_awaiting_approval else [_awaiting(view, now_ms, None)]
+    events = [*_unreachable(view, now_ms), *_ready(view, now_ms)]
+    if not events and all(record.state.is_terminal for record in view.planned):
+        events.append(_conclusion(view, now_ms))
+    return events
+
+
+def numbered(view: TaskView, drafts: list[TaskEvent]) -> list[TaskEvent]:
+    """The events with the versions that follow the view's."""
+    return [
+        draft.model_copy(update={"version": view.version + place})
+        for place, draft in enumerate(drafts, start=1)
+    ]
+
+
+def _overdue(view: TaskView, now_ms: int, limits: Limits) -> Iterator[TaskEvent]:
+    """Attempts that ran longer than they may. While the task is paused, time stands still."""
+    if view.is_paused:
+        return
+    for record in view.live:
+        due_ms = timeout_at_ms(record, limits)
+        if due_ms is None or now_ms < due_ms:
+            continue
+        error = RequestTimeoutError(
+            f"subtask {record.subtask_id!r}, attempt {record.attempt}: no result from "
+            f"{record.worker} within {timeout_ms(record, limits)} ms"
+        ).to_info()
+        yield SubtaskFailed(
+            task_id=view.task_id,
+            version=1,
+            at_ms=now_ms,
+            subtask_id=record.subtask_id,
+            attempt=record.attempt,
+            error=error,
+            final=retry.is_final(record, record.attempt, error, limits),
+        )
+
+
+def timeout_ms(record: SubtaskRecord, limits: Limits) -> int:
+    """How long one attempt may run."""
+    planned = record.planned.timeout_ms if record.planned else None
+    return planned or limits.subtask_timeout_ms
+
+
+def timeout_at_ms(record: SubtaskRecord, limits: Limits) -> int | None:
+    """When a started attempt has run too long. Waiting for a free worker does not count."""
+    if record.clock_from_ms is None:
+        return None
+    return record.clock_from_ms + timeout_ms(record, limits)
+
+
+def _retries(view: TaskView, now_ms: int, limits: Limits) -> Iterator[TaskEvent]:
+    for record in view.subtasks.values():
+        if record.state is not SubtaskState.RETRYING:
+            continue
+        if record.not_before_ms is None:
+            yield SubtaskRetried(
+                task_id=view.task_id,
+                version=1,
+                at_ms=now_ms,
+                subtask_id=record.subtask_id,
+                attempt=record.attempt + 1,
+                not_before_ms=retry.not_before_ms(view.task_id, record, limits),
+                reason=record.error.message if record.error else "the attempt failed",
+            )
+        elif record.not_before_ms <= now_ms and not view.is_paused:
+            yield _dispatched(view, now_ms, record)
+
+
+def _dispatched(view: TaskView, now_ms: int, record: SubtaskRecord) -> SubtaskDispatched:
+    attempt = record.attempt + 1
+    return SubtaskDispatched(
+        task_id=view.task_id,
+        version=1,
+        at_ms=now_ms,
+        subtask_id=record.subtask_id,
+        attempt=attempt,
+        capability=record.capability,
+        stream_id=derived_id(view.tenant, view.task_id, record.subtask_id, attempt),
+    )
+
+
+def _planning(view: TaskView, now_ms: int, planner: Planner) -> Iterator[TaskEvent]:
+    try:
+        step = planner.next_step(view)
+    except InvalidRequestError as error:
+        yield _failed(view, now_ms, error.to_info())
+        return
+    match step:
+        case MakePlan():
+            yield TaskPlanned(
+                task_id=view.task_id,
+                version=1,
+                at_ms=now_ms,
+                plan=list(step.plan),
+                planner=step.planner,
+                reason=step.reason,
+            )
+        case AskModel() if not view.is_paused:
+            yield _dispatched(view, now_ms, SubtaskRecord(step.subtask_id, "planning"))
+        case _:
+            return
+
+
+def _awaiting(view: TaskView, now_ms: int, subtask_id: str | None) -> TaskAwaitingApproval:
+    return TaskAwaitingApproval(
+        task_id=view.task_id, version=view.version + 1, at_ms=now_ms, subtask_id=subtask_id
+    )
+
+
+def _unreachable(view: TaskView, now_ms: int) -> Iterator[TaskEvent]:
+    """Subtasks that a person rejected, or that wait for a result that will never come."""
+    for record in view.planned:
+        if record.state not in (SubtaskState.WAITING, SubtaskState.AWAITING_APPROVAL):
+            continue
+        reason = "its approval was rejected" if record.is_rejected else _lost(view, record)
+        if reason is not None:
+            yield SubtaskCancelled(
+                task_id=view.task_id,
+                version=1,
+                at_ms=now_ms,
+                subtask_id=record.subtask_id,
+                by=CONTROLLER,
+                reason=reason,
+            )
+
+
+def _lost(view: TaskView, record: SubtaskRecord) -> str | None:
+    for dependency in record.depends_on:
+        state = view.subtasks[dependency].state
+        if state in (SubtaskState.FAILED, SubtaskState.CANCELLED):
+            return f"it depends on {dependency!r}, which is {state}"
+    return None
+
+
+def _ready(view: TaskView, now_ms: int) -> Iterator[TaskEvent]:
+    """Every subtask whose dependencies have succeeded: all of them side by side."""
+    if view.is_paused:
+        return
+    asks = view.request is not None and view.request.approval is Approval.SUBTASKS
+    for record in view.planned:
+        if record.state is not SubtaskState.WAITING or record.is_rejected:
+            continue
+        if any(
+            view.subtasks[dependency].state is not SubtaskState.SUCCEEDED
+            for dependency in record.depends_on
+        ):
+            continue
+        if asks and not record.is_approved:
+            yield _awaiting(view, now_ms, record.subtask_id)
+        else:
+            yield _dispatched(view, now_ms, record)
+
+
+def _conclusion(view: TaskView, now_ms: int) -> TaskEvent:
+    lost = [one for one in view.planned if one.state is not SubtaskState.SUCCEEDED]
+    if lost:
+        return _failed(view, now_ms, _cause(lost))
+    needed = {dependency for record in view.planned for dependency in record.depends_on}
+    sinks = [record for record in view.planned if record.subtask_id not in needed]
+    is_single = len(sinks) == 1
+    return TaskCompleted(
+        task_id=view.task_id,
+        version=view.version + 1,
+        at_ms=now_ms,
+        output=sinks[0].output if is_single else {one.subtask_id: value(one) for one in sinks},
+        output_ref=sinks[0].output_ref if is_single else None,
+        usage=view.usage,
+        cost=view.cost,
+    )
+
+
+def value(record: SubtaskRecord) -> object:
+    """A result as it is handed on: itself, or `{output_ref}` when it is large."""
+    return {"output_ref": record.output_ref} if record.output_ref is not None else record.output
+
+
+def _cause(lost: list[SubtaskRecord]) -> ErrorInfo:
+    """Why there is no answer: the first failure, or the first subtask that somebody stopped."""
+    failed = [(one, one.error) for one in lost if one.error and one.state is SubtaskState.FAILED]
+    if not failed:
+        stopped = ", ".join(one.subtask_id for one in lost)
+        return TaskFailedError(f"cancelled, so that there is no answer: {stopped}").to_info()
+    others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    first, cause = failed[0]
+    return (
+        TaskFailedError(
+            f"subtask {first.subtask_id!r} failed after {first.attempt} attempts{others}: "
+            f"{cause.message}",
+            provider=cause.provider,
+            http_status=cause.http_status,
+            details={
+                "failed": [one.subtask_id for one, _ in failed],
+                "cancelled": [
+                    one.subtask_id for one in lost if one.state is SubtaskState.CANCELLED
+                ],
+                "cause": cause.code,
+            },
+        )
+        .to_info()
+        .model_copy(update={"category": cause.category})
+    )
+
+
+def _failed(view: TaskView, now_ms: int, error: ErrorInfo) -> TaskFailed:
+    return TaskFailed(
+        task_id=view.task_id,
+        version=view.version + 1,
+        at_ms=now_ms,
+        error=error,
+        outputs={
+            one.subtask_id: value(one)
+            for one in view.planned
+            if one.state is SubtaskState.SUCCEEDED
+        },
+        usage=view.usage,
+        cost=view.cost,
+    )
+
+
+def _cancelled(view: TaskView, now_ms: int) -> TaskCancelled:
+    return TaskCancelled(
+        task_id=view.task_id,
+        version=view.version + 1,
+        at_ms=now_ms,
+        by=view.rejected_by,
+        reason=view.rejected_reason or "the plan was rejected",
+        usage=view.usage,
+        cost=view.cost,
+    )

@@ -1,0 +1,356 @@
+"""The fold of a task's log: events in, the task as it stands out.
+
+It is the only place that says what an event means. Every controller folds the same log to the same
+view. Events of types that this version does not know count as versions and are otherwise passed
+over, because a rolling upgrade mixes versions; a gap in the versions is an error, because nothing
+may be decided on half a log.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from types import MappingProxyType
+
+from pydantic import ValidationError
+
+from agent_controller.tasks.view import SubtaskRecord, TaskView
+from atlas.contracts.base import Contract
+from atlas.contracts.errors import AtlasError
+from atlas.contracts.inference import Cost, Usage
+from atlas.contracts.tasks import (
+    TASK_EVENT,
+    PlannedSubtask,
+    SubtaskCancelled,
+    SubtaskDispatched,
+    SubtaskFailed,
+    SubtaskRetried,
+    SubtaskStarted,
+    SubtaskState,
+    SubtaskSucceeded,
+    TaskAcceptedEvent,
+    TaskApprovalRejected,
+    TaskApproved,
+    TaskAwaitingApproval,
+    TaskCancelled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskPaused,
+    TaskPlanned,
+    TaskReplanned,
+    TaskResumed,
+)
+
+type SubtaskEvent = (
+    SubtaskDispatched
+    | SubtaskStarted
+    | SubtaskSucceeded
+    | SubtaskFailed
+    | SubtaskRetried
+    | SubtaskCancelled
+)
+
+
+class LogCorruptError(AtlasError):
+    """A task's log has a gap, or speaks of a subtask that it never planned."""
+
+    code = "log_corrupt"
+
+
+class UnknownEvent(Contract):
+    """An event of a type that this version does not know."""
+
+    task_id: str
+    version: int
+    at_ms: int
+    type: str
+
+
+type LogEntry = TaskEvent | UnknownEvent
+
+_KNOWN = frozenset(
+    kind.model_fields["type"].default
+    for kind in (
+        TaskAcceptedEvent,
+        TaskPlanned,
+        TaskReplanned,
+        TaskAwaitingApproval,
+        TaskApproved,
+        TaskApprovalRejected,
+        SubtaskDispatched,
+        SubtaskStarted,
+        SubtaskSucceeded,
+        SubtaskFailed,
+        SubtaskRetried,
+        SubtaskCancelled,
+        TaskPaused,
+        TaskResumed,
+        TaskCompleted,
+        TaskFailed,
+        TaskCancelled,
+    )
+)
+
+
+def read_entry(data: bytes) -> LogEntry:
+    """Read one message of a log.
+
+    Raises:
+        LogCorruptError: It is no event of any version.
+    """
+    try:
+        return TASK_EVENT.validate_json(data)
+    except ValidationError as error:
+        try:
+            unknown = UnknownEvent.model_validate_json(data)
+        except ValidationError:
+            raise LogCorruptError(f"no task event: {data[:120]!r}") from error
+        if unknown.type in _KNOWN:
+            raise LogCorruptError(
+                f"task {unknown.task_id}, version {unknown.version}: "
+                f"{unknown.type} cannot be read: {error.error_count()} problems"
+            ) from error
+        return unknown
+
+
+def fold(view: TaskView, entries: Iterable[LogEntry]) -> TaskView:
+    """The view after `entries`.
+
+    Raises:
+        LogCorruptError: A version is missing or repeated, or an event makes no sense.
+    """
+    for entry in entries:
+        view = _fold_one(view, entry)
+    return view
+
+
+def heard(view: TaskView, subtask_id: str, attempt: int, at_ms: int) -> TaskView:
+    """The view after word from a worker that is no event of the log, such as progress."""
+    record = view.subtasks.get(subtask_id)
+    if record is None or record.attempt != attempt or not record.is_live:
+        return view
+    return _with(view, replace(record, last_heard_ms=max(at_ms, record.last_heard_ms or 0)))
+
+
+def _fold_one(view: TaskView, entry: LogEntry) -> TaskView:
+    if entry.version != view.version + 1:
+        raise LogCorruptError(
+            f"the log of task {view.task_id} goes from version {view.version} to {entry.version}; "
+            "read it again from the start"
+        )
+    view = replace(
+        view,
+        version=entry.version,
+        updated_at_ms=entry.at_ms,
+        accepted_at_ms=view.accepted_at_ms or entry.at_ms,
+    )
+    if isinstance(entry, UnknownEvent) or view.end is not None:
+        return view
+    match entry:
+        case (
+            SubtaskDispatched()
+            | SubtaskStarted()
+            | SubtaskSucceeded()
+            | SubtaskFailed()
+            | SubtaskRetried()
+            | SubtaskCancelled()
+        ):
+            return _subtask(view, entry)
+        case TaskCompleted() | TaskFailed() | TaskCancelled():
+            return _ended(view, entry)
+        case TaskAwaitingApproval() | TaskApproved() | TaskApprovalRejected():
+            return _approval(view, entry)
+        case _:
+            return _task(view, entry)
+
+
+def _task(
+    view: TaskView,
+    event: TaskAcceptedEvent | TaskPlanned | TaskReplanned | TaskPaused | TaskResumed,
+) -> TaskView:
+    match event:
+        case TaskAcceptedEvent():
+            return replace(view, request=event.request, request_sha256=event.request_sha256)
+        case TaskPlanned():
+            planned = replace(view, plan=tuple(event.plan), planner=event.planner)
+            return _with(planned, *(_new_record(node) for node in event.plan))
+        case TaskReplanned():
+            return _replanned(view, event)
+        case TaskPaused():
+            return replace(view, paused_at_ms=event.at_ms, control_version=event.version)
+        case TaskResumed():
+            return _resumed(view, event)
+
+
+def _new_record(node: PlannedSubtask) -> SubtaskRecord:
+    return SubtaskRecord(node.id, node.capability, planned=node)
+
+
+def _replanned(view: TaskView, event: TaskReplanned) -> TaskView:
+    removed = set(event.removed)
+    kept = {id_: record for id_, record in view.subtasks.items() if id_ not in removed}
+    plan = [node for node in view.plan or () if node.id not in removed]
+    view = replace(view, plan=(*plan, *event.added), subtasks=MappingProxyType(kept))
+    return _with(view, *(_new_record(node) for node in event.added))
+
+
+def _resumed(view: TaskView, event: TaskResumed) -> TaskView:
+    if view.paused_at_ms is None:
+        return view
+    pause_ms = max(0, event.at_ms - view.paused_at_ms)
+    moved = [
+        replace(
+            record,
+            clock_from_ms=record.clock_from_ms + pause_ms if record.clock_from_ms else None,
+            last_heard_ms=event.at_ms,
+        )
+        for record in view.live
+    ]
+    view = replace(
+        view,
+        paused_at_ms=None,
+        paused_ms=view.paused_ms + pause_ms,
+        control_version=event.version,
+        resumed_at_ms=event.at_ms,
+    )
+    return _with(view, *moved)
+
+
+def _approval(
+    view: TaskView, event: TaskAwaitingApproval | TaskApproved | TaskApprovalRejected
+) -> TaskView:
+    if event.subtask_id is not None:
+        record = _known(view, event.subtask_id, event)
+        return _with(view, _approval_of(record, event))
+    match event:
+        case TaskAwaitingApproval():
+            return replace(view, is_plan_awaiting_approval=True)
+        case TaskApproved():
+            return replace(view, is_plan_awaiting_approval=False, is_plan_approved=True)
+        case TaskApprovalRejected():
+            return replace(
+                view,
+                is_plan_awaiting_approval=False,
+                is_plan_rejected=True,
+                rejected_by=event.by,
+                rejected_reason=event.reason,
+            )
+
+
+def _approval_of(
+    record: SubtaskRecord, event: TaskAwaitingApproval | TaskApproved | TaskApprovalRejected
+) -> SubtaskRecord:
+    if record.state.is_terminal:
+        return record
+    match event:
+        case TaskAwaitingApproval():
+            return replace(record, state=SubtaskState.AWAITING_APPROVAL)
+        case TaskApproved():
+            return replace(record, state=SubtaskState.WAITING, is_approved=True)
+        case TaskApprovalRejected():
+            return replace(record, state=SubtaskState.WAITING, is_rejected=True)
+
+
+def _ended(view: TaskView, event: TaskCompleted | TaskFailed | TaskCancelled) -> TaskView:
+    stopped = [
+        replace(_without_stream(record), state=SubtaskState.CANCELLED)
+        for record in view.subtasks.values()
+        if not record.state.is_terminal
+    ]
+    return _with(replace(view, end=event, paused_at_ms=None), *stopped)
+
+
+def _subtask(view: TaskView, event: SubtaskEvent) -> TaskView:
+    if isinstance(event, SubtaskDispatched) and view.plan is None:
+        record = view.subtasks.get(event.subtask_id) or SubtaskRecord(
+            event.subtask_id, event.capability
+        )
+    else:
+        record = _known(view, event.subtask_id, event)
+    if record.state.is_terminal:
+        return view
+    if isinstance(event, SubtaskSucceeded | SubtaskFailed):
+        view = replace(
+            view,
+            usage=view.usage + (event.usage or Usage()),
+            cost=view.cost + (event.cost or Cost()),
+        )
+    return _with(view, _subtask_after(record, event))
+
+
+def _subtask_after(record: SubtaskRecord, event: SubtaskEvent) -> SubtaskRecord:
+    match event:
+        case SubtaskDispatched():
+            return replace(
+                record,
+                state=SubtaskState.DISPATCHED,
+                attempt=event.attempt,
+                capability=event.capability,
+                stream_id=event.stream_id,
+                worker=None,
+                dispatched_at_ms=event.at_ms,
+                started_at_ms=None,
+                clock_from_ms=None,
+                last_heard_ms=None,
+                not_before_ms=None,
+            )
+        case SubtaskStarted():
+            return replace(
+                record,
+                state=SubtaskState.RUNNING,
+                worker=event.worker,
+                stream_id=event.stream_id or record.stream_id,
+                started_at_ms=event.at_ms,
+                clock_from_ms=record.clock_from_ms or event.at_ms,
+                last_heard_ms=event.at_ms,
+            )
+        case SubtaskSucceeded():
+            is_other = event.attempt != record.attempt
+            return replace(
+                _without_stream(record) if is_other else record,
+                state=SubtaskState.SUCCEEDED,
+                worker=event.worker,
+                output=event.output,
+                output_ref=event.output_ref,
+                error=None,
+            )
+        case SubtaskFailed():
+            return _failed(record, event)
+        case SubtaskRetried():
+            return replace(record, state=SubtaskState.RETRYING, not_before_ms=event.not_before_ms)
+        case SubtaskCancelled():
+            return replace(_without_stream(record), state=SubtaskState.CANCELLED)
+
+
+def _failed(record: SubtaskRecord, event: SubtaskFailed) -> SubtaskRecord:
+    """A failure that the current attempt's worker did not tell leaves a stream to be given up."""
+    is_told = event.worker is not None and event.attempt == record.attempt
+    return replace(
+        record if is_told else _without_stream(record),
+        state=SubtaskState.FAILED if event.final else SubtaskState.RETRYING,
+        error=event.error,
+        failed_at_ms=event.at_ms,
+        not_before_ms=None,
+    )
+
+
+def _without_stream(record: SubtaskRecord) -> SubtaskRecord:
+    if record.stream_id is None or not record.is_live:
+        return record
+    return replace(record, abandoned=(*record.abandoned, record.stream_id))
+
+
+def _known(view: TaskView, subtask_id: str, event: TaskEvent) -> SubtaskRecord:
+    record = view.subtasks.get(subtask_id)
+    if record is None:
+        raise LogCorruptError(
+            f"task {view.task_id}, version {event.version}: {event.type} is about the subtask "
+            f"{subtask_id!r}, which was never planned"
+        )
+    return record
+
+
+def _with(view: TaskView, *records: SubtaskRecord) -> TaskView:
+    if not records:
+        return view
+    changed = {record.subtask_id: record for record in records}
+    return replace(view, subtasks=MappingProxyType({**view.subtasks, **changed}))

@@ -1,0 +1,136 @@
+"""What a worker's word does to a task: the events that it appends. Pure.
+
+Reports and results are delivered at least once, late and out of order; each is taken at most once.
+"""
+
+from agent_controller.tasks import retry, schema
+from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.view import SubtaskRecord, TaskView
+from atlas.contracts.errors import AtlasError, ErrorInfo, InvalidRequestError
+from atlas.contracts.tasks import (
+    SubtaskFailed,
+    SubtaskReport,
+    SubtaskResult,
+    SubtaskStarted,
+    SubtaskState,
+    SubtaskSucceeded,
+    TaskEvent,
+)
+
+
+def take_report(
+    view: TaskView, report: SubtaskReport, now_ms: int, limits: Limits
+) -> list[TaskEvent]:
+    """The events for a report; empty when it is late, a repeat, or only tells progress."""
+    record = view.subtasks.get(report.subtask_id)
+    if view.end is not None or record is None or record.attempt != report.attempt:
+        return []
+    if not record.is_live:
+        return []
+    match report.type:
+        case "started":
+            return _started(view, record, report, now_ms)
+        case "failed":
+            return [_failed(view, record, report, now_ms, limits)]
+        case _:
+            return []
+
+
+def _started(
+    view: TaskView, record: SubtaskRecord, report: SubtaskReport, now_ms: int
+) -> list[TaskEvent]:
+    if record.state is SubtaskState.RUNNING and record.worker == report.worker:
+        return []
+    return [
+        SubtaskStarted(
+            task_id=view.task_id,
+            version=view.version + 1,
+            at_ms=now_ms,
+            subtask_id=record.subtask_id,
+            attempt=record.attempt,
+            worker=report.worker,
+            stream_id=next(iter(report.stream_ids), None),
+        )
+    ]
+
+
+def _failed(
+    view: TaskView, record: SubtaskRecord, report: SubtaskReport, now_ms: int, limits: Limits
+) -> SubtaskFailed:
+    error = (
+        report.error
+        or AtlasError(
+            f"worker {report.worker} reported a failure and no error; it must say why"
+        ).to_info()
+    )
+    return SubtaskFailed(
+        task_id=view.task_id,
+        version=view.version + 1,
+        at_ms=now_ms,
+        subtask_id=record.subtask_id,
+        attempt=record.attempt,
+        worker=report.worker,
+        error=error,
+        final=retry.is_final(record, record.attempt, error, limits),
+        usage=report.usage,
+        cost=report.cost,
+    )
+
+
+def take_result(
+    view: TaskView,
+    result: SubtaskResult,
+    now_ms: int,
+    output_schema: dict[str, object] | None,
+) -> list[TaskEvent]:
+    """The events for a result: of whichever attempt, the first one counts.
+
+    An output that does not satisfy its schema fails the subtask for good: the place of its result
+    is taken, so that no further attempt could be heard.
+    """
+    record = view.subtasks.get(result.subtask_id)
+    if view.end is not None or record is None or record.state.is_terminal:
+        return []
+    if not 1 <= result.attempt <= record.attempt:
+        return []
+    if (error := _mismatch(result, output_schema)) is not None:
+        return [
+            SubtaskFailed(
+                task_id=view.task_id,
+                version=view.version + 1,
+                at_ms=now_ms,
+                subtask_id=record.subtask_id,
+                attempt=result.attempt,
+                worker=result.worker,
+                error=error,
+                final=True,
+                usage=result.usage,
+                cost=result.cost,
+            )
+        ]
+    return [
+        SubtaskSucceeded(
+            task_id=view.task_id,
+            version=view.version + 1,
+            at_ms=now_ms,
+            subtask_id=record.subtask_id,
+            attempt=result.attempt,
+            worker=result.worker,
+            output=result.output,
+            output_ref=result.output_ref,
+            usage=result.usage,
+            cost=result.cost,
+        )
+    ]
+
+
+def _mismatch(result: SubtaskResult, output_schema: dict[str, object] | None) -> ErrorInfo | None:
+    if output_schema is None or result.output_ref is not None:
+        return None
+    problems = schema.problems(result.output, output_schema)
+    if not problems:
+        return None
+    return InvalidRequestError(
+        f"the output of subtask {result.subtask_id!r} from worker {result.worker} does not "
+        f"satisfy its output_schema: {'; '.join(problems)}"
+    ).to_info()

@@ -1,0 +1,36 @@
+"""The numbers that decisions depend on; the composition root fills them from the settings."""
+
+from dataclasses import dataclass
+
+BUILT_IN_CAPABILITIES = frozenset(
+    {
+        "planning",
+        "research",
+        "analysis",
+        "draft",
+        "code",
+        "review",
+        "summarize",
+        "extract",
+        "general",
+    }
+)
+"""The specialisations that every Atlas worker brings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of attempts, waits and plans. Times in milliseconds."""
+
+    subtask_max_attempts: int = 3
+    subtask_timeout_ms: int = 600_000
+    dispatch_timeout_ms: int = 15_000
+    """A dispatched subtask that nobody started for so long is sent again."""
+    silence_ms: int = 60_000
+    """A started subtask that nobody spoke of for so long is sent again."""
+    retry_base_ms: int = 500
+    retry_cap_ms: int = 60_000
+    max_plan_nodes: int = 50
+    """In a plan that a model made."""
+    capabilities: frozenset[str] = BUILT_IN_CAPABILITIES
+    """What a plan that a model made may use."""

@@ -1,0 +1,139 @@
+"""What makes a plan a plan: ids are unique, dependencies exist, and nothing waits for itself.
+
+Pure. Every problem is named at once, with its path in the plan, for a person and for a model that
+is asked to repair it.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from atlas.contracts.errors import InvalidRequestError
+from atlas.contracts.tasks import PlannedSubtask
+from atlas.settings import nearest
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a plan, and where."""
+
+    path: str
+    message: str
+
+
+def check_plan(
+    plan: Sequence[PlannedSubtask],
+    *,
+    max_nodes: int | None = None,
+    capabilities: Collection[str] | None = None,
+    reserved: Collection[str] = (),
+) -> None:
+    """Check a plan.
+
+    Args:
+        plan: The subtasks; each has passed its own validation.
+        max_nodes: How many there may be.
+        capabilities: The capabilities that may be named; None when any may.
+        reserved: Ids that it may not use.
+
+    Raises:
+        InvalidRequestError: The message and `details.problems` name each problem.
+    """
+    problems = [
+        *_size(plan, max_nodes),
+        *_ids(plan, reserved),
+        *_capabilities(plan, capabilities),
+        *_dependencies(plan),
+    ]
+    if not problems:
+        problems.extend(_cycles(plan))
+    if problems:
+        raise invalid_plan(problems)
+
+
+def invalid_plan(problems: Sequence[Problem]) -> InvalidRequestError:
+    """The error that names these problems."""
+    shown = "; ".join(f"{one.path}: {one.message}" for one in problems[:_SHOWN])
+    more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
+    return InvalidRequestError(
+        f"the plan is not valid: {shown}{more}",
+        details={"problems": [{"path": one.path, "message": one.message} for one in problems]},
+    )
+
+
+def _size(plan: Sequence[PlannedSubtask], max_nodes: int | None) -> Iterator[Problem]:
+    if not plan:
+        yield Problem("plan", "it is empty; name at least one subtask")
+    if max_nodes is not None and len(plan) > max_nodes:
+        yield Problem("plan", f"{len(plan)} subtasks, and at most {max_nodes} are allowed")
+
+
+def _ids(plan: Sequence[PlannedSubtask], reserved: Collection[str]) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for index, node in enumerate(plan):
+        if node.id in first:
+            yield Problem(
+                f"plan[{index}].id", f"{node.id!r} is the id of plan[{first[node.id]}] already"
+            )
+        else:
+            first[node.id] = index
+        if node.id in reserved:
+            yield Problem(f"plan[{index}].id", f"{node.id!r} is reserved; choose another id")
+
+
+def _capabilities(
+    plan: Sequence[PlannedSubtask], capabilities: Collection[str] | None
+) -> Iterator[Problem]:
+    if capabilities is None:
+        return
+    known = sorted(capabilities)
+    for index, node in enumerate(plan):
+        if node.capability not in capabilities:
+            yield Problem(
+                f"plan[{index}].capability",
+                f"no worker knows {node.capability!r}; use one of {', '.join(known)}",
+            )
+
+
+def _dependencies(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
+    ids = [node.id for node in plan]
+    known = set(ids)
+    for index, node in enumerate(plan):
+        for position, dependency in enumerate(node.depends_on):
+            path = f"plan[{index}].depends_on[{position}]"
+            if dependency == node.id:
+                yield Problem(path, f"{node.id!r} depends on itself")
+            elif dependency not in known:
+                near = nearest(dependency, ids)
+                hint = f"; did you mean {near!r}?" if near else ""
+                yield Problem(path, f"there is no subtask {dependency!r}{hint}")
+            elif dependency in node.depends_on[:position]:
+                yield Problem(path, f"{dependency!r} stands there twice")
+
+
+def _cycles(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
+    """The first cycle that a walk along the dependencies meets, named as a path."""
+    nodes = {node.id: (index, node) for index, node in enumerate(plan)}
+    done: set[str] = set()
+    for start in nodes:
+        trail: list[tuple[str, int]] = [(start, 0)]
+        on_trail = {start}
+        while trail:
+            here, position = trail[-1]
+            index, node = nodes[here]
+            if here in done or position >= len(node.depends_on):
+                done.add(here)
+                on_trail.discard(here)
+                trail.pop()
+                continue
+            trail[-1] = (here, position + 1)
+            onward = node.depends_on[position]
+            if onward in on_trail:
+                ids = [id_ for id_, _ in trail]
+                path = " → ".join([*ids[ids.index(onward) :], onward])
+                yield Problem(f"plan[{index}].depends_on[{position}]", f"a cycle: {path}")
+                return
+            if onward not in done:
+                on_trail.add(onward)
+                trail.append((onward, 0))

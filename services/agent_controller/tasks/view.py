@@ -1,0 +1,188 @@
+"""A task as its log tells it: frozen values, made by `fold` only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from atlas.contracts.errors import ErrorInfo
+from atlas.contracts.inference import Cost, Usage
+from atlas.contracts.tasks import (
+    Pattern,
+    PlannedSubtask,
+    SubtaskState,
+    SubtaskView,
+    TaskRequest,
+    TaskState,
+    TaskStatus,
+    TaskSummary,
+    TerminalTaskEvent,
+)
+
+PLAN = "plan"
+"""The subtask that asks a model for a plan."""
+PLAN_REPAIR = "plan-repair"
+"""The subtask that asks once more, naming what was wrong."""
+PLANNING_IDS = (PLAN, PLAN_REPAIR)
+
+_GOAL_SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class SubtaskRecord:
+    """One subtask. `attempt` counts from 1 with the first dispatch; 0 means never dispatched."""
+
+    subtask_id: str
+    capability: str
+    planned: PlannedSubtask | None = None
+    """Its node in the plan; None for the subtasks that make the plan."""
+    state: SubtaskState = SubtaskState.WAITING
+    attempt: int = 0
+    worker: str | None = None
+    stream_id: str | None = None
+    """Where the current attempt's tokens stream."""
+    abandoned: tuple[str, ...] = ()
+    """Streams that nobody waits for any more: to be cancelled."""
+    output: object = None
+    output_ref: str | None = None
+    error: ErrorInfo | None = None
+    dispatched_at_ms: int | None = None
+    started_at_ms: int | None = None
+    clock_from_ms: int | None = None
+    """From when a started attempt's timeout counts: its start, moved on by every pause."""
+    last_heard_ms: int | None = None
+    failed_at_ms: int | None = None
+    not_before_ms: int | None = None
+    """While retrying: when the next attempt may be dispatched; None until that was decided."""
+    is_approved: bool = False
+    is_rejected: bool = False
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """The subtasks whose results it needs."""
+        return tuple(self.planned.depends_on) if self.planned else ()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a worker has it, or should have it."""
+        return self.state in (SubtaskState.DISPATCHED, SubtaskState.RUNNING)
+
+    def to_view(self) -> SubtaskView:
+        """As `TaskStatus` shows it."""
+        return SubtaskView(
+            subtask_id=self.subtask_id,
+            capability=self.capability,
+            instruction=self.planned.instruction if self.planned else "Make a plan for the goal.",
+            depends_on=list(self.depends_on),
+            state=self.state,
+            attempt=self.attempt,
+            worker=self.worker,
+            stream_id=self.stream_id,
+            output=self.output,
+            output_ref=self.output_ref,
+            error=self.error,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task. Everything in it follows from its log; `version` is the last event folded."""
+
+    tenant: str
+    task_id: str
+    version: int = 0
+    request: TaskRequest | None = None
+    """What was asked; None before acceptance, and for a submission that nobody could read."""
+    request_sha256: str | None = None
+    accepted_at_ms: int = 0
+    updated_at_ms: int = 0
+    plan: tuple[PlannedSubtask, ...] | None = None
+    planner: Literal["caller", "pattern", "model", "last_resort"] | None = None
+    subtasks: Mapping[str, SubtaskRecord] = field(default_factory=lambda: MappingProxyType({}))
+    usage: Usage = field(default_factory=Usage)
+    cost: Cost = field(default_factory=Cost)
+    paused_at_ms: int | None = None
+    paused_ms: int = 0
+    """How long it stood still in all pauses that are over."""
+    control_version: int = 0
+    """The version of the last pause or resume; 0 when there was none."""
+    resumed_at_ms: int | None = None
+    is_plan_awaiting_approval: bool = False
+    is_plan_approved: bool = False
+    rejected_by: str | None = None
+    rejected_reason: str | None = None
+    is_plan_rejected: bool = False
+    end: TerminalTaskEvent | None = None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it stands still now."""
+        return self.paused_at_ms is not None
+
+    @property
+    def planned(self) -> list[SubtaskRecord]:
+        """The subtasks of the plan, in its order; without those that make the plan."""
+        return [record for record in self.subtasks.values() if record.planned is not None]
+
+    @property
+    def live(self) -> list[SubtaskRecord]:
+        """The subtasks that a worker has, or should have."""
+        return [record for record in self.subtasks.values() if record.is_live]
+
+    @property
+    def state(self) -> TaskState:
+        """Where the task is."""
+        if self.end is not None:
+            return {
+                "task.completed": TaskState.COMPLETED,
+                "task.failed": TaskState.FAILED,
+                "task.cancelled": TaskState.CANCELLED,
+            }[self.end.type]
+        if self.is_paused:
+            return TaskState.PAUSED
+        if self.plan is None:
+            return TaskState.PLANNING if self.subtasks else TaskState.ACCEPTED
+        if self.is_plan_awaiting_approval:
+            return TaskState.AWAITING_APPROVAL
+        open_states = {one.state for one in self.planned if not one.state.is_terminal}
+        if SubtaskState.AWAITING_APPROVAL in open_states and not open_states & {
+            SubtaskState.DISPATCHED,
+            SubtaskState.RUNNING,
+            SubtaskState.RETRYING,
+        }:
+            return TaskState.AWAITING_APPROVAL
+        return TaskState.RUNNING
+
+    def to_status(self) -> TaskStatus:
+        """As `api.task.get` and every control answer it."""
+        completed = self.end if self.end is not None and self.end.type == "task.completed" else None
+        failed = self.end if self.end is not None and self.end.type == "task.failed" else None
+        return TaskStatus(
+            task_id=self.task_id,
+            state=self.state,
+            version=self.version,
+            goal=self.request.goal if self.request else "",
+            pattern=self.request.pattern if self.request else Pattern.AUTO,
+            subtasks=[record.to_view() for record in self.subtasks.values()],
+            output=completed.output if completed else None,
+            output_ref=completed.output_ref if completed else None,
+            usage=self.usage,
+            cost=self.cost,
+            accepted_at_ms=self.accepted_at_ms,
+            updated_at_ms=self.updated_at_ms,
+            error=failed.error if failed else None,
+        )
+
+    def to_summary(self) -> TaskSummary:
+        """As `api.task.list` shows it."""
+        planned = self.planned
+        return TaskSummary(
+            task_id=self.task_id,
+            state=self.state,
+            goal=(self.request.goal if self.request else "")[:_GOAL_SHOWN],
+            version=self.version,
+            subtasks=len(planned),
+            subtasks_done=sum(one.state is SubtaskState.SUCCEEDED for one in planned),
+            accepted_at_ms=self.accepted_at_ms,
+            updated_at_ms=self.updated_at_ms,
+        )

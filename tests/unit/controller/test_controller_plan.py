@@ -1,0 +1,121 @@
+"""What makes a plan a plan, and how a goal becomes one."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_controller.planning import model_plan, patterns
+from agent_controller.planning.planner import check_request
+from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.plan import check_plan
+from agent_controller.tasks.schema import problems as schema_problems
+from atlas.contracts.errors import InvalidRequestError
+from atlas.contracts.tasks import Pattern, PlannedSubtask, TaskRequest
+
+LIMITS = Limits()
+
+
+def node(id_, *depends_on, capability="general"):
+    return PlannedSubtask(
+        id=id_, capability=capability, instruction="do", depends_on=list(depends_on)
+    )
+
+
+def problems(plan, **limits):
+    with pytest.raises(InvalidRequestError) as caught:
+        check_plan(plan, **limits)
+    return {one["path"]: one["message"] for one in caught.value.details["problems"]}
+
+
+def test_a_diamond_is_a_plan():
+    check_plan([node("a"), node("b", "a"), node("c", "a"), node("d", "b", "c")])
+
+
+def test_every_problem_is_named_at_once_with_its_path():
+    found = problems([node("a"), node("a"), node("b", "b", "reserch"), node("research")])
+    assert found == {
+        "plan[1].id": "'a' is the id of plan[0] already",
+        "plan[2].depends_on[0]": "'b' depends on itself",
+        "plan[2].depends_on[1]": "there is no subtask 'reserch'; did you mean 'research'?",
+    }
+
+
+def test_a_cycle_is_named_as_a_path():
+    found = problems([node("x", "a"), node("a", "b"), node("b", "c"), node("c", "a")])
+    assert list(found.values()) == ["a cycle: a → b → c → a"]
+
+
+def test_size_capabilities_and_reserved_ids_are_checked_where_asked():
+    plan = [node("plan", capability="magic"), node("b")]
+    found = problems(plan, max_nodes=1, capabilities={"general"}, reserved={"plan"})
+    assert set(found) == {"plan", "plan[0].id", "plan[0].capability"}
+    assert "use one of general" in found["plan[0].capability"]
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=4, unique=True), min_size=1, max_size=10))
+def test_a_plan_is_accepted_exactly_when_it_can_be_ordered(edges):
+    plan = [
+        node(f"n{here}", *(f"n{there}" for there in there_all if there < len(edges)))
+        for here, there_all in enumerate(edges)
+    ]
+    done: set[str] = set()
+    while ready := [one for one in plan if one.id not in done and done >= set(one.depends_on)]:
+        done |= {one.id for one in ready}
+    if len(done) == len(plan):
+        check_plan(plan)
+    else:
+        assert problems(plan)
+
+
+def test_a_plan_of_ten_thousand_in_a_row_is_checked_without_recursion():
+    check_plan([node("n0"), *(node(f"n{i}", f"n{i - 1}") for i in range(1, 10_000))])
+
+
+@pytest.mark.parametrize("make", patterns.PATTERNS.values())
+def test_every_pattern_makes_a_valid_plan(make):
+    plan = make(TaskRequest(goal="g"))
+    check_plan(plan, max_nodes=LIMITS.max_plan_nodes, capabilities=LIMITS.capabilities)
+
+
+def test_the_example_of_the_plan_schema_satisfies_it_and_is_a_plan():
+    schema = model_plan.plan_schema(LIMITS)
+    (example,) = schema["examples"]
+    assert schema_problems(example, schema) == []
+    plan = model_plan.read_plan(example, LIMITS)
+    assert [one.id for one in plan if not one.depends_on] == ["research", "analysis", "outline"]
+    assert plan[-1].depends_on == ["research", "analysis", "outline"]
+
+
+@pytest.mark.parametrize(
+    ("output", "path"),
+    [
+        ("a plan in prose", "plan"),
+        ({"steps": []}, "plan"),
+        ({"subtasks": []}, "plan"),
+        ({"subtasks": [{"id": "a"}]}, "plan[0].capability"),
+        (
+            {"subtasks": [{"id": "plan", "capability": "draft", "instruction": "x"}]},
+            "plan[0].id",
+        ),
+        (
+            {"subtasks": [{"id": "a", "capability": "planning", "instruction": "x"}]},
+            "plan[0].capability",
+        ),
+    ],
+)
+def test_nonsense_of_a_model_is_refused_with_its_path(output, path):
+    with pytest.raises(InvalidRequestError) as caught:
+        model_plan.read_plan(output, LIMITS)
+    assert path in {one["path"] for one in caught.value.details["problems"]}
+
+
+@pytest.mark.parametrize("pattern", set(Pattern) - set(patterns.SUPPORTED))
+def test_a_pattern_of_another_version_is_refused_with_those_that_are_there(pattern):
+    with pytest.raises(InvalidRequestError, match="not available in this version; use one of auto"):
+        check_request(TaskRequest(goal="g", pattern=pattern))
+
+
+def test_a_plan_with_an_output_schema_that_is_none_is_refused():
+    bad = node("a").model_copy(update={"output_schema": {"type": "objekt"}})
+    with pytest.raises(InvalidRequestError, match=r"plan\[0\].output_schema"):
+        check_request(TaskRequest(goal="g", plan=[bad]))
