@@ -1,0 +1,1 @@
+"""The agent worker: does the subtasks, each by one stream of a model."""

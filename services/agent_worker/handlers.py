@@ -1,0 +1,264 @@
+"""From a message of work to its acknowledgement.
+
+A hand is freed first and work is fetched for it, so that nothing waits behind a busy worker. The
+message is acknowledged last, after the result is stored: whoever dies before that leaves the work
+to another, who attaches to the same stream.
+"""
+
+import asyncio
+import base64
+import contextlib
+from dataclasses import dataclass, field
+
+import structlog
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeoutError
+from opentelemetry.trace import SpanKind
+from pydantic import ValidationError
+
+from agent_worker.execution import Executor, Outcome
+from agent_worker.objects import Objects
+from agent_worker.queue import WorkQueue
+from agent_worker.reporting import BEAT_S, Reporter, ends
+from atlas import subjects, telemetry
+from atlas.bus import Bus
+from atlas.contracts.base import JsonObject, now_ms
+from atlas.contracts.errors import AtlasError, InvalidRequestError
+from atlas.contracts.events import DeadLetter
+from atlas.contracts.tasks import Subtask, SubtaskResult
+from atlas.service import Events
+
+_LARGE_BYTES = 256 * 1024
+"""An output above it goes into the object store."""
+_HAND_BACK_S = 1.0
+_TEMPLATE = "atlas.{tenant}.work.{capability}.{priority}"
+
+log = structlog.get_logger("agent_worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a desk works with."""
+
+    bus: Bus
+    queue: WorkQueue
+    executor: Executor
+    reporter: Reporter
+    objects: Objects
+    events: Events
+
+
+@dataclass(slots=True)
+class Desk:
+    """Takes work while a hand is free, and sees each piece through."""
+
+    worker: str
+    tools: Tools
+    concurrency: int
+    ack_wait_s: float
+    _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _running: set[asyncio.Task[None]] = field(default_factory=set)
+    done: int = 0
+
+    @property
+    def running(self) -> int:
+        """Subtasks in progress."""
+        return len(self._running)
+
+    async def run(self) -> None:
+        """Take work until `drain`."""
+        hands = asyncio.Semaphore(self.concurrency)
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(1):
+                    await hands.acquire()
+            except TimeoutError:
+                continue
+            msg = await self._take()
+            if msg is None:
+                hands.release()
+                continue
+            if self._stopping.is_set():
+                await _hand_back(msg, delay_s=0)
+                return
+            task = asyncio.create_task(self._see_through(msg))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+            task.add_done_callback(lambda _: hands.release())
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new; finish what runs, or hand it back when the time is over."""
+        self._stopping.set()
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _take(self) -> Msg | None:
+        try:
+            return await self.tools.queue.take()
+        except (AtlasError, NatsError) as error:
+            log.warning("no_work_taken", error=str(error))
+            await asyncio.sleep(_HAND_BACK_S)
+            return None
+
+    async def _see_through(self, msg: Msg) -> None:
+        try:
+            await self._work(msg)
+        except asyncio.CancelledError:
+            await _hand_back(msg, delay_s=0)
+            raise
+        except (AtlasError, NatsError, TimeoutError) as error:
+            log.warning("handed_back", subject=msg.subject, error=str(error))
+            await _hand_back(msg, delay_s=_HAND_BACK_S)
+        except Exception:
+            log.exception("work_failed_inside", subject=msg.subject)
+            await _hand_back(msg, delay_s=_HAND_BACK_S)
+
+    async def _work(self, msg: Msg) -> None:
+        _, tenant, _, capability, priority = msg.subject.split(".")
+        try:
+            subtask = Subtask.model_validate_json(msg.data)
+        except ValidationError as error:
+            await self._bury(tenant, msg, error)
+            return
+        attributes: dict[str, telemetry.Attribute] = {
+            telemetry.SYSTEM: "nats",
+            telemetry.DESTINATION: _TEMPLATE,
+            telemetry.AGENT_NAME: capability,
+            telemetry.TASK_ID: subtask.task_id,
+            telemetry.SUBTASK_ID: subtask.subtask_id,
+            telemetry.ATTEMPT: subtask.attempt,
+            telemetry.STREAM_ID: subtask.stream_id,
+        }
+        delivery = msg.metadata.num_delivered or 1
+        if not await self.tools.reporter.is_wanted(tenant, subtask, delivery):
+            await msg.ack()
+            return
+        with telemetry.span(
+            f"process {_TEMPLATE}",
+            kind=SpanKind.CONSUMER,
+            headers=msg.headers,
+            attributes=attributes,
+        ):
+            await self.tools.reporter.started(tenant, subtask)
+            await self._tell("subtask.started", tenant, subtask)
+            lane = "interactive" if priority == "high" else "batch"
+            outcome = await self._until_done_or_pointless(msg, tenant, subtask, lane)
+            if outcome is not None:
+                await self._deliver(tenant, subtask, outcome)
+        await msg.ack_sync(timeout=5)
+        self.done += 1
+
+    async def _until_done_or_pointless(
+        self, msg: Msg, tenant: str, subtask: Subtask, lane: str
+    ) -> Outcome | None:
+        """The outcome, or None when the task's log says that nobody waits for it any more."""
+        doing = asyncio.create_task(self.tools.executor.attempt(tenant, subtask, lane))
+        others = [
+            asyncio.create_task(self._watch_log(tenant, subtask)),
+            asyncio.create_task(self._beat(msg, tenant, subtask)),
+        ]
+        try:
+            await asyncio.wait([doing, *others], return_when=asyncio.FIRST_COMPLETED)
+            if doing.done():
+                return doing.result()
+            for ended in others:
+                if ended.done():
+                    ended.result()
+            return None
+        finally:
+            for task in (doing, *others):
+                task.cancel()
+            await asyncio.gather(doing, *others, return_exceptions=True)
+
+    async def _watch_log(self, tenant: str, subtask: Subtask) -> None:
+        """Return when the log ends this attempt."""
+        sub = await self.tools.bus.open(subjects.task_log(tenant, subtask.task_id), pending=4_096)
+        stored = subjects.task_write(tenant, subtask.task_id)
+        try:
+            while True:
+                last = await self.tools.bus.last(subjects.TASKS, stored)
+                if last is not None and ends(last.data, subtask):
+                    return
+                with contextlib.suppress(NatsTimeoutError, TimeoutError):
+                    while not ends((await sub.next_msg(timeout=BEAT_S)).data, subtask):
+                        pass
+                    return
+        finally:
+            with contextlib.suppress(NatsError):  # the connection is closed already
+                await sub.unsubscribe()
+
+    async def _beat(self, msg: Msg, tenant: str, subtask: Subtask) -> None:
+        """Keep the message ours, and tell that we are at it. Never returns."""
+        since_report_s = 0.0
+        while True:
+            await asyncio.sleep(self.ack_wait_s / 3)
+            since_report_s += self.ack_wait_s / 3
+            try:
+                await msg.in_progress()
+                if since_report_s >= BEAT_S:
+                    since_report_s = 0.0
+                    await self.tools.reporter.progress(tenant, subtask, {})
+            except (AtlasError, NatsError) as error:  # the next beat may get through
+                log.debug("beat_lost", error=str(error))
+
+    async def _deliver(self, tenant: str, subtask: Subtask, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            await self.tools.reporter.failed(
+                tenant, subtask, outcome.error, outcome.usage, outcome.cost
+            )
+            await self._tell("subtask.failed", tenant, subtask, code=outcome.error.code)
+            return
+        result = SubtaskResult(
+            task_id=subtask.task_id,
+            subtask_id=subtask.subtask_id,
+            attempt=subtask.attempt,
+            worker=self.worker,
+            output=outcome.output,
+            usage=outcome.usage,
+            cost=outcome.cost,
+        )
+        if len(result.to_json()) > _LARGE_BYTES:
+            name = f"{tenant}.{subtask.task_id}.{subtask.subtask_id}.{subtask.attempt}"
+            ref = await self.tools.objects.put(name, outcome.output)
+            result = result.model_copy(update={"output": None, "output_ref": ref})
+        if await self.tools.reporter.result(tenant, result):
+            await self._tell("subtask.succeeded", tenant, subtask)
+
+    async def _tell(self, type_: str, tenant: str, subtask: Subtask, **more: object) -> None:
+        data: JsonObject = {
+            "task_id": subtask.task_id,
+            "subtask_id": subtask.subtask_id,
+            "attempt": subtask.attempt,
+            "capability": subtask.capability,
+            "stream_id": subtask.stream_id,
+            **more,
+        }
+        await self.tools.events.emit(type_, data, tenant=tenant)
+
+    async def _bury(self, tenant: str, msg: Msg, cause: ValidationError) -> None:
+        """Keep what is no subtask as a dead letter; it would be none the next time either."""
+        error = InvalidRequestError(f"{msg.subject}: no Subtask: {cause.error_count()} problems")
+        metadata = msg.metadata
+        id_ = f"{metadata.sequence.stream}"
+        letter = DeadLetter(
+            kind="work",
+            id=id_,
+            subject=msg.subject,
+            at_ms=now_ms(),
+            error=error.to_info(),
+            payload_base64=base64.b64encode(msg.data[:_LARGE_BYTES]).decode(),
+            truncated=len(msg.data) > _LARGE_BYTES,
+        )
+        await self.tools.bus.store(subjects.dead(tenant, "work", id_), letter.to_json())
+        log.error("work_buried", subject=msg.subject, error=error.message)
+        await msg.term()
+
+
+async def _hand_back(msg: Msg, *, delay_s: float) -> None:
+    """Let another worker have it; while NATS is away, it will after the ack wait."""
+    with contextlib.suppress(NatsError):
+        await msg.nak(delay=delay_s)

@@ -1,0 +1,107 @@
+"""Taking work: one message at a time, the most urgent first, and only for a free hand.
+
+Every capability and priority has a durable consumer. A worker asks one of them without waiting;
+which ones are worth asking it hears from the work's own subjects, as a hint, and once a second it
+asks them all, because a hint may be lost and a redelivery gives none.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+
+from atlas import subjects, topology
+from atlas.bus import Bus
+from atlas.contracts.tasks import Priority
+from atlas.settings import TopologySettings
+
+_POLL_S = 1.0
+_FETCH_S = 2.0
+_HINTS = 1_024
+_HINT_FRESH_S = 0.06
+"""A hint may come before the server has stored its work: so long it is worth asking again."""
+_HINT_PAUSE_S = 0.02
+_MESSAGE_HEADER = "Status"
+
+type Queue = tuple[Priority, str]
+"""A priority and a capability."""
+
+_ORDER = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
+
+
+class WorkQueue:
+    """The work of some capabilities."""
+
+    def __init__(self, bus: Bus, settings: TopologySettings, capabilities: list[str]) -> None:
+        self._bus = bus
+        self._settings = settings
+        self._queues: list[Queue] = [
+            (priority, capability) for priority in Priority for capability in capabilities
+        ]
+        self._worth_asking: dict[Queue, None] = {}
+        self._hinted_at: dict[Queue, float] = {}
+        self._hint = asyncio.Event()
+        self._polled_at = 0.0
+        self._subs: list[Subscription] = []
+
+    async def open(self) -> None:
+        """Make the consumers that are missing, and listen for hints."""
+        for priority, capability in self._queues:
+            await topology.ensure_work_consumer(self._bus, self._settings, capability, priority)
+        for capability in sorted({capability for _, capability in self._queues}):
+            subject = subjects.capability_work(capability, "*")
+            self._subs.append(await self._bus.subscribe(subject, self._hinted, pending=_HINTS))
+
+    async def close(self) -> None:
+        """Stop listening."""
+        for sub in self._subs:
+            with contextlib.suppress(NatsError):  # the connection is closed already
+                await sub.unsubscribe()
+
+    async def take(self) -> Msg | None:
+        """The next message, or None after a while without any."""
+        if time.monotonic() - self._polled_at > _POLL_S:
+            self._polled_at = time.monotonic()
+            self._worth_asking.update(dict.fromkeys(self._queues))
+        self._hint.clear()
+        while self._worth_asking:
+            queue = min(self._worth_asking, key=lambda one: _ORDER[one[0]])
+            del self._worth_asking[queue]
+            msg = await self._ask(queue)
+            if msg is not None:
+                self._worth_asking[queue] = None  # there may be more; others have their turn first
+                return msg
+        fresh = time.monotonic() - _HINT_FRESH_S
+        early = [queue for queue, at in self._hinted_at.items() if at > fresh]
+        if early:
+            await asyncio.sleep(_HINT_PAUSE_S)
+            self._worth_asking.update(dict.fromkeys(early))
+            return None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_POLL_S):
+                await self._hint.wait()
+        return None
+
+    async def _hinted(self, msg: Msg) -> None:
+        _, _, _, capability, priority = msg.subject.split(".")
+        if priority in _ORDER:
+            queue = (Priority(priority), capability)
+            self._worth_asking[queue] = None
+            self._hinted_at[queue] = time.monotonic()
+            self._hint.set()
+
+    async def _ask(self, queue: Queue) -> Msg | None:
+        priority, capability = queue
+        consumer = subjects.work_consumer(capability, priority)
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.WORK}.{consumer}"
+        request = json.dumps({"batch": 1, "no_wait": True}).encode()
+        try:
+            msg = await self._bus.nats.request(subject, request, timeout=_FETCH_S)
+        except (NatsError, TimeoutError):  # NATS is away; the next poll asks again
+            await self._bus.wait_connected()
+            return None
+        return None if _MESSAGE_HEADER in (msg.headers or {}) else msg
