@@ -1,0 +1,99 @@
+# Every target that needs Python needs `setup`, which does nothing when nothing changed.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+LOCKED := requirements/base.txt requirements/dev.txt
+
+# uv reads no pip settings, so whoever told only pip about a mirror or a CA is understood here.
+PIP_SETTING = $(BIN)/python -m pip config list 2>/dev/null | \
+	sed -n "s/^[^=]*\.$(1)='\(.*\)'\$$/\1/p" | tail -1
+UV = index="$$($(call PIP_SETTING,index-url))"; ca="$$($(call PIP_SETTING,cert))"; \
+	[ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"; \
+	[ -z "$$ca" ] || export SSL_CERT_FILE="$${SSL_CERT_FILE:-$$ca}"; \
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv
+COMPILE = $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.12 \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(UPGRADE)
+
+.PHONY: help
+help:
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
+		while IFS='|' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
+
+.PHONY: setup
+setup: $(STAMP)  ## Make .venv and install everything at its locked version
+
+$(STAMP): requirements/dev.txt pyproject.toml .python-version
+	@python=; for one in python3 python3.13 python3.12; do \
+		if "$$one" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then \
+			python=$$one; break; \
+		fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+		echo "setup: no Python 3.12 or newer as python3, python3.13 or python3.12;" \
+			"install one (see .python-version), with its venv module" >&2; exit 1; \
+	fi; \
+	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then \
+		"$$python" -m venv --clear $(VENV); \
+	fi
+	@awk '/^[a-z]/ { wanted = /^uv==/ } wanted' requirements/dev.txt > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --no-user --no-deps --require-hashes -r $(VENV)/uv.txt
+	@$(UV) pip sync --quiet --require-hashes requirements/dev.txt
+	@$(UV) pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+	@echo "setup: ready; 'make demo' shows what it does"
+
+.PHONY: demo
+demo: $(STAMP)  ## Carry a task about the README to its end: own NATS server, no key needed
+	$(BIN)/atlas task run --standalone --input README.md \
+		--goal "Read the README and tell a newcomer what this project promises, how it keeps each promise, and what to try first"
+
+.PHONY: up
+up: $(STAMP)  ## Run NATS (unless NATS_URL is set) and every service until Ctrl-C
+	$(BIN)/atlas up
+
+.PHONY: test
+test: $(STAMP)  ## Run every test but those that need Docker
+	$(BIN)/pytest -n 2 -m "not containers" tests
+
+.PHONY: check
+check: $(STAMP)  ## Formatting, linting, types and import rules, without changing anything
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: lint
+lint: $(STAMP)  ## Lint, and check who imports whom
+	$(BIN)/ruff check
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(STAMP)  ## Format, and fix what can be fixed
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+.PHONY: types
+types: $(STAMP)  ## Check types, strictly
+	$(BIN)/mypy
+
+.PHONY: test-containers
+test-containers: $(STAMP)  ## Build the image, start the composition, run a task in it (needs Docker)
+	$(BIN)/pytest -m containers tests/containers
+
+.PHONY: goldens
+goldens: $(STAMP)  ## Write the golden files of the wire format anew, for review
+	ATLAS_WRITE_GOLDENS=1 $(BIN)/pytest -q tests/unit/contracts/test_goldens.py
+
+.PHONY: contract
+contract: $(STAMP)  ## Write docs/contract.md and docs/schemas anew from the models
+	$(BIN)/python docs/generate_contract.py
+
+.PHONY: lock
+lock: $(STAMP)  ## Resolve pyproject.toml into requirements/*.txt; UPGRADE=--upgrade for the newest
+	$(COMPILE) pyproject.toml -o requirements/base.txt
+	$(COMPILE) pyproject.toml --extra dev -c requirements/base.txt -o requirements/dev.txt
