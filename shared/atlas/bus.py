@@ -55,6 +55,7 @@ _NO_MESSAGE = "404"
 _END_OF_BATCH = "204"
 _RECONNECT_WAIT_S = 0.25
 _GET_TIMEOUT_S = 5.0
+_FLUSH_S = 5
 _PENDING_BYTES = 16 * 2**20
 """What nats-py holds back while the server is away; above it a publish is refused."""
 
@@ -280,8 +281,17 @@ class Bus:
         )
 
     async def flush(self) -> None:
-        """Wait until the server has taken everything sent so far."""
-        await self.nats.flush(timeout=5)
+        """Wait until the server has taken everything sent so far.
+
+        Raises:
+            ConnectionFailedError: The server is away.
+        """
+        try:
+            await self.nats.flush(timeout=_FLUSH_S)
+        except (Error, TimeoutError) as error:
+            raise ConnectionFailedError(
+                f"NATS at {without_secrets(self._settings.url)} does not answer: {_reason(error)}"
+            ) from error
 
     async def last(self, stream: str, subject: str) -> Stored | None:
         """The last message of a subject, or None.
@@ -441,8 +451,7 @@ def read_reply[M: Contract](data: bytes, answer: type[M]) -> M:
         AtlasError: The door's `ErrorReply`, as the class that its code names.
     """
     if b'"error"' in data:
-        with contextlib.suppress(ValidationError):
-            raise error_from(ErrorReply.model_validate_json(data).error)
+        _raise_error_reply(data)
     try:
         return answer.model_validate_json(data)
     except ValidationError as error:
@@ -450,6 +459,17 @@ def read_reply[M: Contract](data: bytes, answer: type[M]) -> M:
             f"the answer is no {answer.__name__}: {error.error_count()} problems; "
             "is the service of another version?"
         ) from error
+
+
+def _raise_error_reply(data: bytes) -> None:
+    """Raise what an `ErrorReply` says.
+
+    Its only field is `error`; a status of something that failed has one among others.
+    """
+    with contextlib.suppress(ValueError):  # no JSON at all: the reader of the answer says so
+        fields = json.loads(data)
+        if isinstance(fields, dict) and fields.keys() == {"error"}:
+            raise error_from(ErrorReply.model_validate(fields).error)
 
 
 def without_secrets(url: str) -> str:

@@ -1,0 +1,363 @@
+"""`Atlas`: one connection, and everything a user can ask for over it."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Self
+
+from nats.errors import ConnectionClosedError
+from nats.errors import TimeoutError as NatsTimeoutError
+from opentelemetry.trace import SpanKind
+from pydantic import ValidationError
+
+from atlas import subjects, telemetry
+from atlas.bus import Bus
+from atlas.client.doors import Request, send_control, store_durably
+from atlas.client.following import SILENCE_S
+from atlas.client.requests import Prompt, body, checked_id, messages_of
+from atlas.client.streams import Stream, StreamSource
+from atlas.client.tasks import Task, load
+from atlas.contracts.errors import (
+    AtlasError,
+    ConnectionFailedError,
+    InvalidRequestError,
+    RequestTimeoutError,
+)
+from atlas.contracts.events import Event
+from atlas.contracts.ids import new_id
+from atlas.contracts.inference import (
+    EmbedRequest,
+    EmbedResponse,
+    GenerateRequest,
+    ModelRequest,
+    ModelResponse,
+    ProvidersReply,
+    ProvidersRequest,
+)
+from atlas.contracts.streams import StreamControl, StreamStatus
+from atlas.contracts.tasks import (
+    TaskControl,
+    TaskEvent,
+    TaskList,
+    TaskListReply,
+    TaskRequest,
+    TaskStatus,
+    TaskSummary,
+)
+from atlas.reading import Reading
+from atlas.settings import Settings, load_settings
+
+_PROVIDERS_S = 5.0
+_EVENT_WAIT_S = 30.0
+
+
+class Atlas:
+    """A connection to Atlas; made with `Atlas.connect`."""
+
+    def __init__(self, bus: Bus, tenant: str, *, silence_s: float = SILENCE_S) -> None:
+        self._bus = bus
+        self._silence_s = silence_s
+        self.tenant = tenant
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        url: str | None = None,
+        *,
+        tenant: str | None = None,
+        settings: Settings | None = None,
+        silence_s: float = SILENCE_S,
+    ) -> AsyncIterator[Self]:
+        """Connect while the block runs.
+
+        Args:
+            url: Where NATS is; by default what the settings (`NATS_URL`) say.
+            tenant: Whose streams and tasks; by default what the settings say.
+            settings: By default what file and environment say.
+            silence_s: How long a watcher may hear nothing, neither events nor a service.
+
+        Raises:
+            ConnectionFailedError: No NATS answers; says where it looked and what to start.
+            ConfigurationError: The settings are wrong; names every problem.
+        """
+        settings = settings or load_settings()
+        nats = settings.nats if url is None else settings.nats.model_copy(update={"url": url})
+        bus = await Bus.connect(nats, "atlas-client")
+        try:
+            yield cls(bus, checked_id("tenant", tenant or settings.tenant), silence_s=silence_s)
+        finally:
+            await bus.close()
+
+    async def generate(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        stream_id: str | None = None,
+        timeout_s: float = 300.0,
+        **fields: object,
+    ) -> ModelResponse:
+        """Ask a model and wait for its whole answer.
+
+        Args:
+            prompt: A question, or the messages of a conversation.
+            model: `provider/name` or a name of the catalogue; None: the default model.
+            stream_id: An id of one's own; the same id and body again give the same answer.
+            timeout_s: How long to wait. The answer is made all the same: watch its stream.
+            fields: Further fields of `ModelRequest`.
+
+        Raises:
+            InvalidRequestError: The request makes no sense; names every problem.
+            AtlasError: What the router answered, as the class that its code names.
+            RequestTimeoutError: No answer in time.
+        """
+        own = checked_id("stream", stream_id or new_id())
+        request, _ = body(
+            GenerateRequest,
+            {"messages": messages_of(prompt), "model": model, "stream_id": own, **fields},
+        )
+        if request.stream:
+            raise InvalidRequestError("generate gives whole answers; use atlas.stream")
+        attributes: dict[str, telemetry.Attribute] = {
+            telemetry.SYSTEM: "nats",
+            telemetry.OPERATION: "chat",
+            telemetry.STREAM_ID: own,
+            telemetry.TENANT: self.tenant,
+        }
+        if model:
+            attributes[telemetry.REQUEST_MODEL] = model
+        with telemetry.span("atlas.generate", kind=SpanKind.CLIENT, attributes=attributes):
+            try:
+                return await self._bus.request(
+                    subjects.api(self.tenant, "generate"),
+                    request,
+                    ModelResponse,
+                    timeout_s=timeout_s,
+                )
+            except RequestTimeoutError as error:
+                raise RequestTimeoutError(
+                    f"no answer within {timeout_s:g} s; if a router took it, stream {own} has it: "
+                    f"`atlas stream watch {own}`"
+                ) from error
+
+    async def embed(
+        self, texts: str | list[str], *, model: str | None = None, **fields: object
+    ) -> EmbedResponse:
+        """Turn texts into vectors.
+
+        Raises:
+            AtlasError: What the router answered, as the class that its code names.
+        """
+        request, _ = body(EmbedRequest, {"input": texts, "model": model, **fields})
+        return await self._bus.request(subjects.api(self.tenant, "embed"), request, EmbedResponse)
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        model: str | None = None,
+        stream_id: str | None = None,
+        lane: str = "interactive",
+        final_only: bool = False,
+        cancel_on_exit: bool = False,
+        **fields: object,
+    ) -> Stream:
+        """Ask a model and stream its answer; to be opened with `async with`.
+
+        The request goes through the durable door: it is accepted while every service is down.
+
+        Args:
+            prompt: A question, or the messages of a conversation.
+            model: `provider/name` or a name of the catalogue; None: the default model.
+            stream_id: An id of one's own; the same id and body again are the same stream.
+            lane: `interactive` or `batch`.
+            final_only: `async for` gives no text that may still be dropped.
+            cancel_on_exit: Cancel what still runs when the block is left.
+            fields: Further fields of `ModelRequest`.
+
+        Raises:
+            InvalidRequestError: The request makes no sense; names every problem.
+        """
+        if lane not in subjects.LANES:
+            raise InvalidRequestError(f"there is no lane {lane!r}; take one of {subjects.LANES}")
+        given = {"messages": messages_of(prompt), "model": model, **fields}
+        _, data = body(ModelRequest, given)
+        return Stream(
+            self._bus,
+            self.tenant,
+            checked_id("stream", stream_id or new_id()),
+            request=Request(data, model, lane, is_new=stream_id is None),
+            final_only=final_only,
+            cancel_on_exit=cancel_on_exit,
+            silence_s=self._silence_s,
+        )
+
+    def watch_stream(
+        self, stream_id: str, *, from_seq: int = 1, final_only: bool = False
+    ) -> Stream:
+        """Watch a stream that somebody else asked for; to be opened with `async with`.
+
+        Args:
+            stream_id: Which one.
+            from_seq: The first event to give; the whole text is known all the same.
+            final_only: `async for` gives no text that may still be dropped.
+        """
+        return Stream(
+            self._bus,
+            self.tenant,
+            checked_id("stream", stream_id),
+            from_seq=from_seq,
+            final_only=final_only,
+            silence_s=self._silence_s,
+        )
+
+    async def read_stream(self, stream_id: str) -> Reading:
+        """A stream as its history tells it now, without waiting for more.
+
+        Raises:
+            NotFoundError: There is no such stream.
+            NoResponderError: No router runs.
+        """
+        source = StreamSource(self._bus, self.tenant, checked_id("stream", stream_id))
+        position: int | None = 1
+        while position is not None:
+            page = await source.page(position)
+            for event in page.events:
+                source.take(event)
+            position = page.next_position
+        return source.reading
+
+    async def control_stream(
+        self, stream_id: str, action: str, *, reason: str | None = None, by: str | None = None
+    ) -> StreamStatus:
+        """Pause, resume or cancel a stream; gives the resulting state.
+
+        Raises:
+            NotFoundError: There is no such stream.
+            InvalidTransitionError: The state does not allow it; nothing was changed.
+            RequestTimeoutError: No router answers; the control is kept for the next one.
+        """
+        control, _ = body(StreamControl, {"action": action, "reason": reason, "by": by})
+        return await send_control(self._bus, self.tenant, checked_id("stream", stream_id), control)
+
+    async def submit(
+        self,
+        goal: str,
+        *,
+        inputs: Mapping[str, object] | None = None,
+        plan: list[object] | None = None,
+        pattern: str | None = None,
+        task_id: str | None = None,
+        **fields: object,
+    ) -> Task:
+        """Submit a task through the durable door: accepted while every service is down.
+
+        Args:
+            goal: What is to be reached.
+            inputs: Named material, such as the text of files.
+            plan: A plan of one's own, instead of `pattern`.
+            pattern: How to break the goal down; `auto` by default.
+            task_id: An id of one's own; the same id and body again are the same task.
+            fields: Further fields of `TaskRequest`.
+
+        Raises:
+            InvalidRequestError: The request makes no sense; names every problem.
+            PayloadTooLargeError: The inputs are more than a message may hold.
+        """
+        given = {"goal": goal, "inputs": inputs, "plan": plan, "pattern": pattern, **fields}
+        _, data = body(TaskRequest, given)
+        own = checked_id("task", task_id or new_id())
+        attributes: dict[str, telemetry.Attribute] = {
+            telemetry.SYSTEM: "nats",
+            telemetry.TASK_ID: own,
+            telemetry.TENANT: self.tenant,
+        }
+        with telemetry.span("atlas.submit", kind=SpanKind.PRODUCER, attributes=attributes):
+            await store_durably(self._bus, subjects.task_submit(self.tenant, own), data, own)
+        return Task(self._bus, self.tenant, own, is_own=True, silence_s=self._silence_s)
+
+    def task_handle(self, task_id: str) -> Task:
+        """A task that somebody submitted, by its id."""
+        own = checked_id("task", task_id)
+        return Task(self._bus, self.tenant, own, is_own=False, silence_s=self._silence_s)
+
+    def watch_task(self, task_id: str) -> AsyncGenerator[TaskEvent]:
+        """The log of a task from its first entry, live, to its terminal one.
+
+        Raises:
+            NotFoundError: There is no such task.
+            StreamGapError: A part of the log is lost.
+            RequestTimeoutError: No event and no controller for too long.
+        """
+        return self.task_handle(task_id).events()
+
+    async def task(self, task_id: str) -> TaskStatus:
+        """Where a task is now. Raises `NotFoundError` where there is none."""
+        return await self.task_handle(task_id).status()
+
+    async def tasks(self, *, state: str | None = None, limit: int = 50) -> list[TaskSummary]:
+        """Tasks, the newest first."""
+        request, _ = body(TaskList, {"state": state, "limit": limit})
+        door = subjects.api(self.tenant, "task.list")
+        return (await self._bus.request(door, request, TaskListReply)).tasks
+
+    async def control_task(
+        self,
+        task_id: str,
+        action: str,
+        *,
+        subtask_id: str | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+    ) -> TaskStatus:
+        """Pause, resume, cancel, approve or reject; gives the resulting state.
+
+        Raises:
+            NotFoundError: There is no such task.
+            InvalidTransitionError: The state does not allow it; nothing was changed.
+            RequestTimeoutError: No controller answers.
+        """
+        given = {"action": action, "subtask_id": subtask_id, "reason": reason, "by": by}
+        control, _ = body(TaskControl, given)
+        return await self.task_handle(task_id).control(control)
+
+    async def load(self, ref: str) -> object:
+        """A value that an event names by `output_ref`. Raises `NotFoundError`."""
+        return await load(self._bus, ref)
+
+    async def providers(self) -> ProvidersReply:
+        """Providers, models, health, circuits and budgets, as one router sees them."""
+        return await self._bus.request(
+            subjects.api(self.tenant, "providers"),
+            ProvidersRequest(),
+            ProvidersReply,
+            timeout_s=_PROVIDERS_S,
+        )
+
+    async def events(self, source: str = "*", type_: str = ">") -> AsyncGenerator[Event]:
+        """What the services tell, from now on, without end. Events inform; none is asked again.
+
+        Args:
+            source: A service, such as `provider_router`.
+            type_: A type, such as `provider.circuit`, or `provider.>`.
+        """
+        subject = subjects.events_of(self.tenant, source, type_)
+        heard = await self._bus.open(subject, pending=1_000)
+        try:
+            while True:
+                try:
+                    message = await heard.next_msg(timeout=_EVENT_WAIT_S)
+                except (NatsTimeoutError, TimeoutError):
+                    continue
+                except ConnectionClosedError as error:
+                    raise ConnectionFailedError("the connection to NATS was closed") from error
+                yield _read_event(message.subject, message.data)
+        finally:
+            await heard.unsubscribe()
+
+
+def _read_event(subject: str, data: bytes) -> Event:
+    try:
+        return Event.model_validate_json(data)
+    except ValidationError as error:
+        raise AtlasError(f"{subject}: not an Event; who publishes there?") from error

@@ -1,0 +1,93 @@
+"""The ways in: the durable door, which stores work while no service runs, and control."""
+
+from opentelemetry.trace import SpanKind
+
+from atlas import subjects, telemetry
+from atlas.bus import Bus
+from atlas.client.requests import message_id
+from atlas.contracts.errors import (
+    InvalidTransitionError,
+    NoResponderError,
+    NotFoundError,
+    RequestTimeoutError,
+    WorkCancelledError,
+)
+from atlas.contracts.streams import StreamControl, StreamState, StreamStatus
+
+CONTROL_S = 5.0
+"""The contract promises an answer within a second."""
+
+
+class Request:
+    """A request on its way to the durable door, which accepts it while no service runs."""
+
+    def __init__(self, data: bytes, model: str | None, lane: str, *, is_new: bool) -> None:
+        self._data = data
+        self._model = model
+        self._lane = lane
+        self.is_new = is_new
+        """Whether the id was made here, so that nobody can have used it before."""
+
+    async def send(self, bus: Bus, tenant: str, stream_id: str) -> None:
+        """Store it, under a span with which its trace begins."""
+        attributes: dict[str, telemetry.Attribute] = {
+            telemetry.SYSTEM: "nats",
+            telemetry.STREAM_ID: stream_id,
+            telemetry.TENANT: tenant,
+        }
+        if self._model:
+            attributes[telemetry.REQUEST_MODEL] = self._model
+        with telemetry.span("atlas.stream", kind=SpanKind.PRODUCER, attributes=attributes):
+            await store_durably(
+                bus,
+                subjects.stream_request(tenant, stream_id, self._lane),
+                self._data,
+                stream_id,
+            )
+
+
+async def store_durably(bus: Bus, subject: str, data: bytes, id_: str) -> None:
+    """Publish on a durable door and wait until it is stored.
+
+    Raises:
+        NoResponderError: The server has no Atlas assets yet.
+    """
+    try:
+        await bus.store(subject, data, msg_id=message_id(id_, data))
+    except NoResponderError as error:
+        raise NoResponderError(
+            f"nothing on this NATS server stores {subject}: no Atlas service ever ran on it; "
+            "start one with `atlas up`"
+        ) from error
+
+
+async def send_control(
+    bus: Bus, tenant: str, stream_id: str, control: StreamControl
+) -> StreamStatus:
+    """Ask for a control and give the resulting state.
+
+    Raises:
+        NotFoundError: There is no such stream.
+        InvalidTransitionError: The state does not allow it; nothing was changed.
+        RequestTimeoutError: No router answers; the control is kept for the next one.
+    """
+    subject = subjects.stream_control(tenant, stream_id)
+    try:
+        status = await bus.request(subject, control, StreamStatus, timeout_s=CONTROL_S)
+    except RequestTimeoutError as error:
+        raise RequestTimeoutError(
+            f"no router answered the {control.action} of stream {stream_id} within "
+            f"{CONTROL_S:g} s; it is kept and takes effect when one runs (`atlas up`)"
+        ) from error
+    if status.state is StreamState.NOT_FOUND:
+        raise NotFoundError(f"there is no stream {stream_id}")
+    if status.error is not None and status.error.code == InvalidTransitionError.code:
+        raise InvalidTransitionError.of(status.error)
+    return status
+
+
+def cancelled(what: str, by: str | None, reason: str | None) -> WorkCancelledError:
+    """The error that says who cancelled and why, as far as it is known."""
+    who = f" by {by}" if by else ""
+    why = f": {reason}" if reason else ""
+    return WorkCancelledError(f"{what} was cancelled{who}{why}")
