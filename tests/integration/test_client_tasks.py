@@ -95,10 +95,10 @@ async def test_inputs_above_what_nats_takes_are_refused_with_what_to_do(atlas: A
 async def test_the_log_is_joined_from_history_and_live_without_a_gap(
     atlas: Atlas, controller: FakeController
 ):
-    changes: list[TaskEvent] = [
-        kind(task_id="t1", version=version, at_ms=now_ms())
-        for version, kind in enumerate([TaskPaused, TaskResumed] * 3, 2)
-    ]
+    changes: list[TaskEvent] = []
+    for version in range(2, 8):
+        kind = TaskResumed if version % 2 else TaskPaused
+        changes.append(kind(task_id="t1", version=version, at_ms=now_ms()))
     await controller.write(_accepted("t1"), *changes[:4])
     async with asyncio.timeout(10):
         seen: list[int] = []
