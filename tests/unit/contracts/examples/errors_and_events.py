@@ -1,0 +1,40 @@
+"""Examples of errors, events and dead letters."""
+
+from atlas.contracts.base import Contract
+from atlas.contracts.errors import ErrorCategory, ErrorInfo, ErrorReply, Severity
+from atlas.contracts.events import DeadLetter, Event
+
+AT_MS = 1_767_225_600_000
+
+ERROR = ErrorInfo(
+    code="provider_rate_limit",
+    category=ErrorCategory.RATE_LIMIT,
+    severity=Severity.WARNING,
+    message="openai answered 429: too many tokens this minute; wait, or allow another provider",
+    retryable=True,
+    retry_after_ms=1_500,
+    provider="openai",
+    http_status=429,
+    details={"limit": "tokens_per_minute"},
+)
+
+ERRORS_AND_EVENTS: dict[str, Contract] = {
+    "ErrorInfo": ERROR,
+    "ErrorReply": ErrorReply(error=ERROR),
+    "Event": Event(
+        event_id="01970000-0000-7000-8000-000000000001",
+        type="provider.circuit",
+        source="provider_router",
+        at_ms=AT_MS,
+        data={"provider": "openai", "circuit": "open"},
+    ),
+    "DeadLetter": DeadLetter(
+        kind="request",
+        id="story-1",
+        subject="atlas.default.stream.story-1.request.interactive",
+        at_ms=AT_MS,
+        error=ERROR,
+        payload_base64="eyJtZXNzYWdlIjogW119",
+        truncated=True,
+    ),
+}

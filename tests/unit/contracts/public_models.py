@@ -1,0 +1,30 @@
+"""Every public model of the contract, found by looking."""
+
+import importlib
+import inspect
+import pkgutil
+from types import ModuleType
+
+import atlas.contracts
+from atlas.contracts.base import Contract, UserInput
+
+
+def contract_modules() -> list[ModuleType]:
+    """The modules of `atlas.contracts`."""
+    return [
+        importlib.import_module(f"{atlas.contracts.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(atlas.contracts.__path__)
+    ]
+
+
+def public_models() -> dict[str, type[Contract]]:
+    """Every public model by name, the two bases left out."""
+    return {
+        name: member
+        for module in contract_modules()
+        for name, member in inspect.getmembers(module, inspect.isclass)
+        if issubclass(member, Contract)
+        and member not in (Contract, UserInput)
+        and member.__module__ == module.__name__
+        and not name.startswith("_")
+    }
