@@ -13,7 +13,7 @@ from atlas import subjects, telemetry
 from atlas.bus import Bus
 from atlas.client.doors import Request, send_control, store_durably
 from atlas.client.following import SILENCE_S
-from atlas.client.requests import Prompt, body, checked_id, messages_of
+from atlas.client.requests import Prompt, body, checked_id, message_id, messages_of
 from atlas.client.streams import Stream, StreamSource
 from atlas.client.tasks import Task, load
 from atlas.contracts.errors import (
@@ -273,7 +273,8 @@ class Atlas:
             telemetry.TENANT: self.tenant,
         }
         with telemetry.span("atlas.submit", kind=SpanKind.PRODUCER, attributes=attributes):
-            await store_durably(self._bus, subjects.task_submit(self.tenant, own), data, own)
+            subject = subjects.task_submit(self.tenant, own)
+            await store_durably(self._bus, subject, data, message_id(self.tenant, own, data))
         return Task(self._bus, self.tenant, own, is_own=True, silence_s=self._silence_s)
 
     def task_handle(self, task_id: str) -> Task:

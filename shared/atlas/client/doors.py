@@ -38,22 +38,18 @@ class Request:
         if self._model:
             attributes[telemetry.REQUEST_MODEL] = self._model
         with telemetry.span("atlas.stream", kind=SpanKind.PRODUCER, attributes=attributes):
-            await store_durably(
-                bus,
-                subjects.stream_request(tenant, stream_id, self._lane),
-                self._data,
-                stream_id,
-            )
+            subject = subjects.stream_request(tenant, stream_id, self._lane)
+            await store_durably(bus, subject, self._data, message_id(tenant, stream_id, self._data))
 
 
-async def store_durably(bus: Bus, subject: str, data: bytes, id_: str) -> None:
+async def store_durably(bus: Bus, subject: str, data: bytes, msg_id: str) -> None:
     """Publish on a durable door and wait until it is stored.
 
     Raises:
         NoResponderError: The server has no Atlas assets yet.
     """
     try:
-        await bus.store(subject, data, msg_id=message_id(id_, data))
+        await bus.store(subject, data, msg_id=msg_id)
     except NoResponderError as error:
         raise NoResponderError(
             f"nothing on this NATS server stores {subject}: no Atlas service ever ran on it; "

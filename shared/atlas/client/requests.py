@@ -25,7 +25,10 @@ def messages_of(prompt: Prompt) -> list[object]:
 
 
 def body[M: UserInput](model: type[M], fields: Mapping[str, object]) -> tuple[M, bytes]:
-    """The value and its bytes; fields that are None are left out.
+    """The value and its bytes: what was said, in the order of the model's fields.
+
+    Fields that are None are left out. The same values always give the same bytes, as the router's
+    own door makes them, for a repeat to be known from a conflict.
 
     Raises:
         InvalidRequestError: With the path of each problem.
@@ -35,7 +38,8 @@ def body[M: UserInput](model: type[M], fields: Mapping[str, object]) -> tuple[M,
         data = to_json(given, exclude_none=True)
     except PydanticSerializationError as error:
         raise InvalidRequestError(f"the {model.__name__} is not JSON: {error}") from error
-    return door.read(model, data), data
+    value = door.read(model, data)
+    return value, value.model_dump_json(exclude_unset=True).encode()
 
 
 def checked_id(kind: str, id_: str) -> str:
@@ -51,6 +55,6 @@ def checked_id(kind: str, id_: str) -> str:
     return id_
 
 
-def message_id(id_: str, data: bytes) -> str:
+def message_id(tenant: str, id_: str, data: bytes) -> str:
     """The `Nats-Msg-Id` that makes a repeat harmless, and lets another body be seen as another."""
-    return f"{id_}:{hashlib.sha256(data).hexdigest()[:16]}"
+    return f"{tenant}:{id_}:{hashlib.sha256(data).hexdigest()}"

@@ -47,7 +47,8 @@ from atlas.contracts.streams import (
 from atlas.reading import Reading, Verdict
 
 _HISTORY_S = 3.0
-_PAGE = 500
+_PAGE = 10_000
+"""The router cuts a page to what a message holds."""
 
 
 class Piece(str):

@@ -43,6 +43,12 @@ def test_an_id_that_is_no_subject_token_is_refused(wrong):
         checked_id("stream", wrong)
 
 
-def test_another_body_under_the_same_id_has_another_message_id():
-    assert message_id("s1", b"a") == message_id("s1", b"a")
-    assert message_id("s1", b"a") != message_id("s1", b"b")
+def test_the_order_in_which_fields_are_said_does_not_matter():
+    one = {"messages": messages_of("hi"), "top_p": 0.5, "model": "mock/fast"}
+    assert body(ModelRequest, one)[1] == body(ModelRequest, dict(reversed(one.items())))[1]
+
+
+def test_another_body_or_tenant_under_the_same_id_has_another_message_id():
+    assert message_id("a", "s1", b"x") == message_id("a", "s1", b"x")
+    assert len({message_id("a", "s1", b"x"), message_id("b", "s1", b"x")}) == 2
+    assert len({message_id("a", "s1", b"x"), message_id("a", "s1", b"y")}) == 2
