@@ -1,0 +1,112 @@
+"""What users send is read strictly, what services send leniently."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from atlas import door
+from atlas.contracts.base import UserInput
+from atlas.contracts.errors import InvalidRequestError
+from atlas.contracts.inference import GenerateRequest, ModelRequest
+from atlas.contracts.streams import STREAM_EVENT, StreamControl, TextDelta
+from atlas.contracts.tasks import SubmitRequest
+
+from .examples import EXAMPLES
+
+USER_INPUT = [name for name, example in EXAMPLES.items() if isinstance(example, UserInput)]
+FROM_SERVICES = [name for name, example in EXAMPLES.items() if not isinstance(example, UserInput)]
+HELLO: dict[str, object] = {"messages": [{"role": "user", "content": "hello"}]}
+
+
+def _with_unknown_field(name: str) -> bytes:
+    return json.dumps(json.loads(EXAMPLES[name].to_json()) | {"novelty": 1}).encode()
+
+
+def _refusal(model: type[UserInput], body: object) -> InvalidRequestError:
+    with pytest.raises(InvalidRequestError) as refusal:
+        door.read(model, json.dumps(body).encode())
+    return refusal.value
+
+
+@pytest.mark.parametrize("name", USER_INPUT)
+def test_an_unknown_field_is_refused_in_what_users_send(name: str) -> None:
+    with pytest.raises(ValidationError, match="novelty"):
+        type(EXAMPLES[name]).model_validate_json(_with_unknown_field(name))
+
+
+@pytest.mark.parametrize("name", FROM_SERVICES)
+def test_an_unknown_field_is_ignored_in_what_services_send(name: str) -> None:
+    model = type(EXAMPLES[name])
+    assert model.model_validate_json(_with_unknown_field(name)) == EXAMPLES[name]
+
+
+def test_an_unknown_field_of_a_stream_event_is_ignored() -> None:
+    assert STREAM_EVENT.validate_json(_with_unknown_field("TextDelta")) == EXAMPLES["TextDelta"]
+
+
+def test_an_unknown_field_is_refused_with_the_nearest_known_name() -> None:
+    refusal = _refusal(ModelRequest, HELLO | {"temprature": 1})
+    assert "temprature: unknown field; did you mean 'temperature'?" in refusal.message
+
+
+def test_an_unknown_field_deep_inside_is_refused_with_its_path() -> None:
+    messages = [{"role": "user", "content": "hello", "contents": "?"}]
+    refusal = _refusal(ModelRequest, {"messages": messages})
+    assert "messages[0].contents: unknown field; did you mean 'content'?" in refusal.message
+
+
+def test_every_problem_is_named_at_once() -> None:
+    refusal = _refusal(ModelRequest, HELLO | {"top_p": 7, "max_tokens": 0, "modle": "x"})
+    problems = (refusal.details or {})["problems"]
+    assert isinstance(problems, list)
+    assert [one["path"] for one in problems] == ["max_tokens", "top_p", "modle"]
+
+
+def test_an_unknown_field_is_ignored_when_the_sender_is_of_a_newer_version() -> None:
+    body = json.dumps(HELLO | {"novelty": 1}).encode()
+    assert door.read(ModelRequest, body, {"Atlas-Version": "2"}).messages[0].content == "hello"
+
+
+@pytest.mark.parametrize("version", ["0", "1", "one", "-2", ""])
+def test_an_unknown_field_is_refused_when_the_sender_is_not_newer(version: str) -> None:
+    with pytest.raises(InvalidRequestError, match="novelty"):
+        door.read(
+            ModelRequest,
+            json.dumps(HELLO | {"novelty": 1}).encode(),
+            {"Atlas-Version": version},
+        )
+
+
+def test_what_is_no_json_is_refused_as_such() -> None:
+    with pytest.raises(InvalidRequestError, match="Invalid JSON"):
+        door.read(ModelRequest, b"hello")
+
+
+def test_no_body_is_an_empty_object() -> None:
+    with pytest.raises(InvalidRequestError, match=r"action: Field required"):
+        door.read(StreamControl, b"")
+
+
+def test_a_value_is_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        EXAMPLES["TextDelta"].text = "other"  # type: ignore[attr-defined]
+
+
+def test_fields_that_are_none_are_left_out_on_the_wire() -> None:
+    assert b"null" not in StreamControl.model_validate({"action": "pause"}).to_json()
+
+
+def test_text_outside_ascii_goes_over_the_wire_as_utf_8() -> None:
+    delta = TextDelta(stream_id="a", seq=1, epoch=0, at_ms=0, text="🐉")
+    assert "🐉".encode() in delta.to_json()
+
+
+def test_the_model_request_lacks_what_only_the_generate_door_needs() -> None:
+    request = GenerateRequest.model_validate(HELLO | {"stream_id": "a", "stream": True})
+    assert request.model_request() == ModelRequest.model_validate(HELLO)
+
+
+def test_the_task_request_lacks_what_only_the_submit_door_needs() -> None:
+    request = SubmitRequest(goal="try", task_id="a").task_request()
+    assert json.loads(request.to_json()).keys().isdisjoint({"task_id"})
