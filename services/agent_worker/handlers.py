@@ -6,7 +6,6 @@ to another, who attaches to the same stream.
 """
 
 import asyncio
-import base64
 import contextlib
 from dataclasses import dataclass, field
 
@@ -23,10 +22,10 @@ from agent_worker.queue import WorkQueue
 from agent_worker.reporting import BEAT_S, Reporter, ends
 from atlas import subjects, telemetry
 from atlas.bus import Bus
-from atlas.contracts.base import JsonObject, now_ms
+from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import AtlasError, InvalidRequestError
-from atlas.contracts.events import DeadLetter
 from atlas.contracts.tasks import Subtask, SubtaskResult
+from atlas.dead_letters import bury
 from atlas.service import Events
 
 _LARGE_BYTES = 256 * 1024
@@ -242,18 +241,8 @@ class Desk:
     async def _bury(self, tenant: str, msg: Msg, cause: ValidationError) -> None:
         """Keep what is no subtask as a dead letter; it would be none the next time either."""
         error = InvalidRequestError(f"{msg.subject}: no Subtask: {cause.error_count()} problems")
-        metadata = msg.metadata
-        id_ = f"{metadata.sequence.stream}"
-        letter = DeadLetter(
-            kind="work",
-            id=id_,
-            subject=msg.subject,
-            at_ms=now_ms(),
-            error=error.to_info(),
-            payload_base64=base64.b64encode(msg.data[:_LARGE_BYTES]).decode(),
-            truncated=len(msg.data) > _LARGE_BYTES,
-        )
-        await self.tools.bus.store(subjects.dead(tenant, "work", id_), letter.to_json())
+        id_ = str(msg.metadata.sequence.stream)
+        await bury(self.tools.bus, msg, "work", tenant, id_, error.to_info())
         log.error("work_buried", subject=msg.subject, error=error.message)
         await msg.term()
 

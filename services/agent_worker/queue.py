@@ -55,6 +55,7 @@ class WorkQueue:
         for capability in sorted({capability for _, capability in self._queues}):
             subject = subjects.capability_work(capability, "*")
             self._subs.append(await self._bus.subscribe(subject, self._hinted, pending=_HINTS))
+        await self._bus.flush()
 
     async def close(self) -> None:
         """Stop listening."""

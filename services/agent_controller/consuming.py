@@ -1,0 +1,183 @@
+"""The durable consumers: submissions, and what workers report. Shared by all controllers.
+
+A message is acknowledged after what it says stands in a log. What fails because of NATS is handed
+back after a moment; what can never be read is kept as a dead letter.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+import structlog
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from opentelemetry.trace import SpanKind
+from pydantic import ValidationError
+
+from agent_controller.objects import Objects
+from agent_controller.open_tasks import Key
+from agent_controller.scheduling.large import fit_result
+from agent_controller.scheduling.scheduler import Intake, Scheduler
+from agent_controller.submissions import Submissions
+from agent_controller.tasks.intake import take_report, take_result
+from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.view import TaskView
+from atlas import subjects, telemetry
+from atlas.bus import Bus, Pull
+from atlas.contracts.errors import AtlasError, InvalidRequestError
+from atlas.contracts.tasks import SubtaskReport, SubtaskResult, TaskEvent
+from atlas.dead_letters import bury
+
+_BATCH = 256
+_WAIT_S = 1.0
+_HAND_BACK_S = 1.0
+_CONCURRENT = 64
+
+log = structlog.get_logger("agent_controller.consuming")
+
+
+class Consumer:
+    """One durable consumer: fetches while there is room, and owns what it started."""
+
+    def __init__(self, pull: Pull) -> None:
+        self._pull = pull
+        self._stopping = asyncio.Event()
+        self._room = asyncio.Semaphore(_CONCURRENT)
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Fetch until `drain`."""
+        while not self._stopping.is_set():
+            for group in self.groups(await self._pull.fetch(_BATCH, wait_s=_WAIT_S)):
+                await self._room.acquire()
+                task = asyncio.create_task(self._guarded(group))
+                self._running.add(task)
+                task.add_done_callback(self._done)
+        await self._pull.close()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take nothing new and finish what was taken; the rest is delivered elsewhere."""
+        self._stopping.set()
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def groups(self, messages: Sequence[Msg]) -> list[list[Msg]]:
+        """Messages that are handled together, in their order."""
+        return [[msg] for msg in messages]
+
+    async def handle(self, messages: list[Msg]) -> None:
+        """Do what the messages say."""
+        raise NotImplementedError
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._room.release()
+
+    async def _guarded(self, messages: list[Msg]) -> None:
+        try:
+            await self.handle(messages)
+            for msg in messages:
+                await msg.ack()
+        except (AtlasError, NatsError, TimeoutError) as error:
+            log.warning("handed_back", subject=messages[0].subject, error=str(error))
+            await _hand_back(messages)
+        except Exception:
+            log.exception("failed_inside", subject=messages[0].subject)
+            await _hand_back(messages)
+
+
+async def _hand_back(messages: list[Msg]) -> None:
+    with contextlib.suppress(NatsError):  # NATS is away: redelivered after the ack wait
+        for msg in messages:
+            await msg.nak(delay=_HAND_BACK_S)
+
+
+class SubmitConsumer(Consumer):
+    """Takes submissions from `ATLAS_SUBMITS`."""
+
+    def __init__(self, pull: Pull, submissions: Submissions) -> None:
+        super().__init__(pull)
+        self._submissions = submissions
+
+    async def handle(self, messages: list[Msg]) -> None:
+        """Accept or reject each."""
+        for msg in messages:
+            with telemetry.span(
+                "process atlas.{tenant}.task.{task_id}.submit",
+                kind=SpanKind.CONSUMER,
+                headers=msg.headers,
+                attributes={telemetry.TASK_ID: subjects.parse(msg.subject).id},
+            ):
+                trace: dict[str, str] = {}
+                telemetry.inject(trace)
+                await self._submissions.take(msg, trace)
+
+
+class ReportConsumer(Consumer):
+    """Takes reports and results from `ATLAS_REPORTS`, all that wait for one task at once."""
+
+    def __init__(
+        self,
+        pull: Pull,
+        bus: Bus,
+        scheduler: Scheduler,
+        objects: Objects,
+        limits: Limits,
+    ) -> None:
+        super().__init__(pull)
+        self._bus = bus
+        self._scheduler = scheduler
+        self._objects = objects
+        self._limits = limits
+
+    def groups(self, messages: Sequence[Msg]) -> list[list[Msg]]:
+        """By task, in their order."""
+        found: dict[Key, list[Msg]] = {}
+        for msg in messages:
+            parsed = subjects.parse(msg.subject)
+            found.setdefault((parsed.tenant, parsed.id), []).append(msg)
+        return list(found.values())
+
+    async def handle(self, messages: list[Msg]) -> None:
+        """Fold all of them into the task, then take the next decision."""
+        parsed = subjects.parse(messages[0].subject)
+        key = (parsed.tenant, parsed.id)
+        intakes: list[Intake] = []
+        for msg in messages:
+            try:
+                intakes.append(await self._read(parsed.tenant, msg))
+            except ValidationError as error:
+                await self._bury(parsed.tenant, msg, error)
+        if intakes:
+            await self._scheduler.advance(key, intakes)
+
+    async def _read(self, tenant: str, msg: Msg) -> Intake:
+        if subjects.parse(msg.subject).kind == "result":
+            result = SubtaskResult.model_validate_json(msg.data)
+            return self._result(await fit_result(self._objects, tenant, result))
+        return self._report(SubtaskReport.model_validate_json(msg.data))
+
+    def _report(self, report: SubtaskReport) -> Intake:
+        def intake(view: TaskView, at_ms: int) -> list[TaskEvent]:
+            return take_report(view, report, at_ms, self._limits)
+
+        return intake
+
+    def _result(self, result: SubtaskResult) -> Intake:
+        def intake(view: TaskView, at_ms: int) -> list[TaskEvent]:
+            record = view.subtasks.get(result.subtask_id)
+            node = record.planned if record is not None else None
+            return take_result(view, result, at_ms, node.output_schema if node else None)
+
+        return intake
+
+    async def _bury(self, tenant: str, msg: Msg, cause: ValidationError) -> None:
+        error = InvalidRequestError(
+            f"{msg.subject}: neither report nor result: {cause.error_count()} problems"
+        )
+        id_ = str(msg.metadata.sequence.stream)
+        await bury(self._bus, msg, "report", tenant, id_, error.to_info())
+        log.error("report_buried", subject=msg.subject, error=error.message)

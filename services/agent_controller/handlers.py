@@ -1,0 +1,236 @@
+"""The doors of the controller: submit, get, list, history, and the control of a task."""
+
+import asyncio
+
+import structlog
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from agent_controller.listing import Listing
+from agent_controller.log import TaskLog
+from agent_controller.open_tasks import Key
+from agent_controller.planning.planner import check_request
+from agent_controller.scheduling.scheduler import Scheduler
+from agent_controller.submissions import Submissions, check_same, conflict, digest, read_request
+from agent_controller.tasks.control import apply_control
+from agent_controller.tasks.fold import UnknownEvent
+from agent_controller.tasks.view import TaskView
+from atlas import door, subjects
+from atlas.bus import Bus, Stored
+from atlas.contracts.base import Contract
+from atlas.contracts.errors import (
+    AtlasError,
+    FencedError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+)
+from atlas.contracts.ids import new_id
+from atlas.contracts.tasks import (
+    TASK_EVENT,
+    SubmitRequest,
+    TaskAccepted,
+    TaskControl,
+    TaskEvent,
+    TaskGet,
+    TaskHistory,
+    TaskHistoryReply,
+    TaskList,
+    TaskListReply,
+    TaskRequest,
+    TaskStatus,
+)
+from atlas.service import Call, Doors
+
+_PAGE_BYTES = 512 * 1024
+"""How much of a log one answer holds."""
+_STATUS_BYTES = 768 * 1024
+_TRIES = 5
+_CONCURRENT_CONTROLS = 256
+
+log = structlog.get_logger("agent_controller.handlers")
+
+
+class TaskDoors:
+    """What anyone may ask of tasks."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        task_log: TaskLog,
+        listing: Listing,
+        scheduler: Scheduler,
+        submissions: Submissions,
+    ) -> None:
+        self._bus = bus
+        self._log = task_log
+        self._listing = listing
+        self._scheduler = scheduler
+        self._submissions = submissions
+        self._controls: set[asyncio.Task[None]] = set()
+
+    async def open(self, doors: Doors) -> None:
+        """Serve."""
+        await doors.open("task-submit", subjects.API_TASK_SUBMIT_ALL, SubmitRequest, self.submit)
+        await doors.open("task-get", subjects.API_TASK_GET_ALL, TaskGet, self.get)
+        await doors.open("task-list", subjects.API_TASK_LIST_ALL, TaskList, self.list)
+        await doors.open("task-history", subjects.API_TASK_HISTORY_ALL, TaskHistory, self.history)
+        await self._bus.subscribe(
+            subjects.TASK_CONTROL_ALL, self._controlled, queue=subjects.CONTROLLERS
+        )
+        await self._bus.flush()  # whoever is told that we are ready finds the doors open
+
+    async def close(self, timeout_s: float) -> None:
+        """Finish the controls in progress."""
+        if self._controls:
+            _, late = await asyncio.wait(self._controls, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def submit(self, call: Call[SubmitRequest]) -> TaskAccepted:
+        """Store a submission, then answer. The same id and body again is the same task.
+
+        Raises:
+            InvalidRequestError: It can never be carried out.
+            ConflictError: The id stands for another request.
+        """
+        request = call.body.task_request()
+        check_request(request)
+        data = request.to_json()
+        read_request(data, None)
+        key = (call.tenant, call.body.task_id or new_id())
+        await self._store(key, request, data)
+        return TaskAccepted(
+            task_id=key[1],
+            log_subject=subjects.task_log(*key),
+            control_subject=subjects.task_control(*key),
+        )
+
+    async def _store(self, key: Key, request: TaskRequest, data: bytes) -> None:
+        """Keep a submission, unless it is kept already: waiting in its door, or in its log."""
+        subject = subjects.task_submit(*key)
+        for _ in range(_TRIES):
+            view = await self._scheduler.view(key)
+            if view.version:
+                check_same(view, request)
+                return
+            if (waiting := await self._bus.last(subjects.SUBMITS, subject)) is not None:
+                known = _readable(waiting)
+                if known is None or digest(known) != digest(request):
+                    raise conflict(key[1])
+                return
+            try:
+                await self._bus.store(subject, data, expected_last=0)
+            except FencedError:
+                continue  # somebody was faster: see who
+            return
+        raise OverloadedError(f"the task id {key[1]!r} is submitted by many at once; try again")
+
+    async def get(self, call: Call[TaskGet]) -> TaskStatus:
+        """A task as it stands.
+
+        Raises:
+            NotFoundError: There is none of that id.
+        """
+        return self._fitting(await self._known((call.tenant, call.body.task_id)))
+
+    async def list(self, call: Call[TaskList]) -> TaskListReply:
+        """Tasks, the newest first."""
+        views = await self._listing.newest(call.tenant, call.body.limit, call.body.state)
+        return TaskListReply(tasks=[view.to_summary() for view in views])
+
+    async def history(self, call: Call[TaskHistory]) -> TaskHistoryReply:
+        """A page of a task's log.
+
+        Raises:
+            NotFoundError: There is no task of that id.
+        """
+        view = await self._known((call.tenant, call.body.task_id))
+        events: list[TaskEvent] = []
+        size, next_version = 0, None
+        async for entry in self._log.entries(call.tenant, call.body.task_id):
+            if entry.version < call.body.from_version or isinstance(entry, UnknownEvent):
+                continue
+            size += len(TASK_EVENT.dump_json(entry))
+            if len(events) >= call.body.limit or (events and size > _PAGE_BYTES):
+                next_version = entry.version
+                break
+            events.append(entry)
+        return TaskHistoryReply(events=events, state=view.state, next_version=next_version)
+
+    async def control(self, key: Key, control: TaskControl) -> TaskStatus:
+        """Pause, resume, cancel, approve or reject; it stands in the log before the answer.
+
+        Raises:
+            NotFoundError: There is no such task or subtask.
+            InvalidTransitionError: The state does not allow it.
+        """
+        await self._known(key)
+
+        def intake(view: TaskView, at_ms: int) -> list[TaskEvent]:
+            return apply_control(view, control, at_ms)
+
+        return self._fitting(await self._scheduler.advance(key, [intake]))
+
+    async def _known(self, key: Key) -> TaskView:
+        """The task, accepted now if its submission still waits in its door."""
+        view = await self._scheduler.view(key)
+        if not view.version:
+            waiting = await self._bus.last(subjects.SUBMITS, subjects.task_submit(*key))
+            if waiting is not None and (request := _readable(waiting)) is not None:
+                await self._submissions.accept(key, request, waiting.headers)
+                view = await self._scheduler.view(key)
+        if not view.version:
+            raise NotFoundError(
+                f"there is no task {key[1]!r} of tenant {key[0]!r}; `atlas task list` shows them"
+            )
+        return view
+
+    @staticmethod
+    def _fitting(view: TaskView) -> TaskStatus:
+        """The status, without the subtasks' outputs where they would not fit an answer."""
+        status = view.to_status()
+        if len(status.to_json()) <= _STATUS_BYTES:
+            return status
+        slim = [one.model_copy(update={"output": None}) for one in status.subtasks]
+        return status.model_copy(update={"subtasks": slim})
+
+    async def _controlled(self, msg: Msg) -> None:
+        if len(self._controls) >= _CONCURRENT_CONTROLS:
+            error = OverloadedError("too many controls at once; try again", retry_after_ms=500)
+            await _answer(msg, error.to_reply())
+            return
+        task = asyncio.create_task(self._serve_control(msg))
+        self._controls.add(task)
+        task.add_done_callback(self._controls.discard)
+
+    async def _serve_control(self, msg: Msg) -> None:
+        answer: Contract
+        try:
+            parsed = subjects.parse(msg.subject)
+            control = door.read(TaskControl, msg.data, msg.headers)
+            answer = await self.control((parsed.tenant, parsed.id), control)
+        except AtlasError as error:
+            answer = error.to_reply()
+        except Exception:
+            log.exception("control_failed_inside", subject=msg.subject)
+            answer = AtlasError("the control failed inside; the log has the cause").to_reply()
+        await _answer(msg, answer)
+
+
+def _readable(waiting: Stored) -> TaskRequest | None:
+    """A submission that waits in its door, or None when it will be rejected there."""
+    try:
+        return read_request(waiting.data, waiting.headers)
+    except InvalidRequestError:
+        return None
+
+
+async def _answer(msg: Msg, answer: Contract) -> None:
+    if not msg.reply:
+        return  # it was published and not asked; it was carried out all the same
+    try:
+        await msg.respond(answer.to_json())
+    except NatsError as error:
+        log.warning("answer_not_sent", subject=msg.subject, error=str(error))

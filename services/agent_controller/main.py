@@ -1,0 +1,122 @@
+"""The composition root of the agent controller."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from agent_controller.consuming import Consumer, ReportConsumer, SubmitConsumer
+from agent_controller.handlers import TaskDoors
+from agent_controller.listing import Listing
+from agent_controller.log import TaskLog
+from agent_controller.objects import Objects
+from agent_controller.open_tasks import OpenTasks
+from agent_controller.planning.planner import TaskPlanner
+from agent_controller.scheduling.carrier import Carrier
+from agent_controller.scheduling.keeper import Keeper
+from agent_controller.scheduling.scheduler import Scheduler
+from agent_controller.submissions import Submissions
+from agent_controller.tasks.limits import Limits
+from atlas import subjects
+from atlas.contracts.base import JsonObject
+from atlas.contracts.errors import ConfigurationError
+from atlas.contracts.inference import Requirements
+from atlas.service import Context
+from atlas.settings import ControllerSettings
+
+NAME = "agent_controller"
+QUEUE = subjects.CONTROLLERS
+
+_REVISITS = 5
+"""A task is looked at after so many sweeps at the latest, for what died with another controller."""
+_SILENCES = 4
+"""A started subtask may be silent for so many times the wait for a start."""
+_VISITS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerApp:
+    """A controller as the service shell sees it."""
+
+    scheduler: Scheduler
+    doors: TaskDoors
+    consumers: Sequence[Consumer]
+    drain_s: float
+
+    async def drain(self) -> None:
+        """Finish the steps in progress; every task goes on with another controller."""
+        await asyncio.gather(
+            self.doors.close(self.drain_s),
+            *(consumer.drain(self.drain_s) for consumer in self.consumers),
+        )
+
+    def health(self) -> JsonObject:
+        """How many tasks it looks after."""
+        return {"open_tasks": self.scheduler.cases, "agenda": len(self.scheduler.agenda)}
+
+
+def limits_from(settings: ControllerSettings) -> Limits:
+    """The limits of decisions, from the settings."""
+    return Limits(
+        subtask_max_attempts=settings.subtask_max_attempts,
+        subtask_timeout_ms=settings.subtask_timeout_ms,
+        dispatch_timeout_ms=settings.dispatch_timeout_ms,
+        silence_ms=settings.dispatch_timeout_ms * _SILENCES,
+        retry_base_ms=settings.retry_base_ms,
+        max_plan_nodes=settings.max_plan_nodes,
+    )
+
+
+def _planner_requirements(settings: ControllerSettings) -> Requirements | None:
+    if settings.planner_requirements is None:
+        return None
+    try:
+        return Requirements.model_validate(settings.planner_requirements)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"controller.planner_requirements: {error.errors()[0]['msg']}; "
+            "give task_type and capabilities as in a request"
+        ) from error
+
+
+@contextlib.asynccontextmanager
+async def compose(context: Context) -> AsyncIterator[ControllerApp]:
+    """Build the controller on a context, and run it."""
+    settings, bus = context.settings.controller, context.bus
+    limits = limits_from(settings)
+    planner = TaskPlanner(limits, _planner_requirements(settings))
+    objects, open_tasks, task_log = Objects(bus), OpenTasks(bus), TaskLog(bus)
+    scheduler = Scheduler(
+        task_log=task_log,
+        carrier=Carrier(bus, objects, open_tasks, context.events, limits),
+        objects=objects,
+        events=context.events,
+        planner=planner,
+        limits=limits,
+        revisit_ms=settings.reconcile_interval_ms * _REVISITS,
+    )
+    submissions = Submissions(bus, scheduler, open_tasks, context.events)
+    doors = TaskDoors(bus, task_log, Listing(bus, scheduler), scheduler, submissions)
+    consumers: list[Consumer] = [
+        SubmitConsumer(await bus.pull(subjects.SUBMITS, subjects.CONTROLLERS), submissions),
+        ReportConsumer(
+            await bus.pull(subjects.REPORTS, subjects.CONTROLLERS), bus, scheduler, objects, limits
+        ),
+    ]
+    keeper = Keeper(
+        scheduler,
+        open_tasks,
+        interval_ms=settings.reconcile_interval_ms,
+        concurrency=_VISITS_AT_ONCE,
+    )
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(consumer.run()) for consumer in consumers]
+        running.append(group.create_task(keeper.run()))
+        await doors.open(context.doors)
+        try:
+            yield ControllerApp(scheduler, doors, consumers, settings.drain_ms / 1000)
+        finally:
+            for task in running:
+                task.cancel()

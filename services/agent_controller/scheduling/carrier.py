@@ -1,0 +1,116 @@
+"""Seeing to effects: work goes to the queue, controls go to streams, ended tasks are closed."""
+
+import contextlib
+from datetime import UTC, datetime
+
+import structlog
+
+from agent_controller.objects import Objects
+from agent_controller.open_tasks import OpenTasks
+from agent_controller.scheduling.large import fit_work
+from agent_controller.tasks.effects import CloseTask, ControlStream, Effect, SendWork
+from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.view import TaskView
+from atlas import subjects
+from atlas.bus import Bus
+from atlas.contracts.errors import AtlasError, NoResponderError, RequestTimeoutError
+from atlas.contracts.streams import StreamControl, StreamStatus
+from atlas.contracts.tasks import SubtaskState
+from atlas.service import Events
+
+_CONTROL_S = 2.0
+_BY = "agent_controller"
+
+log = structlog.get_logger("agent_controller.scheduling")
+
+
+class Carrier:
+    """Carries out effects. Each of them may be carried out again without harm."""
+
+    def __init__(
+        self, bus: Bus, objects: Objects, open_tasks: OpenTasks, events: Events, limits: Limits
+    ) -> None:
+        self._bus = bus
+        self._objects = objects
+        self._open_tasks = open_tasks
+        self._events = events
+        self._limits = limits
+
+    async def carry_out(self, view: TaskView, effect: Effect) -> int | None:
+        """Do it; gives the time at which a worker was heard, when that makes it needless.
+
+        Raises:
+            AtlasError: It could not be done now.
+        """
+        match effect:
+            case SendWork():
+                return await self._send_work(view, effect)
+            case ControlStream():
+                await self._control(view, effect)
+            case CloseTask():
+                await self._open_tasks.remove((view.tenant, view.task_id))
+        return None
+
+    async def _send_work(self, view: TaskView, effect: SendWork) -> int | None:
+        subtask = effect.subtask
+        if effect.resend:
+            heard_at_ms = await self._last_heard_ms(view, effect)
+            if heard_at_ms is not None:
+                return heard_at_ms
+            await self._tell_resend(view, effect)
+        fitting = await fit_work(self._objects, view.tenant, subtask)
+        subject = subjects.work(view.tenant, subtask.capability, effect.priority)
+        await self._bus.store(subject, fitting.to_json(), msg_id=effect.key)
+        return None
+
+    async def _last_heard_ms(self, view: TaskView, effect: SendWork) -> int | None:
+        """When a worker last spoke of a started attempt, if that is not long ago.
+
+        Reports go to whichever controller is free; the stream of reports knows of all of them.
+        """
+        subtask = effect.subtask
+        if view.subtasks[subtask.subtask_id].state is not SubtaskState.RUNNING:
+            return None
+        subject = subjects.report(view.tenant, subtask.task_id, subtask.subtask_id, subtask.attempt)
+        last = await self._bus.last(subjects.REPORTS, subject)
+        if last is None:
+            return None
+        at = datetime.fromisoformat(last.headers["Nats-Time-Stamp"])
+        age_ms = (datetime.now(UTC) - at).total_seconds() * 1000
+        return round(at.timestamp() * 1000) if age_ms < self._limits.silence_ms else None
+
+    async def _tell_resend(self, view: TaskView, effect: SendWork) -> None:
+        subtask = effect.subtask
+        log.warning(
+            "work_sent_again",
+            task_id=view.task_id,
+            subtask_id=subtask.subtask_id,
+            capability=subtask.capability,
+            resend=effect.resend,
+        )
+        await self._events.emit(
+            "subtask.redelivered",
+            {
+                "task_id": view.task_id,
+                "subtask_id": subtask.subtask_id,
+                "attempt": subtask.attempt,
+                "capability": subtask.capability,
+                "resend": effect.resend,
+                "hint": f"is a worker for {subtask.capability!r} running and free?",
+            },
+            tenant=view.tenant,
+        )
+
+    async def _control(self, view: TaskView, effect: ControlStream) -> None:
+        """Tell a stream.
+
+        JetStream keeps the control, so that a router that takes the stream later finds it too; an
+        answer that refuses it says that it is needless.
+        """
+        subject = subjects.stream_control(view.tenant, effect.stream_id)
+        control = StreamControl(action=effect.action, reason=effect.reason[:1024], by=_BY)
+        try:
+            with contextlib.suppress(NoResponderError, RequestTimeoutError):
+                await self._bus.request(subject, control, StreamStatus, timeout_s=_CONTROL_S)
+        except AtlasError as error:
+            log.debug("control_refused", stream_id=effect.stream_id, error=error.message)

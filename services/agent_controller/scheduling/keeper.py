@@ -1,0 +1,83 @@
+"""The keeper: no open task is forgotten, whoever began it and whoever died.
+
+It sweeps the index of open tasks for those that this process does not know, and visits each task
+when something in it is due, or at the latest after the revisit time.
+"""
+
+import asyncio
+
+import structlog
+
+from agent_controller.open_tasks import Key, OpenTasks
+from agent_controller.scheduling.scheduler import Scheduler
+from atlas.contracts.base import now_ms
+from atlas.contracts.errors import AtlasError
+
+_AGAIN_MS = 1_000
+
+log = structlog.get_logger("agent_controller.scheduling")
+
+
+class Keeper:
+    """Looks after every open task for as long as it is open, whoever began it."""
+
+    def __init__(
+        self, scheduler: Scheduler, open_tasks: OpenTasks, *, interval_ms: int, concurrency: int
+    ) -> None:
+        self._scheduler = scheduler
+        self._open_tasks = open_tasks
+        self._interval_ms = interval_ms
+        self._concurrency = concurrency
+        self._busy: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Sweep the index of open tasks, and visit each task when it is due. Until cancelled."""
+        sweep_at_ms = 0
+        try:
+            while True:
+                at_ms = now_ms()
+                if at_ms >= sweep_at_ms:
+                    sweep_at_ms = at_ms + self._interval_ms
+                    await self._sweep(at_ms)
+                room = self._concurrency - len(self._busy)
+                for key in self._scheduler.agenda.pop_due(at_ms, room):
+                    task = asyncio.create_task(self._visit(key))
+                    self._busy.add(task)
+                    task.add_done_callback(self._busy.discard)
+                await self._wait(sweep_at_ms)
+        finally:
+            for task in self._busy:
+                task.cancel()
+            await asyncio.gather(*self._busy, return_exceptions=True)
+
+    async def _sweep(self, at_ms: int) -> None:
+        """Open tasks that this process does not know yet: its own after a start, or another's."""
+        try:
+            keys = await self._open_tasks.list()
+        except AtlasError as error:
+            log.warning("sweep_failed", error=error.message)
+            return
+        for key in keys:
+            if key not in self._scheduler.agenda:
+                self._scheduler.agenda.reset(key, at_ms)
+
+    async def _visit(self, key: Key) -> None:
+        try:
+            await self._scheduler.advance(key)
+        except AtlasError as error:
+            log.warning("visit_failed", task_id=key[1], error=error.message)
+            self._scheduler.agenda.reset(key, now_ms() + _AGAIN_MS)
+        except Exception:
+            log.exception("visit_failed_inside", task_id=key[1])
+            self._scheduler.agenda.reset(key, now_ms() + self._interval_ms * 10)
+
+    async def _wait(self, until_ms: int) -> None:
+        next_ms = self._scheduler.agenda.next_at_ms()
+        if next_ms is not None and len(self._busy) < self._concurrency:
+            until_ms = min(until_ms, next_ms)
+        self._scheduler.agenda_changed.clear()
+        try:
+            async with asyncio.timeout(max(0.0, (until_ms - now_ms()) / 1000)):
+                await self._scheduler.agenda_changed.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,199 @@
+"""The scheduler: one step at a time for each task, many tasks side by side.
+
+A step reads what is new in the log, takes what came in, decides, appends, and sees to the effects.
+It is the same step whatever caused it: a submission, a report, a control, a time that came, or the
+sweep over open tasks. What this process remembers only saves work: it may be lost at any time.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from agent_controller.log import Logged, TaskLog
+from agent_controller.objects import Objects
+from agent_controller.open_tasks import Key
+from agent_controller.scheduling.agenda import Agenda
+from agent_controller.scheduling.carrier import Carrier
+from agent_controller.scheduling.large import fit_event
+from agent_controller.tasks.decide import Planner, decide
+from agent_controller.tasks.effects import CloseTask, effects, wake_at_ms
+from agent_controller.tasks.fold import heard
+from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.view import TaskView
+from atlas import telemetry
+from atlas.contracts.base import now_ms
+from atlas.contracts.errors import AtlasError, FencedError, OverloadedError, RequestTimeoutError
+from atlas.contracts.tasks import TaskEvent
+from atlas.service import Events
+
+_TRIES = 64
+"""How often a step reads again after it lost a race; each loss is another controller's progress."""
+_STEPS = 10_000
+"""Rounds of decisions in one step: a bound on what can only be a mistake."""
+_AGAIN_MS = 1_000
+"""After an effect that could not be carried out."""
+
+log = structlog.get_logger("agent_controller.scheduling")
+
+type Intake = Callable[[TaskView, int], list[TaskEvent]]
+"""From the view and the time to the events that something from outside appends."""
+
+
+@dataclass(slots=True)
+class _Case:
+    """What this process remembers of a task."""
+
+    logged: Logged
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    carried_out: set[str] = field(default_factory=set)
+    waiting: int = 0
+
+
+class Scheduler:
+    """Carries tasks on."""
+
+    def __init__(
+        self,
+        *,
+        task_log: TaskLog,
+        carrier: Carrier,
+        objects: Objects,
+        events: Events,
+        planner: Planner,
+        limits: Limits,
+        revisit_ms: int,
+    ) -> None:
+        self._log = task_log
+        self._carrier = carrier
+        self._objects = objects
+        self._events = events
+        self._planner = planner
+        self._limits = limits
+        self._revisit_ms = revisit_ms
+        self._cases: dict[Key, _Case] = {}
+        self.agenda = Agenda()
+        self.agenda_changed = asyncio.Event()
+
+    @property
+    def cases(self) -> int:
+        """How many tasks this process remembers."""
+        return len(self._cases)
+
+    async def view(self, key: Key) -> TaskView:
+        """The task as its log tells it now; version 0 when there is none."""
+        case = self._cases.get(key)
+        known = case.logged if case is not None else Logged(TaskView(*key))
+        return (await self._log.read(known)).view
+
+    async def advance(self, key: Key, intakes: Sequence[Intake] = ()) -> TaskView:
+        """One step: take what came in, decide until nothing is left, see to the effects.
+
+        Raises:
+            AtlasError: NATS failed; the step may be repeated.
+        """
+        case = self._cases.setdefault(key, _Case(Logged(TaskView(*key))))
+        case.waiting += 1
+        try:
+            async with case.lock:
+                await self._step(key, case, intakes)
+                return case.logged.view
+        finally:
+            case.waiting -= 1
+            if not case.waiting and not case.lock.locked():
+                self._tidy(key, case)
+
+    async def _step(self, key: Key, case: _Case, intakes: Sequence[Intake]) -> None:
+        case.logged = await self._log.read(case.logged)
+        trace = case.logged.trace
+        with telemetry.remote_parent(trace) if trace else contextlib.nullcontext():
+            for intake in intakes:
+                await self._record(case, intake)
+            for _ in range(_STEPS):
+                if not await self._record(case, self._decide):
+                    break
+            else:
+                raise AtlasError(f"task {key[1]!r} does not settle; this is a mistake of ours")
+            is_all_done = await self._carry_out(case)
+        if case.logged.view.version:
+            self._plan_next_visit(key, case, is_all_done=is_all_done)
+
+    def _decide(self, view: TaskView, at_ms: int) -> list[TaskEvent]:
+        return decide(view, at_ms, self._limits, self._planner)
+
+    async def _record(self, case: _Case, intake: Intake) -> bool:
+        """Append what `intake` makes of the view, again after each lost race. Says if any."""
+        for _ in range(_TRIES):
+            events = intake(case.logged.view, now_ms())
+            if not events:
+                return False
+            try:
+                for event in events:
+                    await self._append(case, event)
+            except (FencedError, RequestTimeoutError):
+                case.logged = await self._log.read(case.logged)
+            else:
+                return True
+        raise OverloadedError(
+            f"task {case.logged.view.task_id!r}: lost {_TRIES} races for its log; try again",
+            retry_after_ms=_AGAIN_MS,
+        )
+
+    async def _append(self, case: _Case, event: TaskEvent) -> None:
+        tenant = case.logged.view.tenant
+        fitting = await fit_event(self._objects, tenant, event)
+        case.logged = await self._log.append(case.logged, fitting)
+        data: dict[str, object] = {"task_id": event.task_id, "version": event.version}
+        for name in ("subtask_id", "attempt", "worker", "stream_id"):
+            if (value := getattr(event, name, None)) is not None:
+                data[name] = value
+        await self._events.emit(event.type, data, tenant=tenant)
+
+    async def _carry_out(self, case: _Case) -> bool:
+        """See to every effect that this process did not see to; says whether all are done."""
+        is_all_done = True
+        for effect in effects(case.logged.view, now_ms(), self._limits, self._planner):
+            if effect.key in case.carried_out:
+                continue
+            if isinstance(effect, CloseTask) and not is_all_done:
+                break
+            try:
+                heard_at_ms = await self._carrier.carry_out(case.logged.view, effect)
+            except AtlasError as error:
+                is_all_done = False
+                log.warning(
+                    "effect_failed",
+                    task_id=case.logged.view.task_id,
+                    effect=effect.key,
+                    error=error.message,
+                )
+                continue
+            if heard_at_ms is None:
+                case.carried_out.add(effect.key)
+            else:
+                self._heard(case, effect.key, heard_at_ms)
+        return is_all_done
+
+    @staticmethod
+    def _heard(case: _Case, key: str, at_ms: int) -> None:
+        _, _, subtask_id, attempt, _ = key.split(":", 4)
+        view = heard(case.logged.view, subtask_id, int(attempt), at_ms)
+        case.logged = Logged(view, case.logged.last_seq, case.logged.trace)
+
+    def _plan_next_visit(self, key: Key, case: _Case, *, is_all_done: bool) -> None:
+        view, at_ms = case.logged.view, now_ms()
+        if view.end is not None and is_all_done:
+            self.agenda.drop(key)
+            return
+        next_ms = at_ms + (self._revisit_ms if is_all_done else _AGAIN_MS)
+        wake_ms = wake_at_ms(view, at_ms, self._limits)
+        self.agenda.reset(key, min(next_ms, wake_ms or next_ms))
+        self.agenda_changed.set()
+
+    def _tidy(self, key: Key, case: _Case) -> None:
+        """Forget what is closed, and what never was."""
+        view = case.logged.view
+        if not view.version or (view.end is not None and key not in self.agenda):
+            self._cases.pop(key, None)

@@ -1,0 +1,169 @@
+"""How a submission becomes a task: accepted into its log before anybody relies on it.
+
+The same id with the same body is the same task; with another body it is a conflict. What cannot be
+read is never dropped silently: an event and a dead letter say why, and the task of that id, if it
+has no log yet, ends at once with the same words.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import structlog
+from nats.aio.msg import Msg
+
+from agent_controller.open_tasks import Key, OpenTasks
+from agent_controller.planning.planner import check_request
+from agent_controller.scheduling.scheduler import Scheduler
+from agent_controller.tasks.view import TaskView
+from atlas import door, subjects, telemetry
+from atlas.bus import Bus
+from atlas.contracts.errors import (
+    AtlasError,
+    ConflictError,
+    InvalidRequestError,
+    PayloadTooLargeError,
+)
+from atlas.contracts.ids import is_id
+from atlas.contracts.inference import Cost, Usage
+from atlas.contracts.tasks import TaskAcceptedEvent, TaskEvent, TaskFailed, TaskRequest
+from atlas.dead_letters import bury
+from atlas.service import Events
+
+_MAX_REQUEST_BYTES = 512 * 1024
+"""A request stands in its log and, in parts, in the work made of it: it must leave room."""
+_KIND = "submit"
+
+log = structlog.get_logger("agent_controller.submissions")
+
+
+def digest(request: TaskRequest) -> str:
+    """What a request says, whatever the order of its fields and the spaces between them."""
+    text = json.dumps(request.model_dump(mode="json", exclude_none=True), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_request(data: bytes, headers: Mapping[str, str] | None) -> TaskRequest:
+    """Read and check what came through the durable door.
+
+    Raises:
+        InvalidRequestError: Names everything that is wrong with it.
+    """
+    if len(data) > _MAX_REQUEST_BYTES:
+        raise PayloadTooLargeError(
+            f"the TaskRequest has {len(data)} bytes, and at most {_MAX_REQUEST_BYTES} are taken; "
+            f"put large inputs into the object store {subjects.OBJECTS} and name them"
+        )
+    request = door.read(TaskRequest, data, headers)
+    check_request(request)
+    return request
+
+
+def check_same(view: TaskView, request: TaskRequest) -> None:
+    """Refuse a request under the id of another one.
+
+    Raises:
+        ConflictError: The task has another body.
+    """
+    if view.request_sha256 != digest(request):
+        raise conflict(view.task_id)
+
+
+def conflict(task_id: str) -> ConflictError:
+    """The error for an id that stands for another request."""
+    return ConflictError(
+        f"the task id {task_id!r} stands for another request; choose another id, or send exactly "
+        "the same request"
+    )
+
+
+def _check_id(task_id: str) -> None:
+    if not is_id(task_id):
+        raise InvalidRequestError(f"{task_id!r} is no id; ids match [A-Za-z0-9_-]{{1,64}}")
+
+
+class Submissions:
+    """Takes submissions in."""
+
+    def __init__(
+        self, bus: Bus, scheduler: Scheduler, open_tasks: OpenTasks, events: Events
+    ) -> None:
+        self._bus = bus
+        self._scheduler = scheduler
+        self._open_tasks = open_tasks
+        self._events = events
+
+    async def take(self, msg: Msg, trace: Mapping[str, str]) -> None:
+        """Accept or reject one stored submission; it may be acknowledged afterwards.
+
+        Raises:
+            AtlasError: NATS failed; the submission must be taken again.
+        """
+        parsed = subjects.parse(msg.subject)
+        key = (parsed.tenant, parsed.id)
+        try:
+            request = read_request(msg.data, msg.headers)
+            await self.accept(key, request, trace)
+        except InvalidRequestError as error:
+            await self._reject(key, msg, error)
+
+    async def accept(self, key: Key, request: TaskRequest, trace: Mapping[str, str]) -> None:
+        """Begin the log of a task, unless it has begun with the same request.
+
+        Raises:
+            InvalidRequestError: The id is none, or stands for another request.
+        """
+        _check_id(key[1])
+        view = await self._scheduler.view(key)
+        if view.version:
+            check_same(view, request)
+            return
+        await self._open_tasks.add(key)
+
+        def accepted(view: TaskView, at_ms: int) -> list[TaskEvent]:
+            if view.version:
+                return []
+            return [
+                TaskAcceptedEvent(
+                    task_id=key[1],
+                    version=1,
+                    at_ms=at_ms,
+                    request=request,
+                    request_sha256=digest(request),
+                )
+            ]
+
+        with telemetry.remote_parent(trace):
+            view = await self._scheduler.advance(key, [accepted])
+        check_same(view, request)
+
+    async def _reject(self, key: Key, msg: Msg, error: InvalidRequestError) -> None:
+        tenant, task_id = key
+        await bury(self._bus, msg, _KIND, tenant, task_id, error.to_info())
+        if is_id(task_id):
+            await self._end_unread(key, error)
+        await self._events.emit(
+            "task.rejected",
+            {"task_id": task_id, "error": error.to_info().model_dump(mode="json")},
+            tenant=tenant,
+        )
+        log.warning("task_rejected", task_id=task_id, error=error.message)
+
+    async def _end_unread(self, key: Key, error: AtlasError) -> None:
+        """A task that nobody could read ends where it begins; one that is there goes on."""
+
+        def failed(view: TaskView, at_ms: int) -> list[TaskEvent]:
+            if view.version:
+                return []
+            return [
+                TaskFailed(
+                    task_id=key[1],
+                    version=1,
+                    at_ms=at_ms,
+                    error=error.to_info(),
+                    usage=Usage(),
+                    cost=Cost(),
+                )
+            ]
+
+        await self._scheduler.advance(key, [failed])
