@@ -91,7 +91,7 @@ goldens: $(STAMP)  ## Write the golden files of the wire format anew, for review
 
 .PHONY: contract
 contract: $(STAMP)  ## Write docs/contract.md and docs/schemas anew from the models
-	$(BIN)/python docs/generate_contract.py
+	$(BIN)/python -m docs.generate_contract
 
 .PHONY: lock
 lock: $(STAMP)  ## Resolve pyproject.toml into requirements/*.txt; UPGRADE=--upgrade for the newest

@@ -1,0 +1,80 @@
+"""docs/contract.md and docs/schemas say what the models say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from atlas import subjects
+from docs import contract_subjects, contract_tables, generate_contract
+
+from .examples import EXAMPLES
+from .public_models import public_models
+
+FILES = generate_contract.files()
+SCHEMAS = contract_tables.schemas()
+PAGE = generate_contract.CONTRACT.read_text()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_generated_file_is_what_the_models_say_now(path: Path) -> None:
+    assert path.read_text() == FILES[path], "stale: run `make contract`"
+
+
+def test_no_schema_is_left_of_a_model_that_is_gone() -> None:
+    assert set(generate_contract.SCHEMAS.glob("*")) == set(FILES) - {generate_contract.CONTRACT}
+
+
+@pytest.mark.parametrize("name", public_models())
+def test_every_public_model_is_told_on_the_page(name: str) -> None:
+    assert f"\n#### {name}\n" in PAGE
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_schema_is_valid_json_schema(name: str) -> None:
+    Draft202012Validator.check_schema(SCHEMAS[name])
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_schema_accepts_what_is_really_sent(name: str) -> None:
+    schema = SCHEMAS[name.partition(".")[0]]
+    Draft202012Validator(schema).validate(json.loads(EXAMPLES[name].to_json()))
+
+
+@pytest.mark.parametrize("union", ["StreamEvent", "TaskEvent", "Part"])
+def test_the_schema_of_a_union_accepts_each_of_its_members(union: str) -> None:
+    validator = Draft202012Validator(SCHEMAS[union])
+    refused = [
+        name
+        for name in contract_tables.member_names(union)
+        if not validator.is_valid(json.loads(EXAMPLES[name].to_json()))
+    ]
+    assert refused == []
+
+
+def test_every_link_within_the_page_leads_somewhere() -> None:
+    headings = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
+    anchors = {heading.lower().replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= anchors
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    links = re.findall(r"\]\((?!#)([^)]+)\)", PAGE)
+    assert [link for link in links if not (generate_contract.DOCS / link).exists()] == []
+
+
+def test_every_jetstream_stream_stands_in_the_table_of_subjects() -> None:
+    rows = [*contract_subjects.public_subjects(), *contract_subjects.internal_subjects()]
+    assert {kept for _, _, _, kept in rows} - {""} == {
+        subjects.REQUESTS,
+        subjects.STREAMS,
+        subjects.CONTROL,
+        subjects.SUBMITS,
+        subjects.TASKS,
+        subjects.EVENTS,
+        subjects.WORK,
+        subjects.REPORTS,
+        subjects.DEAD,
+    }
