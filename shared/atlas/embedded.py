@@ -20,15 +20,24 @@ from pathlib import Path
 from typing import IO
 
 from nats.aio.msg import Msg
+from nats.errors import TimeoutError as NatsTimeoutError
 
 from atlas import subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import Contract
-from atlas.contracts.errors import AtlasError, ConfigurationError, ConnectionFailedError
+from atlas.contracts.errors import (
+    AtlasError,
+    ConfigurationError,
+    ConnectionFailedError,
+    RequestTimeoutError,
+)
 from atlas.contracts.events import Event
 from atlas.settings import NatsSettings, child_environment
 
 SERVICES = ("provider_router", "agent_controller", "agent_worker")
+
+DEFAULT_PORT = 4222
+"""Where everybody looks for a NATS server."""
 
 _HOST = "127.0.0.1"
 _START_S = 20.0
@@ -85,6 +94,11 @@ class NatsProcess:
     def log_path(self) -> Path:
         """What the server says."""
         return self.store_dir / "nats-server.log"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     async def start(self) -> None:
         """Start it and wait until it answers.
@@ -151,6 +165,7 @@ class Services:
 
         Raises:
             ConfigurationError: One of them ended at once; it said why on its stderr.
+            RequestTimeoutError: One of them did not become ready.
         """
         bus = await Bus.connect(NatsSettings(url=self.nats_url), "atlas-up")
         try:
@@ -166,16 +181,22 @@ class Services:
             process = self._spawn(name)
             waiting[process.pid] = name
         started: list[ServiceProcess] = []
-        async with asyncio.timeout(_START_S):
-            while waiting:
-                with contextlib.suppress(TimeoutError):
-                    event = _read_event(await heard.next_msg(timeout=0.2))
-                    pid = int(str(event.data.get("pid", 0)))
-                    if event.data.get("state") == "ready" and pid in waiting:
-                        name = waiting.pop(pid)
-                        instance = str(event.data.get("instance"))
-                        started.append(ServiceProcess(name=name, instance=instance, pid=pid))
-                self._raise_for_the_dead(waiting)
+        try:
+            async with asyncio.timeout(_START_S):
+                while waiting:
+                    with contextlib.suppress(NatsTimeoutError):
+                        event = _read_event(await heard.next_msg(timeout=0.2))
+                        pid = int(str(event.data.get("pid", 0)))
+                        if event.data.get("state") == "ready" and pid in waiting:
+                            name = waiting.pop(pid)
+                            instance = str(event.data.get("instance"))
+                            started.append(ServiceProcess(name=name, instance=instance, pid=pid))
+                    self._raise_for_the_dead(waiting)
+        except TimeoutError as error:
+            raise RequestTimeoutError(
+                f"not ready within {_START_S:g} s: {', '.join(waiting.values())}; their logs say "
+                "why"
+            ) from error
         self.running.extend(started)
         return started
 
@@ -204,6 +225,14 @@ class Services:
         self._processes.clear()
         self.running.clear()
 
+    def reap(self) -> list[ServiceProcess]:
+        """Forget the services that have ended on their own, and give them."""
+        ended = [one for one in self.running if self._processes[one.pid].poll() is not None]
+        for one in ended:
+            del self._processes[one.pid]
+        self.running = [one for one in self.running if one not in ended]
+        return ended
+
     async def kill(self, pid: int) -> None:
         """SIGKILL one service."""
         await _end(self._processes.pop(pid, None), signal.SIGKILL)
@@ -229,6 +258,7 @@ async def standalone(
     log_to: IO[bytes] | int | None = None,
     environment: Mapping[str, str] | None = None,
     store_dir: Path | None = None,
+    port: int = 0,
 ) -> AsyncIterator[Stack]:
     """All of Atlas while the block runs; nothing is left behind.
 
@@ -240,6 +270,7 @@ async def standalone(
         log_to: Where the services' logs go; None: this process's stderr.
         environment: Further variables for the services.
         store_dir: Where a started server keeps its data; None: a temporary folder.
+        port: Where a started server listens; 0: anywhere.
     """
     names = ["provider_router"] * routers + ["agent_controller"] * controllers
     names += ["agent_worker"] * workers
@@ -249,7 +280,7 @@ async def standalone(
             folder = store_dir or Path(
                 stack.enter_context(tempfile.TemporaryDirectory(prefix="atlas-nats-"))
             )
-            nats = NatsProcess(folder)
+            nats = NatsProcess(folder, port)
             stack.push_async_callback(nats.stop)
             await nats.start()
             nats_url = nats.url
@@ -257,6 +288,12 @@ async def standalone(
         stack.push_async_callback(services.stop)
         await services.start(names)
         yield Stack(nats_url, services, nats)
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a TCP port of the loopback interface."""
+    with socket.socket() as probe:
+        return probe.connect_ex((_HOST, port)) != 0
 
 
 def free_port() -> int:

@@ -247,8 +247,10 @@ class Stream:
         Raises:
             AtlasError: The stream failed, was cancelled, or cannot be read.
         """
-        async for event in self.events():
-            if isinstance(event, TextDelta) and not self._final_only:
+        while (event := await self._next()) is not None:
+            if not self._passes(event):
+                self._given, self._restarts = [self.reading.text], self.reading.restarts
+            elif isinstance(event, TextDelta) and not self._final_only:
                 piece = self._new_text(event)
                 if piece is not None:
                     yield piece

@@ -1,0 +1,143 @@
+"""A task as a terminal shows it: one row for each subtask, folded from the log. Pure."""
+
+from dataclasses import dataclass, field
+
+from atlas.contracts.inference import Cost, Usage
+from atlas.contracts.tasks import (
+    PlannedSubtask,
+    SubtaskCancelled,
+    SubtaskDispatched,
+    SubtaskFailed,
+    SubtaskRetried,
+    SubtaskStarted,
+    SubtaskState,
+    SubtaskSucceeded,
+    TaskAcceptedEvent,
+    TaskApprovalRejected,
+    TaskApproved,
+    TaskAwaitingApproval,
+    TaskCancelled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskPaused,
+    TaskPlanned,
+    TaskReplanned,
+    TaskResumed,
+    TaskState,
+)
+
+_TAIL = 400
+"""Characters of a running answer that are kept for the screen."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One subtask."""
+
+    subtask_id: str
+    capability: str
+    depends_on: list[str]
+    state: SubtaskState = SubtaskState.WAITING
+    attempt: int = 0
+    worker: str | None = None
+    stream_id: str | None = None
+    tail: str = ""
+    characters: int = 0
+    note: str | None = None
+    started_at_ms: int | None = None
+    ended_at_ms: int | None = None
+    usage: Usage | None = None
+    cost: Cost | None = None
+
+    def say(self, text: str, *, restart: bool = False) -> None:
+        """More of its answer, or with `restart` the answer anew."""
+        self.tail = (text if restart else self.tail + text)[-_TAIL:]
+        self.characters = len(text) + (0 if restart else self.characters)
+
+
+@dataclass(slots=True)
+class Board:
+    """The task."""
+
+    task_id: str
+    goal: str = ""
+    state: TaskState = TaskState.ACCEPTED
+    waits_for: str | None = None
+    started_at_ms: int | None = None
+    ended_at_ms: int | None = None
+    rows: dict[str, Row] = field(default_factory=dict)
+
+    def take(self, event: TaskEvent) -> None:
+        """Fold one entry of the log."""
+        if self.started_at_ms is None:
+            self.started_at_ms = event.at_ms
+        match event:
+            case TaskAcceptedEvent():
+                self.goal, self.state = event.request.goal, TaskState.PLANNING
+            case TaskPlanned():
+                self._plan(event.plan, [])
+            case TaskReplanned():
+                self._plan(event.added, event.removed)
+            case TaskAwaitingApproval():
+                self.waits_for = event.subtask_id or "the plan"
+                self.state = TaskState.AWAITING_APPROVAL
+            case TaskApproved() | TaskApprovalRejected() | TaskResumed():
+                self.waits_for, self.state = None, TaskState.RUNNING
+            case TaskPaused():
+                self.state = TaskState.PAUSED
+            case TaskCompleted() | TaskFailed() | TaskCancelled():
+                self._end(event)
+            case _:
+                self._take_subtask(event)
+
+    def _plan(self, added: list[PlannedSubtask], removed: list[str]) -> None:
+        self.state = TaskState.RUNNING
+        for subtask_id in removed:
+            self.rows.pop(subtask_id, None)
+        for one in added:
+            self.rows[one.id] = Row(one.id, one.capability, one.depends_on)
+
+    def _end(self, event: TaskCompleted | TaskFailed | TaskCancelled) -> None:
+        self.ended_at_ms, self.waits_for = event.at_ms, None
+        match event:
+            case TaskCompleted():
+                self.state = TaskState.COMPLETED
+            case TaskFailed():
+                self.state = TaskState.FAILED
+            case TaskCancelled():
+                self.state = TaskState.CANCELLED
+
+    def _take_subtask(
+        self,
+        event: SubtaskDispatched
+        | SubtaskStarted
+        | SubtaskSucceeded
+        | SubtaskFailed
+        | SubtaskRetried
+        | SubtaskCancelled,
+    ) -> None:
+        row = self.rows.setdefault(event.subtask_id, Row(event.subtask_id, "", []))
+        match event:
+            case SubtaskDispatched():
+                row.state, row.attempt = SubtaskState.DISPATCHED, event.attempt
+                row.capability = event.capability
+            case SubtaskStarted():
+                row.state, row.worker, row.stream_id = (
+                    SubtaskState.RUNNING,
+                    event.worker,
+                    event.stream_id,
+                )
+                row.started_at_ms = row.started_at_ms or event.at_ms
+                row.note, row.tail, row.characters = None, "", 0
+            case SubtaskSucceeded():
+                row.state, row.ended_at_ms = SubtaskState.SUCCEEDED, event.at_ms
+                row.usage, row.cost = event.usage, event.cost
+            case SubtaskFailed():
+                row.state, row.note = SubtaskState.FAILED, event.error.message
+                row.ended_at_ms = event.at_ms if event.final else None
+            case SubtaskRetried():
+                row.state, row.note = SubtaskState.RETRYING, event.reason
+            case SubtaskCancelled():
+                row.state, row.ended_at_ms = SubtaskState.CANCELLED, event.at_ms
+                row.note = event.reason

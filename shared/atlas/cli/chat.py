@@ -1,0 +1,147 @@
+"""`atlas chat`: a conversation.
+
+The prompt blocks the main thread, where Ctrl-C arrives; the connection lives in the event loop of
+another thread, so that it is kept alive while somebody thinks.
+"""
+
+import asyncio
+import contextlib
+import sys
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack
+from typing import Self
+
+from atlas.cli.figures import money, tokens
+from atlas.cli.output import Output
+from atlas.cli.session import DONE, INTERRUPTED, connected, report
+from atlas.cli.streams import print_text
+from atlas.cli.survey import tell_who_answers
+from atlas.client import Atlas
+from atlas.contracts.errors import AtlasError
+from atlas.contracts.streams import StreamCompleted
+
+_CLEAN_UP_S = 10.0
+_CTRL_C = INTERRUPTED + 2
+
+
+def chat(model: str | None, system: str | None) -> None:
+    """Talk until Ctrl-D; exits with its status."""
+    output = Output(as_json=False)
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401, PLC0415 - gives the prompt its line editing
+    try:
+        with _background() as loop, _Conversation(loop, output, model, system) as conversation:
+            status = conversation.hold()
+    except AtlasError as error:
+        status = report(error, output)
+    except KeyboardInterrupt:
+        status = _CTRL_C
+    sys.exit(status)
+
+
+@contextlib.contextmanager
+def _background() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that runs in a thread of its own while the block lasts."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="atlas-chat", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_CLEAN_UP_S)
+        loop.close()
+
+
+class _Conversation:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        output: Output,
+        model: str | None,
+        system: str | None,
+    ) -> None:
+        self._loop = loop
+        self._output = output
+        self._model = model
+        self._system = system
+        self._messages: list[dict[str, object]] = []
+        self._open = AsyncExitStack()
+        self._atlas: Atlas | None = None
+
+    def __enter__(self) -> Self:
+        self._call(self._connect())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call(self._open.aclose())
+
+    async def _connect(self) -> None:
+        self._atlas = await self._open.enter_async_context(connected())
+        await tell_who_answers(self._atlas, self._output)
+
+    def hold(self) -> int:
+        """Ask and answer until Ctrl-D."""
+        prompt = "> " if sys.stdin.isatty() else ""
+        while True:
+            try:
+                said = input(prompt).strip()
+            except EOFError:
+                self._output.piece("\n" if prompt else "")
+                return DONE
+            if not said:
+                continue
+            self._messages.append({"role": "user", "content": said})
+            try:
+                self._call(self._answer())
+            except AtlasError as error:
+                self._messages.pop()
+                report(error, self._output)
+            except KeyboardInterrupt:
+                self._output.note("\n(cancelled)")
+
+    async def _answer(self) -> None:
+        """Stream one answer; leaving it in any way cancels what still runs."""
+        if self._atlas is None:
+            raise AtlasError("the conversation is not connected")
+        stream = self._atlas.stream(
+            self._messages,
+            model=self._model,
+            system_prompt=self._system,
+            cancel_on_exit=True,
+        )
+        async with stream:
+            try:
+                await print_text(stream, self._output)
+            finally:
+                self._keep(stream.reading.text)
+        end = stream.reading.terminal
+        if isinstance(end, StreamCompleted) and stream.reading.started and sys.stdin.isatty():
+            spent = f"{stream.reading.started.model}, {tokens(end.usage)}, {money(end.cost)}"
+            self._output.console.print(f"({spent})\n", style="dim")
+
+    def _keep(self, text: str) -> None:
+        """Remember the answer as far as it came; without one, forget the question."""
+        if text:
+            self._messages.append({"role": "assistant", "content": text})
+        else:
+            self._messages.pop()
+
+    def _call[T](self, work: Coroutine[None, None, T]) -> T:
+        """Run a coroutine in the loop's thread; Ctrl-C cancels it and waits for its clean-up."""
+        ended = threading.Event()
+
+        async def owned() -> T:
+            try:
+                return await work
+            finally:
+                ended.set()
+
+        future = asyncio.run_coroutine_threadsafe(owned(), self._loop)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            future.cancel()
+            ended.wait(_CLEAN_UP_S)
+            raise

@@ -1,0 +1,75 @@
+"""`atlas config check`: every problem at once, or what is in effect."""
+
+from atlas.bus import without_secrets
+from atlas.cli.output import Output
+from atlas.cli.session import DONE, configured
+from atlas.contracts.errors import ConfigurationError
+from atlas.settings import Settings, config_file, has_real_provider
+
+
+async def check(*, as_json: bool) -> int:
+    """Read the configuration; show it without secrets.
+
+    Raises:
+        ConfigurationError: Names every problem.
+    """
+    settings = configured()
+    problems = [*_provider_problems(settings), *_file_problems(settings)]
+    if problems:
+        raise ConfigurationError("\n".join(problems), details={"problems": len(problems)})
+    Output(as_json=as_json).show(_summary(settings), _as_text(settings))
+    return DONE
+
+
+def _provider_problems(settings: Settings) -> list[str]:
+    problems = []
+    for name, provider in settings.providers.items():
+        where = f"{config_file()} or ATLAS_*: providers.{name}"
+        try:
+            key = provider.api_key()
+        except ConfigurationError as error:
+            problems.append(f"{where}: {error.message}")
+            continue
+        if provider.api_key_env and key is None:
+            problems.append(
+                f"{where}.api_key_env: {provider.api_key_env} is not set; set it, or remove "
+                "the provider"
+            )
+    return problems
+
+
+def _file_problems(settings: Settings) -> list[str]:
+    creds = settings.nats.creds
+    if creds is not None and not creds.is_file():
+        return [f"NATS_CREDS or nats.creds: {creds} is no file; correct the path"]
+    return []
+
+
+def _summary(settings: Settings) -> dict[str, object]:
+    shown = settings.model_dump(mode="json", exclude={"providers", "nats"})
+    shown["config_file"] = str(config_file()) if config_file().is_file() else None
+    shown["nats"] = {
+        **settings.nats.model_dump(mode="json"),
+        "url": without_secrets(settings.nats.url),
+    }
+    shown["providers"] = {
+        name: provider.model_dump(mode="json", exclude_defaults=True)
+        for name, provider in settings.providers.items()
+    }
+    return shown
+
+
+def _as_text(settings: Settings) -> str:
+    file = config_file()
+    lines = [
+        f"file       {file}" if file.is_file() else f"file       none ({file} is not there)",
+        f"nats       {without_secrets(settings.nats.url)}",
+        f"tenant     {settings.tenant}",
+    ]
+    for name, provider in settings.providers.items():
+        key = "with a key" if provider.api_key() is not None else "without a key"
+        where = f" at {provider.base_url}" if provider.base_url else ""
+        lines.append(f"provider   {name}: {provider.kind}{where}, {key}")
+    if not has_real_provider(settings):
+        lines.append("           only the mock answers: no vendor's key or host is set")
+    return "\n".join([*lines, "the configuration is valid"])

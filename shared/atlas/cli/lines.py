@@ -1,0 +1,124 @@
+"""An entry of a task's log as one plain line, for pipes and logs. Pure."""
+
+from atlas.cli.figures import clock, money, one_line, tokens
+from atlas.contracts.inference import Cost, Usage
+from atlas.contracts.tasks import (
+    PlannedSubtask,
+    SubtaskCancelled,
+    SubtaskDispatched,
+    SubtaskFailed,
+    SubtaskRetried,
+    SubtaskStarted,
+    SubtaskSucceeded,
+    TaskAcceptedEvent,
+    TaskApprovalRejected,
+    TaskApproved,
+    TaskAwaitingApproval,
+    TaskCancelled,
+    TaskCompleted,
+    TaskEvent,
+    TaskFailed,
+    TaskPaused,
+    TaskPlanned,
+    TaskReplanned,
+    TaskResumed,
+)
+
+_WIDTH = 160
+
+
+def line(event: TaskEvent) -> str:
+    """Such as `12:00:01 research started (worker host-123, stream 0199…)`."""
+    return f"{clock(event.at_ms)} {one_line(_said(event), _WIDTH)}"
+
+
+def _said(event: TaskEvent) -> str:
+    match event:
+        case (
+            SubtaskDispatched()
+            | SubtaskStarted()
+            | SubtaskSucceeded()
+            | SubtaskFailed()
+            | SubtaskRetried()
+            | SubtaskCancelled()
+        ):
+            return f"{event.subtask_id} {_of_subtask(event)}"
+        case TaskAwaitingApproval() | TaskApproved() | TaskApprovalRejected():
+            return _of_approval(event)
+        case _:
+            return _of_task(event)
+
+
+def _of_subtask(
+    event: SubtaskDispatched
+    | SubtaskStarted
+    | SubtaskSucceeded
+    | SubtaskFailed
+    | SubtaskRetried
+    | SubtaskCancelled,
+) -> str:
+    match event:
+        case SubtaskDispatched():
+            return f"dispatched ({event.capability}, attempt {event.attempt})"
+        case SubtaskStarted():
+            stream = f", stream {event.stream_id}" if event.stream_id else ""
+            return f"started (worker {event.worker}{stream})"
+        case SubtaskSucceeded():
+            return f"succeeded ({_spent(event.usage, event.cost)})"
+        case SubtaskFailed():
+            end = "for good" if event.final else f"in attempt {event.attempt}"
+            return f"failed {end}: {event.error.message}"
+        case SubtaskRetried():
+            return f"will be tried again, attempt {event.attempt}: {event.reason}"
+        case SubtaskCancelled():
+            return f"cancelled{_who(event.by, event.reason)}"
+
+
+def _of_approval(event: TaskAwaitingApproval | TaskApproved | TaskApprovalRejected) -> str:
+    what = event.subtask_id or "the plan"
+    match event:
+        case TaskAwaitingApproval():
+            only = f" --subtask {event.subtask_id}" if event.subtask_id else ""
+            return f"{what} waits for approval: atlas task approve {event.task_id}{only}"
+        case TaskApproved():
+            return f"{what} approved{_who(event.by, event.reason)}"
+        case TaskApprovalRejected():
+            return f"{what} rejected{_who(event.by, event.reason)}"
+
+
+def _of_task(event: TaskEvent) -> str:  # noqa: PLR0911 - one line for each type of event
+    match event:
+        case TaskAcceptedEvent():
+            return f"task {event.task_id} accepted: {event.request.goal}"
+        case TaskPlanned():
+            why = f" ({event.reason})" if event.reason else ""
+            return f"planned by {event.planner}{why}: {_plan(event.plan)}"
+        case TaskReplanned():
+            removed = f", without {', '.join(event.removed)}" if event.removed else ""
+            return f"replanned ({event.reason}): {_plan(event.added) or 'nothing new'}{removed}"
+        case TaskPaused():
+            return f"paused{_who(event.by, event.reason)}"
+        case TaskResumed():
+            return f"resumed{_who(event.by, event.reason)}"
+        case TaskCompleted():
+            return f"completed ({_spent(event.usage, event.cost)})"
+        case TaskFailed():
+            return f"failed: {event.error.message}"
+        case TaskCancelled():
+            return f"cancelled{_who(event.by, event.reason)}"
+        case _:
+            return event.type
+
+
+def _plan(plan: list[PlannedSubtask]) -> str:
+    return ", ".join(
+        f"{one.id} after {'+'.join(one.depends_on)}" if one.depends_on else one.id for one in plan
+    )
+
+
+def _spent(usage: Usage, cost: Cost) -> str:
+    return f"{tokens(usage)}, {money(cost)}"
+
+
+def _who(by: str | None, reason: str | None) -> str:
+    return (f" by {by}" if by else "") + (f": {reason}" if reason else "")

@@ -1,0 +1,9 @@
+"""Options that many commands share."""
+
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Reason = Annotated[str | None, typer.Option("--reason", help="Why; stands in the history.")]
+By = Annotated[str | None, typer.Option("--by", help="Who says so.")]

@@ -1,0 +1,119 @@
+"""How every command runs: signals, errors and the exit status, in one place."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+from atlas import logs, telemetry
+from atlas.cli.output import Output
+from atlas.client import Atlas
+from atlas.contracts.errors import (
+    AtlasError,
+    ConfigurationError,
+    ConnectionFailedError,
+    InvalidRequestError,
+)
+from atlas.contracts.ids import new_id
+from atlas.settings import Settings, load_settings
+
+DONE = 0
+FAILED = 1
+WRONG_USE = 2
+INTERRUPTED = 128
+"""Plus the number of the signal: 130 for Ctrl-C."""
+
+_BROKEN_PIPE = INTERRUPTED + signal.SIGPIPE
+_WRONG_USES = (InvalidRequestError, ConfigurationError, ConnectionFailedError)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+type Command = Callable[[], Awaitable[int]]
+
+
+def run(command: Command, *, as_json: bool) -> NoReturn:
+    """Run a command to its end and exit with its status."""
+    output = Output(as_json=as_json)
+    try:
+        status = asyncio.run(_until_signalled(command, output))
+    except BrokenPipeError:  # whoever read our output has gone; nobody is left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = _BROKEN_PIPE
+    sys.exit(status)
+
+
+async def _until_signalled(command: Command, output: Output) -> int:
+    """Run the command; the first signal cancels it, and it cleans up whatever comes after."""
+    main = asyncio.current_task()
+    assert main is not None  # noqa: S101 - a coroutine runs in a task
+    caught: list[signal.Signals] = []
+
+    def stop(sign: signal.Signals) -> None:
+        if not caught:
+            main.cancel()
+        caught.append(sign)
+
+    loop = asyncio.get_running_loop()
+    for sign in _SIGNALS:
+        loop.add_signal_handler(sign, stop, sign)
+    try:
+        return await command()
+    except asyncio.CancelledError:
+        if not caught:
+            raise
+        return INTERRUPTED + caught[0]
+    except AtlasError as error:
+        return report(error, output)
+    except BaseExceptionGroup as group:
+        first = next(_atlas_errors(group), None)
+        if first is None:
+            raise
+        return report(first, output)
+
+
+def report(error: AtlasError, output: Output) -> int:
+    """Say what went wrong; gives the exit status."""
+    output.error(error)
+    return WRONG_USE if isinstance(error, _WRONG_USES) else FAILED
+
+
+def _atlas_errors(group: BaseExceptionGroup[BaseException]) -> Iterator[AtlasError]:
+    for error in group.exceptions:
+        if isinstance(error, AtlasError):
+            yield error
+        elif isinstance(error, BaseExceptionGroup):
+            yield from _atlas_errors(error)
+
+
+def configured() -> Settings:
+    """The settings, with logs set up: quiet, unless the settings ask for more.
+
+    Raises:
+        ConfigurationError: The settings are wrong; names every problem.
+    """
+    settings = load_settings()
+    is_asked = "log_level" in settings.model_fields_set
+    logs.configure(settings.log_level if is_asked else "warning")
+    return settings
+
+
+@asynccontextmanager
+async def connected(
+    settings: Settings | None = None, url: str | None = None
+) -> AsyncIterator[Atlas]:
+    """A connection to Atlas, and tracing where it is set up, while the block runs.
+
+    Raises:
+        ConnectionFailedError: No NATS answers.
+        ConfigurationError: The settings are wrong.
+    """
+    settings = settings or configured()
+    tracing = telemetry.configure("atlas-cli", new_id())
+    try:
+        async with Atlas.connect(url, settings=settings) as atlas:
+            yield atlas
+    finally:
+        if tracing is not None:
+            await asyncio.to_thread(tracing.shutdown)

@@ -1,0 +1,68 @@
+"""`atlas stream …`: names, options and help."""
+# ruff: noqa: PLC0415 - a command imports what it needs when it runs, so that help is immediate
+
+from typing import Annotated
+
+import typer
+
+from atlas.cli.options import AsJson, By, Reason
+
+app = typer.Typer(no_args_is_help=True, help="Watch and control streams.")
+
+StreamId = Annotated[str, typer.Argument(metavar="ID", help="The stream's id.")]
+
+
+@app.command()
+def watch(
+    stream_id: StreamId,
+    from_seq: Annotated[int, typer.Option("--from", min=1, help="The first event to show.")] = 1,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show a stream's text as it comes; with --json every event."""
+    from atlas.cli import streams
+    from atlas.cli.session import run
+
+    run(lambda: streams.watch(stream_id, from_seq, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def show(stream_id: StreamId, *, as_json: AsJson = False) -> None:
+    """Show where a stream is now."""
+    from atlas.cli import streams
+    from atlas.cli.session import run
+
+    run(lambda: streams.show(stream_id, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def pause(
+    stream_id: StreamId, reason: Reason = None, by: By = None, *, as_json: AsJson = False
+) -> None:
+    """Hold a stream; the provider waits, nothing is lost."""
+    _control(stream_id, "pause", reason, by, as_json=as_json)
+
+
+@app.command()
+def resume(
+    stream_id: StreamId, reason: Reason = None, by: By = None, *, as_json: AsJson = False
+) -> None:
+    """Let a paused stream flow again."""
+    _control(stream_id, "resume", reason, by, as_json=as_json)
+
+
+@app.command()
+def cancel(
+    stream_id: StreamId, reason: Reason = None, by: By = None, *, as_json: AsJson = False
+) -> None:
+    """End a stream for good; the provider's connection is closed at once."""
+    _control(stream_id, "cancel", reason, by, as_json=as_json)
+
+
+def _control(
+    stream_id: str, action: str, reason: str | None, by: str | None, *, as_json: bool
+) -> None:
+    from atlas.cli import streams
+    from atlas.cli.session import run
+
+    run(lambda: streams.control(stream_id, action, reason, by, as_json=as_json), as_json=as_json)

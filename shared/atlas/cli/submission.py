@@ -1,0 +1,116 @@
+"""What `atlas task run|submit` was given, read from options and files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from atlas.client import Atlas, Task
+from atlas.contracts.errors import InvalidRequestError
+
+MAX_INPUT_BYTES = 512 * 1024
+"""All input files together: a task stands in one NATS message, of 1 MiB by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """The options of a task, as they were typed."""
+
+    goal: str
+    inputs: tuple[Path, ...] = ()
+    pattern: str | None = None
+    plan: Path | None = None
+    priority: str | None = None
+    approval: str | None = None
+    max_usd: float | None = None
+    max_tokens: int | None = None
+    task_id: str | None = None
+
+    async def send(self, atlas: Atlas, inputs: dict[str, object] | None) -> Task:
+        """Submit it.
+
+        Raises:
+            InvalidRequestError: An option makes no sense; names every problem.
+        """
+        budget = {"max_usd": self.max_usd, "max_tokens": self.max_tokens}
+        given = {name: value for name, value in budget.items() if value is not None}
+        return await atlas.submit(
+            self.goal,
+            inputs=inputs,
+            pattern=self.pattern,
+            plan=read_plan(self.plan) if self.plan is not None else None,
+            task_id=self.task_id,
+            priority=self.priority,
+            approval=self.approval,
+            budget=given or None,
+        )
+
+
+def read_inputs(paths: tuple[Path, ...]) -> dict[str, object] | None:
+    """The texts of files by their names; None when there are none.
+
+    Raises:
+        InvalidRequestError: A file is missing, no text, or too large; says what to do.
+    """
+    texts: dict[str, object] = {}
+    size_bytes = 0
+    for path in paths:
+        if path.name in texts:
+            raise InvalidRequestError(
+                f"--input {path}: another input is called {path.name!r} too; rename one of them"
+            )
+        data = _read(path, "--input")
+        size_bytes += len(data)
+        if size_bytes > MAX_INPUT_BYTES:
+            raise InvalidRequestError(
+                f"--input {path}: with it the inputs have {size_bytes:,} bytes, and a task takes "
+                f"{MAX_INPUT_BYTES:,}; give the part that matters, or split the task"
+            )
+        texts[path.name] = _text(path, data)
+    return texts or None
+
+
+def read_plan(path: Path) -> list[object]:
+    """A plan from a JSON or YAML file: a list of subtasks, or a mapping with the list as `plan`.
+
+    Raises:
+        InvalidRequestError: It cannot be read; says why.
+    """
+    data = _read(path, "--plan")
+    try:
+        plan = yaml.safe_load(data)  # YAML contains JSON
+    except yaml.YAMLError as error:
+        raise InvalidRequestError(f"--plan {path}: neither JSON nor YAML: {error}") from error
+    if isinstance(plan, dict) and plan.keys() == {"plan"}:
+        plan = plan["plan"]
+    if not isinstance(plan, list):
+        raise InvalidRequestError(
+            f"--plan {path}: a plan is a list of subtasks, each with id, capability, instruction"
+        )
+    return plan
+
+
+def _read(path: Path, option: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidRequestError(
+            f"{option} {path}: {error.strerror}; give the path of a readable file"
+        ) from error
+
+
+def _text(path: Path, data: bytes) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _binary(path) from error
+    if "\0" in text:
+        raise _binary(path)
+    return text
+
+
+def _binary(path: Path) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"--input {path}: not a text file in UTF-8; convert it to text first "
+        "(such as `pdftotext` for a PDF)"
+    )

@@ -1,0 +1,239 @@
+"""`atlas task …`: names, options and help."""
+# ruff: noqa: PLC0415 - a command imports what it needs when it runs, so that help is immediate
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from atlas.cli.options import AsJson, By, Reason
+
+if TYPE_CHECKING:
+    from atlas.cli.submission import Submission
+
+app = typer.Typer(no_args_is_help=True, help="Submit, watch and control tasks.")
+
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="The task's id.")]
+Goal = Annotated[str, typer.Option("--goal", help="What is to be reached.")]
+Inputs = Annotated[
+    list[Path] | None,
+    typer.Option("--input", help="A text file for the task; may be given again."),
+]
+PatternName = Annotated[
+    str | None,
+    typer.Option(
+        "--pattern",
+        help="auto, single, sequential, parallel, map_reduce, pipeline, debate, vote, route, "
+        "evaluate_optimize.",
+    ),
+]
+PlanFile = Annotated[
+    Path | None, typer.Option("--plan", help="A plan of your own, as JSON or YAML.")
+]
+PriorityName = Annotated[str | None, typer.Option("--priority", help="high, normal, low.")]
+ApprovalName = Annotated[
+    str | None, typer.Option("--approval", help="What you approve first: none, plan, subtasks.")
+]
+MaxUsd = Annotated[float | None, typer.Option("--max-usd", help="What it may cost at most.")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Tokens at most.")]
+OwnId = Annotated[str | None, typer.Option("--id", help="An id of your own: a repeat is harmless.")]
+SubtaskId = Annotated[str | None, typer.Option("--subtask", help="Only this subtask.")]
+
+
+@app.command()
+def run(
+    goal: Goal,
+    *,
+    inputs: Inputs = None,
+    pattern: PatternName = None,
+    plan: PlanFile = None,
+    priority: PriorityName = None,
+    approval: ApprovalName = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    task_id: OwnId = None,
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="With a NATS server and services of its own.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a task, follow it to its end, and print the answer.
+
+    Ctrl-C stops following; the task goes on (with --standalone everything ends).
+    """
+    from atlas.cli import tasks
+    from atlas.cli.session import run as run_command
+
+    submission = _submission(
+        goal=goal,
+        inputs=inputs,
+        pattern=pattern,
+        plan=plan,
+        priority=priority,
+        approval=approval,
+        max_usd=max_usd,
+        max_tokens=max_tokens,
+        task_id=task_id,
+    )
+    run_command(
+        lambda: tasks.run(submission, standalone=standalone, as_json=as_json), as_json=as_json
+    )
+
+
+@app.command()
+def submit(
+    goal: Goal,
+    *,
+    inputs: Inputs = None,
+    pattern: PatternName = None,
+    plan: PlanFile = None,
+    priority: PriorityName = None,
+    approval: ApprovalName = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    task_id: OwnId = None,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a task and print its id; it is accepted also while no service runs."""
+    from atlas.cli import tasks
+    from atlas.cli.session import run as run_command
+
+    submission = _submission(
+        goal=goal,
+        inputs=inputs,
+        pattern=pattern,
+        plan=plan,
+        priority=priority,
+        approval=approval,
+        max_usd=max_usd,
+        max_tokens=max_tokens,
+        task_id=task_id,
+    )
+    run_command(lambda: tasks.submit(submission, as_json=as_json), as_json=as_json)
+
+
+def _submission(
+    *,
+    goal: str,
+    inputs: list[Path] | None,
+    pattern: str | None,
+    plan: Path | None,
+    priority: str | None,
+    approval: str | None,
+    max_usd: float | None,
+    max_tokens: int | None,
+    task_id: str | None,
+) -> "Submission":
+    from atlas.cli.submission import Submission
+
+    return Submission(
+        goal=goal,
+        inputs=tuple(inputs or ()),
+        pattern=pattern,
+        plan=plan,
+        priority=priority,
+        approval=approval,
+        max_usd=max_usd,
+        max_tokens=max_tokens,
+        task_id=task_id,
+    )
+
+
+@app.command()
+def watch(task_id: TaskId, *, as_json: AsJson = False) -> None:
+    """Follow a task from its beginning to its end, and print the answer."""
+    from atlas.cli import tasks
+    from atlas.cli.session import run as run_command
+
+    run_command(lambda: tasks.watch(task_id, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def show(task_id: TaskId, *, as_json: AsJson = False) -> None:
+    """Show where a task is now."""
+    from atlas.cli import tasks
+    from atlas.cli.session import run as run_command
+
+    run_command(lambda: tasks.show(task_id, as_json=as_json), as_json=as_json)
+
+
+@app.command("list")
+def list_(
+    state: Annotated[str | None, typer.Option(help="Only tasks in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """List tasks, the newest first."""
+    from atlas.cli import tasks
+    from atlas.cli.session import run as run_command
+
+    run_command(lambda: tasks.list_tasks(state, limit, as_json=as_json), as_json=as_json)
+
+
+@app.command()
+def pause(
+    task_id: TaskId, reason: Reason = None, by: By = None, *, as_json: AsJson = False
+) -> None:
+    """Start nothing new, and hold the streams that run."""
+    _control(task_id, "pause", None, reason, by, as_json=as_json)
+
+
+@app.command()
+def resume(
+    task_id: TaskId, reason: Reason = None, by: By = None, *, as_json: AsJson = False
+) -> None:
+    """Let a paused task go on."""
+    _control(task_id, "resume", None, reason, by, as_json=as_json)
+
+
+@app.command()
+def cancel(
+    task_id: TaskId, reason: Reason = None, by: By = None, *, as_json: AsJson = False
+) -> None:
+    """End a task for good, with every stream under it."""
+    _control(task_id, "cancel", None, reason, by, as_json=as_json)
+
+
+@app.command()
+def approve(
+    task_id: TaskId,
+    subtask: SubtaskId = None,
+    reason: Reason = None,
+    by: By = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Approve the plan or a subtask that waits for it."""
+    _control(task_id, "approve", subtask, reason, by, as_json=as_json)
+
+
+@app.command()
+def reject(
+    task_id: TaskId,
+    subtask: SubtaskId = None,
+    reason: Reason = None,
+    by: By = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Reject the plan or a subtask that waits for approval."""
+    _control(task_id, "reject", subtask, reason, by, as_json=as_json)
+
+
+def _control(
+    task_id: str,
+    action: str,
+    subtask: str | None,
+    reason: str | None,
+    by: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    from atlas.cli import tasks
+    from atlas.cli.session import run as run_command
+
+    run_command(
+        lambda: tasks.control(task_id, action, subtask, reason, by, as_json=as_json),
+        as_json=as_json,
+    )

@@ -1,0 +1,181 @@
+"""What is running and what is missing: for `atlas doctor` and container health checks."""
+
+import asyncio
+import json
+import socket
+from dataclasses import dataclass
+from typing import Literal
+
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.errors import NotFoundError as AssetNotFoundError
+
+from atlas import subjects, topology
+from atlas.bus import Bus, without_secrets
+from atlas.contracts.base import Contract
+from atlas.contracts.errors import AtlasError, ConfigurationError, ConnectionFailedError
+from atlas.settings import Settings, has_real_provider
+
+_PING = "$SRV.PING"
+_PING_S = 1.0
+_QUIET_S = 0.3
+"""After the last answer to a ping: everybody on this network has spoken."""
+
+_SERVICES = ("provider_router", "agent_controller", "agent_worker")
+_ASSETS = (
+    subjects.REQUESTS,
+    subjects.STREAMS,
+    subjects.CONTROL,
+    subjects.SUBMITS,
+    subjects.TASKS,
+    subjects.WORK,
+    subjects.REPORTS,
+    subjects.EVENTS,
+    subjects.DEAD,
+)
+
+
+class Finding(Contract):
+    """One thing that was looked at."""
+
+    check: str
+    level: Literal["ok", "warning", "problem"]
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A service process that answers."""
+
+    service: str
+    instance: str
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs on this host: instance names begin with the host's name."""
+        return self.instance.startswith(f"{socket.gethostname().split('.')[0]}-")
+
+
+async def diagnose(settings: Settings) -> list[Finding]:
+    """Look at NATS, its assets, the services and the providers' keys; never raises for those."""
+    findings = []
+    try:
+        bus = await Bus.connect(settings.nats, "atlas-doctor")
+    except ConnectionFailedError as error:
+        findings.append(Finding(check="nats", level="problem", message=error.message))
+    else:
+        try:
+            findings += await _server(bus, settings)
+            findings += await _services(bus)
+        finally:
+            await bus.close()
+    return [*findings, *_providers(settings)]
+
+
+async def instances(bus: Bus, wait_s: float = _PING_S) -> list[Instance]:
+    """Every service process that answers NATS's service ping within `wait_s`."""
+    inbox = bus.nats.new_inbox()
+    heard = await bus.open(inbox, pending=10_000)
+    found: list[Instance] = []
+    try:
+        await bus.publish(_PING, b"", reply=inbox)
+        async with asyncio.timeout(wait_s):
+            while True:
+                message = await heard.next_msg(timeout=_QUIET_S if found else wait_s)
+                if (one := _instance(message.data)) is not None:
+                    found.append(one)
+    except (NatsTimeoutError, TimeoutError):
+        return found
+    finally:
+        await heard.unsubscribe()
+
+
+async def is_serving(settings: Settings, service: str) -> bool:
+    """Whether an instance of a service on this host answers.
+
+    Raises:
+        ConfigurationError: There is no service of that name.
+        ConnectionFailedError: No NATS answers.
+    """
+    name = service.replace("-", "_").removeprefix("atlas_")
+    if name not in _SERVICES:
+        raise ConfigurationError(f"there is no service {service!r}; name one of {_SERVICES}")
+    bus = await Bus.connect(settings.nats, "atlas-doctor")
+    try:
+        return any(one.service == name and one.is_here for one in await instances(bus))
+    finally:
+        await bus.close()
+
+
+def _instance(data: bytes) -> Instance | None:
+    """One answer to the ping; None for a service that is none of Atlas's (NATS ADR-32)."""
+    answer = json.loads(data or b"null")
+    if not isinstance(answer, dict):
+        return None
+    service = str(answer.get("name", "")).replace("-", "_")
+    instance = (answer.get("metadata") or {}).get("instance")
+    return Instance(service, str(instance)) if service in _SERVICES and instance else None
+
+
+async def _server(bus: Bus, settings: Settings) -> list[Finding]:
+    where = without_secrets(settings.nats.url)
+    version = bus.nats.connected_server_version
+    try:
+        await topology.check_server(bus)
+    except AtlasError as error:
+        return [Finding(check="nats", level="problem", message=f"{where}: {error.message}")]
+    found = [Finding(check="nats", level="ok", message=f"{where}, version {version}, JetStream on")]
+    missing = [name for name in _ASSETS if not await _has_stream(bus, name)]
+    if missing:
+        message = f"missing: {', '.join(missing)}; the first service that starts makes them"
+        return [*found, Finding(check="assets", level="problem", message=message)]
+    message = f"{len(_ASSETS)} JetStream streams are there"
+    return [*found, Finding(check="assets", level="ok", message=message)]
+
+
+async def _has_stream(bus: Bus, name: str) -> bool:
+    try:
+        await bus.jetstream.stream_info(name)
+    except AssetNotFoundError:
+        return False
+    return True
+
+
+async def _services(bus: Bus) -> list[Finding]:
+    running = await instances(bus)
+    findings = []
+    for service in _SERVICES:
+        names = sorted(one.instance for one in running if one.service == service)
+        if names:
+            message = f"{len(names)} answer: {', '.join(names)}"
+            findings.append(Finding(check=service, level="ok", message=message))
+        else:
+            program = f"atlas-{service.replace('_', '-')}"
+            message = f"none answers; start one with `{program}`, or everything with `atlas up`"
+            findings.append(Finding(check=service, level="problem", message=message))
+    return findings
+
+
+def _providers(settings: Settings) -> list[Finding]:
+    findings = []
+    for name, provider in settings.providers.items():
+        check = f"provider {name}"
+        try:
+            key = provider.api_key()
+        except ConfigurationError as error:
+            findings.append(Finding(check=check, level="problem", message=error.message))
+            continue
+        if provider.api_key_env and key is None:
+            message = f"{provider.api_key_env} is not set; set it, or remove the provider"
+            findings.append(Finding(check=check, level="problem", message=message))
+        elif provider.kind != "mock":
+            where = provider.base_url or "the vendor's own address"
+            has = "with a key" if key is not None else "without a key"
+            message = f"{provider.kind} at {where}, {has}"
+            findings.append(Finding(check=check, level="ok", message=message))
+    if not has_real_provider(settings):
+        message = (
+            "only the mock answers; set ANTHROPIC_API_KEY, OPENAI_API_KEY or OLLAMA_HOST for the "
+            "router"
+        )
+        findings.append(Finding(check="providers", level="warning", message=message))
+    return findings
