@@ -1,7 +1,7 @@
 """Doing one subtask: from the work to its outcome, by one stream of a model."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent_worker.following import StreamFollower
 from agent_worker.objects import Objects
@@ -79,8 +79,13 @@ class Executor:
                 f"{subtask.deadline_ms}"
             )
             return await self._given_up(tenant, subtask, late)
-        except (ProviderTimeoutError, StreamGapError, PayloadTooLargeError) as error:
+        except (ProviderTimeoutError, PayloadTooLargeError) as error:
             return await self._given_up(tenant, subtask, error)
+        except StreamGapError as error:
+            # This stream stays broken; the next attempt has one of its own.
+            outcome = await self._given_up(tenant, subtask, error)
+            retryable = error.to_info().model_copy(update={"retryable": True})
+            return replace(outcome, error=retryable)
         finally:
             await follower.close()
         return outcome_of(reading, subtask)

@@ -60,7 +60,7 @@ class StreamFollower:
         heard_at = time.monotonic()
         while self.reading.terminal is None:
             before = (self.reading.epoch, self.reading.seq)
-            await self._step()
+            await self._step(min(_POLL_S, silence_s / 3))
             is_moving = (self.reading.epoch, self.reading.seq) != before
             if is_moving or self.reading.state in _UNHURRIED:
                 heard_at = time.monotonic()
@@ -75,10 +75,10 @@ class StreamFollower:
             )
         return self.reading
 
-    async def _step(self) -> None:
+    async def _step(self, wait_s: float) -> None:
         assert self._sub is not None  # noqa: S101 - `open` comes first
         try:
-            msg = await self._sub.next_msg(timeout=_POLL_S)
+            msg = await self._sub.next_msg(timeout=wait_s)
         except (NatsTimeoutError, TimeoutError):
             await self._catch_up()
             return

@@ -47,6 +47,7 @@ class WorkQueue:
         self._hint = asyncio.Event()
         self._polled_at = 0.0
         self._subs: list[Subscription] = []
+        self._answers: Subscription | None = None
 
     async def open(self) -> None:
         """Make the consumers that are missing, and listen for hints."""
@@ -59,9 +60,8 @@ class WorkQueue:
 
     async def close(self) -> None:
         """Stop listening."""
-        for sub in self._subs:
-            with contextlib.suppress(NatsError):  # the connection is closed already
-                await sub.unsubscribe()
+        for sub in (*self._subs, *([self._answers] if self._answers else [])):
+            await _give_back(sub)
 
     async def take(self) -> Msg | None:
         """The next message, or None after a while without any."""
@@ -100,9 +100,21 @@ class WorkQueue:
         consumer = subjects.work_consumer(capability, priority)
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.WORK}.{consumer}"
         request = json.dumps({"batch": 1, "no_wait": True}).encode()
+        answers = self._answers or await self._bus.open(self._bus.nats.new_inbox())
         try:
-            msg = await self._bus.nats.request(subject, request, timeout=_FETCH_S)
-        except (NatsError, TimeoutError):  # NATS is away; the next poll asks again
+            self._answers = answers
+            await self._bus.publish(subject, request, reply=answers.subject)
+            msg = await answers.next_msg(timeout=_FETCH_S)
+        except (NatsError, TimeoutError):
+            # NATS is away, and the next poll asks again. A late answer must not wait for that: to
+            # an inbox that nobody reads any more it is work of a dead worker, and goes elsewhere.
+            self._answers = None
+            await _give_back(answers)
             await self._bus.wait_connected()
             return None
         return None if _MESSAGE_HEADER in (msg.headers or {}) else msg
+
+
+async def _give_back(sub: Subscription) -> None:
+    with contextlib.suppress(NatsError):  # the connection is closed already
+        await sub.unsubscribe()
