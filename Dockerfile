@@ -1,0 +1,28 @@
+# One image for every service and the command line; the command picks which:
+# atlas-provider-router, atlas-agent-controller, atlas-agent-worker, atlas.
+
+FROM python:3.13-slim AS build
+COPY --from=ghcr.io/astral-sh/uv /uv /usr/local/bin/uv
+ENV UV_COMPILE_BYTECODE=1 \
+    UV_LINK_MODE=copy \
+    UV_PYTHON_DOWNLOADS=never \
+    VIRTUAL_ENV=/opt/atlas
+WORKDIR /src
+RUN uv venv "$VIRTUAL_ENV"
+# First what rarely changes, every package at its locked hash.
+COPY requirements/ requirements/
+RUN uv pip sync --no-cache --require-hashes requirements/base.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY shared/ shared/
+COPY services/ services/
+RUN uv build --no-cache --wheel --require-hashes --build-constraints requirements/dev.txt --out-dir dist \
+    && uv pip install --no-cache --no-deps dist/*.whl
+
+FROM python:3.13-slim
+RUN useradd --system --uid 10001 --create-home atlas
+COPY --from=build /opt/atlas /opt/atlas
+ENV PATH=/opt/atlas/bin:$PATH \
+    PYTHONUNBUFFERED=1
+USER atlas
+WORKDIR /home/atlas
+CMD ["atlas", "--help"]
