@@ -148,17 +148,22 @@ class ReportConsumer(Consumer):
         intakes: list[Intake] = []
         for msg in messages:
             try:
-                intakes.append(await self._read(parsed.tenant, msg))
+                intake = await self._read(parsed.tenant, msg)
             except ValidationError as error:
                 await self._bury(parsed.tenant, msg, error)
+                continue
+            if intake is not None:
+                intakes.append(intake)
         if intakes:
             await self._scheduler.advance(key, intakes)
 
-    async def _read(self, tenant: str, msg: Msg) -> Intake:
+    async def _read(self, tenant: str, msg: Msg) -> Intake | None:
+        """What a message does to its task; progress does nothing: it stands in the stream."""
         if subjects.parse(msg.subject).kind == "result":
             result = SubtaskResult.model_validate_json(msg.data)
             return self._result(await fit_result(self._objects, tenant, result))
-        return self._report(SubtaskReport.model_validate_json(msg.data))
+        report = SubtaskReport.model_validate_json(msg.data)
+        return None if report.type == "progress" else self._report(report)
 
     def _report(self, report: SubtaskReport) -> Intake:
         def intake(view: TaskView, at_ms: int) -> list[TaskEvent]:

@@ -7,6 +7,7 @@ from agent_worker.following import StreamFollower
 from agent_worker.objects import Objects
 from agent_worker.output import read_output
 from agent_worker.specialists import build_request, references, specialist_for
+from agent_worker.wishes import Wishes
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
@@ -48,10 +49,17 @@ class Executor:
     """Carries out subtasks."""
 
     def __init__(
-        self, bus: Bus, objects: Objects, *, default_model: str | None, silence_ms: int
+        self,
+        bus: Bus,
+        objects: Objects,
+        wishes: Wishes,
+        *,
+        default_model: str | None,
+        silence_ms: int,
     ) -> None:
         self._bus = bus
         self._objects = objects
+        self._wishes = wishes
         self._default_model = default_model
         self._silence_s = silence_ms / 1000
 
@@ -62,7 +70,7 @@ class Executor:
             AtlasError: NATS failed us; the attempt may go on elsewhere, or later.
         """
         try:
-            request = await self._request(subtask)
+            request = await self._request(tenant, subtask)
         except AtlasError as error:
             if error.retryable:
                 raise
@@ -90,11 +98,14 @@ class Executor:
             await follower.close()
         return outcome_of(reading, subtask)
 
-    async def _request(self, subtask: Subtask) -> ModelRequest:
+    async def _request(self, tenant: str, subtask: Subtask) -> ModelRequest:
         stored = references(subtask.inputs)
         values = {name: await self._objects.get(object_) for name, object_ in stored.items()}
         complete = subtask.model_copy(update={"inputs": {**subtask.inputs, **values}})
         specialist = specialist_for(subtask.capability)
+        if subtask.requirements is None and self._default_model is None:
+            wish = await self._wishes.granted(tenant, specialist.requirements)
+            specialist = replace(specialist, requirements=wish)
         return build_request(complete, specialist, default_model=self._default_model)
 
     async def _submit(self, tenant: str, stream_id: str, lane: str, request: ModelRequest) -> None:

@@ -11,6 +11,7 @@ from agent_worker.objects import Objects
 from agent_worker.queue import WorkQueue
 from agent_worker.reporting import Reporter
 from agent_worker.specialists import SPECIALISTS
+from agent_worker.wishes import Wishes
 from atlas.contracts.base import JsonObject
 from atlas.service import Context
 
@@ -54,6 +55,7 @@ async def compose(context: Context) -> AsyncIterator[WorkerApp]:
     executor = Executor(
         context.bus,
         objects,
+        Wishes(context.bus),
         default_model=settings.worker.model,
         silence_ms=settings.worker.stream_timeout_ms,
     )

@@ -1,7 +1,7 @@
 """The built-in specialisations, and how a subtask becomes a request to a model. Pure.
 
-The same subtask always gives the same request, byte for byte: a subtask that is delivered again
-asks for the same stream and finds the one that runs.
+The stream of an attempt is named by the subtask: one that is delivered again finds the stream that
+runs already, and nobody pays twice.
 """
 
 import json
@@ -32,6 +32,7 @@ class Specialist:
     capability: str
     system_prompt: str
     requirements: Requirements | None = None
+    """A wish: see `agent_worker.wishes`."""
     temperature: float | None = None
 
 

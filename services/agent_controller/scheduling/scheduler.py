@@ -154,24 +154,23 @@ class Scheduler:
     async def _carry_out(self, case: _Case) -> bool:
         """See to every effect that this process did not see to; says whether all are done."""
         is_all_done = True
-        for effect in effects(case.logged.view, now_ms(), self._limits, self._planner):
-            if effect.key in case.carried_out:
-                continue
+        view, done = case.logged.view, case.carried_out
+        for effect in effects(view, now_ms(), self._limits, self._planner, done):
             if isinstance(effect, CloseTask) and not is_all_done:
                 break
             try:
-                heard_at_ms = await self._carrier.carry_out(case.logged.view, effect)
+                heard_at_ms = await self._carrier.carry_out(view, effect)
             except AtlasError as error:
                 is_all_done = False
                 log.warning(
                     "effect_failed",
-                    task_id=case.logged.view.task_id,
+                    task_id=view.task_id,
                     effect=effect.key,
                     error=error.message,
                 )
                 continue
             if heard_at_ms is None:
-                case.carried_out.add(effect.key)
+                done.add(effect.key)
             else:
                 self._heard(case, effect.key, heard_at_ms)
         return is_all_done

@@ -4,7 +4,7 @@ Pure and level-triggered. Each effect has a key: whoever carried out an effect o
 do it again, and whoever does not know may, because each of them is harmless when repeated.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from agent_controller.tasks import budget
@@ -47,23 +47,42 @@ class CloseTask:
 type Effect = SendWork | ControlStream | CloseTask
 
 
-def effects(view: TaskView, now_ms: int, limits: Limits, planner: Planner) -> list[Effect]:
-    """Everything that must be true now."""
-    found: list[Effect] = list(_cancelled_streams(view))
+def effects(
+    view: TaskView,
+    now_ms: int,
+    limits: Limits,
+    planner: Planner,
+    done: Collection[str] = frozenset(),
+) -> list[Effect]:
+    """Everything that must be true now, but for what is `done` already."""
+    told = list(_cancelled_streams(view))
+    if view.end is None and view.is_paused:
+        told.extend(_controlled(view, ControlAction.PAUSE, "the task is paused"))
+    elif view.end is None and view.control_version:
+        told.extend(_controlled(view, ControlAction.RESUME, "the task was resumed"))
+    found: list[Effect] = [one for one in told if one.key not in done]
     if view.end is not None:
         found.append(CloseTask("close"))
-        return found
-    if view.is_paused:
-        found.extend(_controlled(view, ControlAction.PAUSE, "the task is paused"))
-        return found
-    if view.control_version:
-        found.extend(_controlled(view, ControlAction.RESUME, "the task was resumed"))
-    found.extend(
-        _send_work(view, record, sending, planner)
-        for record in view.live
-        if (sending := _sending(record, now_ms, limits)) is not None
-    )
+    elif not view.is_paused:
+        found.extend(_work_to_send(view, now_ms, limits, planner, done))
     return found
+
+
+def _work_to_send(
+    view: TaskView, now_ms: int, limits: Limits, planner: Planner, done: Collection[str]
+) -> Iterator[SendWork]:
+    """Work is put together only when it is to be sent: a fan-out has thousands of live subtasks."""
+    priority = view.request.priority if view.request else Priority.NORMAL
+    for record in view.live:
+        times = _sending(record, now_ms, limits)
+        if times is None:
+            continue
+        since_ms, number = times
+        key = f"{view.tenant}:{view.task_id}:{record.subtask_id}:{record.attempt}"
+        if number:
+            key = f"{key}:{since_ms}-{number}"
+        if key not in done:
+            yield SendWork(key, subtask_of(view, record, planner), priority, number)
 
 
 def wake_at_ms(view: TaskView, now_ms: int, limits: Limits) -> int | None:
@@ -109,16 +128,8 @@ def subtask_of(view: TaskView, record: SubtaskRecord, planner: Planner) -> Subta
     )
 
 
-def _send_work(view: TaskView, record: SubtaskRecord, sending: str, planner: Planner) -> SendWork:
-    subtask = subtask_of(view, record, planner)
-    key = f"{view.tenant}:{subtask.idempotency_key}"
-    priority = view.request.priority if view.request else Priority.NORMAL
-    resend = int(sending.rpartition("-")[2])
-    return SendWork(f"{key}:{sending}" if resend else key, subtask, priority, resend)
-
-
-def _sending(record: SubtaskRecord, now_ms: int, limits: Limits) -> str | None:
-    """Which sending of this attempt is due: `since-times`, or None when a worker is at it.
+def _sending(record: SubtaskRecord, now_ms: int, limits: Limits) -> tuple[int, int] | None:
+    """Which sending of this attempt is due: since when and which; None: a worker is at it.
 
     The waits double, so that a long queue is not filled with copies. The number stands in the
     message id, because the server drops a repeat of the same id for two minutes.
@@ -127,7 +138,7 @@ def _sending(record: SubtaskRecord, now_ms: int, limits: Limits) -> str | None:
     times = max(0, (now_ms - since_ms) // patience_ms).bit_length()
     if is_started and not times:
         return None
-    return f"{since_ms}-{times}"
+    return since_ms, times
 
 
 def _next_sending_ms(record: SubtaskRecord, now_ms: int, limits: Limits) -> int:
