@@ -143,6 +143,11 @@ async def test_watching_from_a_place_gives_what_follows_and_still_knows_the_whol
         assert (await stream.result()).content == "abc"
 
 
+async def test_text_from_a_place_on_is_only_what_follows(atlas: Atlas, router: FakeRouter):
+    await router.write(*answer("s1", "a", "b", "c"))
+    assert await _texts(atlas, "s1", from_seq=3) == [("b", False), ("c", False)]
+
+
 async def test_a_watcher_that_returns_is_told_of_an_adoption_that_voids_what_it_has_read(
     atlas: Atlas, router: FakeRouter
 ):

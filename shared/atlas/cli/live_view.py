@@ -78,12 +78,12 @@ def _table(rows: list[Row], now: int, width: int) -> Table:
     depths = _depths(rows)
     names = [f"{'  ' * depths[row.subtask_id]}{row.subtask_id}" for row in rows]
     name_width = min(max(len(name) for name in names), 32)
-    tail_width = max(width - name_width - 48, 16)
+    tail_width = max(width - name_width - 50, 16)
     table.add_column(width=3, justify="right")
     table.add_column(width=name_width, no_wrap=True)
     table.add_column(width=14, no_wrap=True)
     table.add_column(width=7, justify="right", no_wrap=True)
-    table.add_column(width=9, justify="right", no_wrap=True)
+    table.add_column(width=11, justify="right", no_wrap=True)
     table.add_column(width=8, justify="right", no_wrap=True)
     table.add_column(width=tail_width, no_wrap=True)
     for name, row in zip(names, rows, strict=True):

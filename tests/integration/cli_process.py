@@ -1,0 +1,60 @@
+"""The `atlas` command as a process, as a user runs it."""
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PATIENCE_S = 60
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+async def start(*arguments: str, nats_url: str | None, cwd: Path) -> asyncio.subprocess.Process:
+    """Start `atlas` without any of the caller's own settings."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ATLAS_", "NATS_", "OTEL_", "OPENAI_", "ANTHROPIC_", "OLLAMA_"))
+    }
+    if nats_url is not None:
+        kept["NATS_URL"] = nats_url
+    kept["ATLAS_TOPOLOGY__ACK_WAIT_MS"] = "1000"
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "atlas.cli",
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=kept,
+        cwd=cwd,
+    )
+
+
+async def ended(process: asyncio.subprocess.Process) -> Ended:
+    """Wait for the end of a command."""
+    async with asyncio.timeout(PATIENCE_S):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def atlas(*arguments: str, nats_url: str | None, cwd: Path) -> Ended:
+    """Run `atlas` to its end."""
+    return await ended(await start(*arguments, nats_url=nats_url, cwd=cwd))

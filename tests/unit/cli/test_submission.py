@@ -1,0 +1,67 @@
+"""Files that become a task."""
+
+import pytest
+
+from atlas.cli.submission import MAX_INPUT_BYTES, read_inputs, read_plan
+from atlas.contracts.errors import InvalidRequestError
+
+
+def test_a_file_becomes_text_under_its_name(tmp_path):
+    path = tmp_path / "notes.md"
+    path.write_text("grüße")
+    assert read_inputs((path,)) == {"notes.md": "grüße"}
+    assert read_inputs(()) is None
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    (tmp_path / "sub").mkdir()
+    paths = (tmp_path / "a.txt", tmp_path / "sub" / "a.txt")
+    for path in paths:
+        path.write_text("x")
+    with pytest.raises(InvalidRequestError, match="rename one"):
+        read_inputs(paths)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"a\x00b"])
+def test_a_binary_file_is_refused_with_what_to_do(tmp_path, data):
+    path = tmp_path / "a.pdf"
+    path.write_bytes(data)
+    with pytest.raises(InvalidRequestError, match="pdftotext"):
+        read_inputs((path,))
+
+
+def test_inputs_that_are_too_large_together_are_refused(tmp_path):
+    paths = []
+    for name in ("a", "b"):
+        path = tmp_path / name
+        path.write_text("x" * (MAX_INPUT_BYTES // 2 + 1))
+        paths.append(path)
+    with pytest.raises(InvalidRequestError, match="split the task"):
+        read_inputs(tuple(paths))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InvalidRequestError, match=r"nothing\.txt: No such file"):
+        read_inputs((tmp_path / "nothing.txt",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"id": "a", "capability": "c", "instruction": "i"}]',
+        "- {id: a, capability: c, instruction: i}",
+        "plan:\n- id: a\n  capability: c\n  instruction: i\n",
+    ],
+)
+def test_a_plan_is_json_or_yaml(tmp_path, text):
+    path = tmp_path / "plan"
+    path.write_text(text)
+    assert read_plan(path) == [{"id": "a", "capability": "c", "instruction": "i"}]
+
+
+@pytest.mark.parametrize("text", ["a: [", "just text", "{id: a}"])
+def test_what_is_no_plan_is_refused(tmp_path, text):
+    path = tmp_path / "plan"
+    path.write_text(text)
+    with pytest.raises(InvalidRequestError, match="--plan"):
+        read_plan(path)
