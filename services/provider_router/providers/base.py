@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from atlas.contracts.errors import ProviderError
 from atlas.contracts.inference import FinishReason, ModelRequest, Usage
 
 
@@ -95,12 +96,26 @@ class Adapter(Protocol):
 
 
 class Decoder(Protocol):
-    """Pure: bytes of a response body in, deltas out, wherever the bytes were cut."""
+    """Pure: bytes of a response body in, deltas out, wherever the bytes were cut.
+
+    Neither method raises: what came before a failure must not be lost with it, so a failure is
+    kept in `failure`, to be raised once the deltas returned beside it were passed on.
+    """
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the provider said that the answer is whole; what follows is not read."""
+        ...
+
+    @property
+    def failure(self) -> ProviderError | None:
+        """An error told inside the stream, or what is malformed about it."""
+        ...
 
     def feed(self, data: bytes) -> list[Delta]:
-        """Take the next bytes. Raises ProviderError for an error told inside the stream."""
+        """Take the next bytes; returns what they completed, often nothing."""
         ...
 
     def end(self) -> list[Delta]:
-        """The body is over. Raises ProviderStreamError when the answer is not."""
+        """The body is over; sets `failure` to a ProviderStreamError when the answer is not."""
         ...

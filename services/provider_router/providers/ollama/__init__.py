@@ -1,0 +1,1 @@
+"""Ollama's native API: chat over newline-delimited JSON."""

@@ -1,0 +1,1 @@
+"""OpenAI's Chat Completions and Responses, and every base URL compatible with the former."""
