@@ -14,6 +14,7 @@ from agent_controller.log import TaskLog
 from agent_controller.objects import Objects
 from agent_controller.open_tasks import OpenTasks
 from agent_controller.planning.planner import TaskPlanner
+from agent_controller.presence import Presence
 from agent_controller.scheduling.carrier import Carrier
 from agent_controller.scheduling.keeper import Keeper
 from agent_controller.scheduling.scheduler import Scheduler
@@ -111,9 +112,10 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         interval_ms=settings.reconcile_interval_ms,
         concurrency=_VISITS_AT_ONCE,
     )
+    presence = Presence(bus, context.events)
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(consumer.run()) for consumer in consumers]
-        running.append(group.create_task(keeper.run()))
+        running += [group.create_task(keeper.run()), group.create_task(presence.run())]
         await doors.open(context.doors)
         try:
             yield ControllerApp(scheduler, doors, consumers, settings.drain_ms / 1000)

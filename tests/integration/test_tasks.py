@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from atlas import service, subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import Contract, UserInput
 from atlas.contracts.errors import (
+    AtlasError,
     ConflictError,
     FencedError,
     InvalidRequestError,
@@ -50,7 +52,7 @@ SETTINGS = Settings(
 
 
 @contextlib.asynccontextmanager
-async def controller(url, name="c1", settings=SETTINGS):
+async def controller(url, name="c1", settings=SETTINGS) -> Any:
     """A controller on a connection of its own, as `main` composes it."""
     bus = await Bus.connect(NatsSettings(url=url), name)
     try:
@@ -67,14 +69,14 @@ async def controller(url, name="c1", settings=SETTINGS):
 class FakeWorker:
     """Takes work of some capabilities; what it does with it, a function of the subtask says."""
 
-    def __init__(self, bus, do, capabilities=("general", "planning", "draft"), name="fake"):
+    def __init__(self, bus, do, capabilities=("general", "planning", "draft"), name="fake") -> None:
         self.bus = bus
         self.do = do
         self.capabilities = capabilities
         self.name = name
-        self.seen = []
+        self.seen: list[Subtask] = []
 
-    async def run(self):
+    async def run(self) -> Any:
         async with asyncio.TaskGroup() as group:
             for capability in self.capabilities:
                 for priority in ("high", "normal", "low"):
@@ -83,7 +85,7 @@ class FakeWorker:
                     )
                     group.create_task(self._pull(consumer))
 
-    async def _pull(self, consumer):
+    async def _pull(self, consumer) -> Any:
         pull = await self.bus.pull(subjects.WORK, consumer)
         while True:
             for msg in await pull.fetch(10, wait_s=0.5):
@@ -94,7 +96,7 @@ class FakeWorker:
                 answer = self.do(subtask)
                 if asyncio.iscoroutine(answer):
                     answer = await answer
-                if isinstance(answer, Exception):
+                if isinstance(answer, AtlasError):
                     await self.report(tenant, subtask, "failed", error=answer.to_info())
                 elif answer is not None:
                     result = SubtaskResult(
@@ -114,7 +116,7 @@ class FakeWorker:
                         )
                 await msg.ack()
 
-    async def report(self, tenant, subtask, type_, **more):
+    async def report(self, tenant, subtask, type_, **more) -> Any:
         report = SubtaskReport(
             task_id=subtask.task_id,
             subtask_id=subtask.subtask_id,
@@ -131,7 +133,7 @@ class FakeWorker:
 
 
 @contextlib.asynccontextmanager
-async def working(bus, do, **more):
+async def working(bus, do, **more) -> Any:
     worker = FakeWorker(bus, do, **more)
     task = asyncio.create_task(worker.run())
     try:
@@ -144,21 +146,21 @@ async def working(bus, do, **more):
 class User:
     """What anyone with a NATS client can do."""
 
-    def __init__(self, bus, tenant="default"):
+    def __init__(self, bus, tenant="default") -> None:
         self.bus = bus
         self.tenant = tenant
 
-    async def ask(self, door, body: Contract, answer):
+    async def ask(self, door, body: Contract, answer) -> Any:
         return await self.bus.request(subjects.api(self.tenant, door), body, answer, timeout_s=5)
 
-    async def submit(self, goal="g", **more):
+    async def submit(self, goal="g", **more) -> Any:
         request = SubmitRequest(goal=goal, **more)
         return (await self.ask("task.submit", request, TaskAccepted)).task_id
 
-    async def get(self, task_id):
+    async def get(self, task_id) -> Any:
         return await self.ask("task.get", TaskGet(task_id=task_id), TaskStatus)
 
-    async def control(self, task_id, action, **more):
+    async def control(self, task_id, action, **more) -> Any:
         return await self.bus.request(
             subjects.task_control(self.tenant, task_id),
             TaskControl(action=action, **more),
@@ -166,11 +168,11 @@ class User:
             timeout_s=5,
         )
 
-    async def log(self, task_id):
+    async def log(self, task_id) -> Any:
         ask = TaskHistory(task_id=task_id)
         return (await self.ask("task.history", ask, TaskHistoryReply)).events
 
-    async def until(self, task_id, is_reached, timeout_s=15.0):
+    async def until(self, task_id, is_reached, timeout_s=15.0) -> Any:
         """Follow the log until the status is as wanted."""
         sub = await self.bus.open(subjects.task_log(self.tenant, task_id))
         await self.bus.flush()
@@ -189,11 +191,11 @@ class User:
         finally:
             await sub.unsubscribe()
 
-    async def end(self, task_id, timeout_s=15.0):
+    async def end(self, task_id, timeout_s=15.0) -> Any:
         return await self.until(task_id, lambda one: one.state.is_terminal, timeout_s)
 
 
-def plan(*nodes):
+def plan(*nodes) -> Any:
     return [
         PlannedSubtask(id=id_, capability="general", instruction=f"do {id_}", depends_on=needs)
         for id_, *needs in nodes
@@ -201,14 +203,14 @@ def plan(*nodes):
 
 
 @pytest.fixture
-async def user(bus):
+async def user(bus) -> Any:
     return User(bus)
 
 
 async def test_a_plan_of_ones_own_runs_side_by_side_and_gives_its_sink(bus, nats_server, user):
     together = asyncio.Barrier(2)
 
-    async def do(subtask):
+    async def do(subtask) -> Any:
         if subtask.subtask_id in ("b", "c"):
             async with asyncio.timeout(5):
                 await together.wait()
@@ -228,7 +230,7 @@ async def test_a_plan_of_ones_own_runs_side_by_side_and_gives_its_sink(bus, nats
 
 
 async def test_a_goal_is_planned_by_a_subtask_whose_example_is_a_plan(bus, nats_server, user):
-    def do(subtask):
+    def do(subtask) -> Any:
         if subtask.output_schema is not None:
             return subtask.output_schema["examples"][0]
         return f"{subtask.subtask_id} of {subtask.goal}"
@@ -251,7 +253,7 @@ async def test_the_log_is_live_for_anyone_and_is_the_history(bus, nats_server, u
     await bus.flush()
     async with controller(nats_server.url), working(bus, lambda _: "x"):
         await user.submit(task_id="t1", pattern="single")
-        live = []
+        live: list[Any] = []
         while not live or live[-1]["type"] != "task.completed":
             live.append(json.loads((await sub.next_msg(timeout=5)).data))
         history = await user.log("t1")
@@ -341,7 +343,7 @@ async def test_what_the_durable_door_cannot_read_ends_with_its_reason(
 async def test_a_controller_that_dies_is_replaced_by_any_other(bus, nats_server, user):
     gate = asyncio.Event()
 
-    async def do(subtask):
+    async def do(subtask) -> Any:
         await gate.wait()
         return subtask.subtask_id
 
@@ -417,7 +419,7 @@ async def test_cancel_is_in_the_log_before_the_answer_and_reaches_the_stream(
 async def test_pause_holds_what_follows_until_resume(bus, nats_server, user):
     gate = asyncio.Event()
 
-    async def do(_subtask):
+    async def do(_subtask) -> Any:
         await gate.wait()
         return "x"
 
@@ -442,7 +444,7 @@ async def test_a_plan_waits_for_approval(bus, nats_server, user):
 
 
 async def test_a_failed_attempt_is_retried_and_its_cost_is_counted(bus, nats_server, user):
-    def do(subtask):
+    def do(subtask) -> Any:
         return ProviderOverloadedError("busy") if subtask.attempt < 3 else "x"
 
     async with controller(nats_server.url), working(bus, do) as worker:
@@ -455,7 +457,7 @@ async def test_a_failed_attempt_is_retried_and_its_cost_is_counted(bus, nats_ser
 async def test_a_large_result_goes_by_reference_and_comes_whole(bus, nats_server, user):
     text = "x" * 400_000
 
-    def do(subtask):
+    def do(subtask) -> Any:
         return text if subtask.subtask_id == "a" else subtask.inputs
 
     async with controller(nats_server.url), working(bus, do):

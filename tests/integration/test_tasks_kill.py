@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
+from typing import Any
 
 import pytest
 
 from atlas import subjects
+from atlas.contracts.events import Event
 from atlas.embedded import Services
 from tests.integration.test_tasks import User, plan
 from tests.integration.test_tasks_worker import routing
@@ -23,7 +25,7 @@ SHAPE = plan(["a"], ["b", "a"], ["c", "a"], ["d", "b", "c"])
 
 
 @contextlib.asynccontextmanager
-async def services(url, *names):
+async def services(url, *names) -> Any:
     running = Services(url, environment=ENVIRONMENT)
     try:
         await running.start(names)
@@ -32,12 +34,12 @@ async def services(url, *names):
         await running.stop()
 
 
-async def a_word_at_last(_request):
+async def a_word_at_last(_request) -> Any:
     await asyncio.sleep(random.uniform(0.05, 0.6))
     return "x"
 
 
-async def check_that_nothing_was_done_twice(user, router, ids):
+async def check_that_nothing_was_done_twice(user, router, ids) -> Any:
     for id_ in ids:
         log = await user.log(id_)
         types = Counter(one.type for one in log)
@@ -93,3 +95,16 @@ async def test_work_goes_on_after_the_nats_server_was_killed(bus, nats_server):
             assert (await user.end(id_, 60)).output.strip() == "x"
         left = await bus.jetstream.stream_info(subjects.SUBMITS)
     assert left.state.messages == 0
+
+
+async def test_a_worker_that_is_killed_is_told_to_be_gone(bus, nats_server):
+    gone = await bus.open(subjects.events_of("default", "agent_controller", "worker.gone"))
+    await bus.flush()
+    async with services(nats_server.url, "agent_controller", "agent_worker") as all_:
+        victim = next(one for one in all_.running if one.name == "agent_worker")
+        health = await bus.open(subjects.events_of("default", "agent_worker", "service.health"))
+        await bus.flush()
+        await health.next_msg(timeout=5)  # the controller was ready before, and heard it too
+        await all_.kill(victim.pid)
+        event = Event.model_validate_json((await gone.next_msg(timeout=15)).data)
+    assert event.data["worker"] == victim.instance

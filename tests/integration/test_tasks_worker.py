@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from agent_worker.main import compose
 from atlas import service, subjects
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
-from atlas.contracts.errors import ProviderOverloadedError
+from atlas.contracts.errors import AtlasError, ProviderOverloadedError
 from atlas.contracts.inference import Cost, FinishReason, ModelRequest, StreamMetrics, Usage
 from atlas.contracts.streams import (
     STREAM_EVENT,
@@ -32,7 +33,7 @@ SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "int
 USAGE = Usage(input_tokens=2, output_tokens=3)
 
 
-def settings(**worker):
+def settings(**worker) -> Any:
     return Settings(
         topology=TopologySettings(ack_wait_ms=1_000),
         worker=WorkerSettings(**{"drain_ms": 3_000, **worker}),
@@ -40,7 +41,7 @@ def settings(**worker):
 
 
 @contextlib.asynccontextmanager
-async def worker(url, name="w1", **more):
+async def worker(url, name="w1", **more) -> Any:
     bus = await Bus.connect(NatsSettings(url=url), name)
     try:
         async with (
@@ -56,36 +57,35 @@ async def worker(url, name="w1", **more):
 class FakeRouter:
     """Answers requests with what `say` makes of them; counts how often each stream was paid."""
 
-    def __init__(self, bus, say):
+    def __init__(self, bus, say) -> None:
         self.bus = bus
         self.say = say
-        self.paid = []
+        self.paid: list[str] = []
 
-    async def run(self):
+    async def run(self) -> Any:
         async with asyncio.TaskGroup() as group:
             for lane in subjects.LANES:
                 group.create_task(self._pull(lane))
 
-    async def _pull(self, lane):
+    async def _pull(self, lane) -> Any:
         pull = await self.bus.pull(subjects.REQUESTS, subjects.lane_consumer(lane))
         async with asyncio.TaskGroup() as group:
             while True:
                 for msg in await pull.fetch(10, wait_s=0.5):
                     group.create_task(self._answer(msg))
 
-    async def _answer(self, msg):
+    async def _answer(self, msg) -> Any:
         parsed = subjects.parse(msg.subject)
         request = ModelRequest.model_validate_json(msg.data)
         owner = Ownership(epoch=now_ms(), router="fake", at_ms=now_ms())
         await self.bus.store(subjects.stream_owner(parsed.tenant, parsed.id), owner.to_json())
         self.paid.append(parsed.id)
-        self._seq = 0
         writer = Writer(self.bus, parsed.tenant, parsed.id, owner.epoch)
         await writer.write(StreamStarted, provider="p", model="m", attempt=1, reason="r")
         said = self.say(request)
         if asyncio.iscoroutine(said):
             said = await said
-        if isinstance(said, Exception):
+        if isinstance(said, AtlasError):
             await writer.write(StreamFailed, error=said.to_info(), usage=USAGE, cost=Cost())
         elif said is None:
             await writer.write(StreamCancelled, by="me", usage=USAGE, cost=Cost())
@@ -97,12 +97,12 @@ class FakeRouter:
 
 
 class Writer:
-    def __init__(self, bus, tenant, stream_id, epoch):
+    def __init__(self, bus, tenant, stream_id, epoch) -> None:
         self.bus, self.tenant, self.stream_id, self.epoch = bus, tenant, stream_id, epoch
         self.seq = 0
         self.text = ""
 
-    async def write(self, kind, **more):
+    async def write(self, kind, **more) -> Any:
         self.seq += 1
         self.text += more.get("text", "")
         event = kind(
@@ -112,7 +112,7 @@ class Writer:
             subjects.stream_write(self.tenant, self.stream_id), STREAM_EVENT.dump_json(event)
         )
 
-    async def complete(self):
+    async def complete(self) -> Any:
         length, digest = text_digest(self.text)
         await self.write(
             StreamCompleted,
@@ -127,7 +127,7 @@ class Writer:
 
 
 @contextlib.asynccontextmanager
-async def routing(bus, say):
+async def routing(bus, say) -> Any:
     router = FakeRouter(bus, say)
     task = asyncio.create_task(router.run())
     try:
@@ -137,7 +137,7 @@ async def routing(bus, say):
         await asyncio.gather(task, return_exceptions=True)
 
 
-def subtask(id_="s1", **more):
+def subtask(id_="s1", **more) -> Any:
     base = {
         "task_id": "t1",
         "subtask_id": id_,
@@ -151,16 +151,16 @@ def subtask(id_="s1", **more):
     return Subtask.model_validate({**base, **more})
 
 
-async def send(bus, work, priority="normal"):
+async def send(bus, work, priority="normal") -> Any:
     subject = subjects.work("default", work.capability, priority)
     await bus.store(subject, work.to_json())
 
 
-async def result_of(bus, work, timeout_s=10):
+async def result_of(bus, work, timeout_s=10) -> Any:
     return await _stored(bus, subjects.result("default", work.task_id, work.subtask_id), timeout_s)
 
 
-async def _stored(bus, subject, timeout_s=10.0):
+async def _stored(bus, subject, timeout_s=10.0) -> Any:
     sub = await bus.open(subject)
     try:
         await bus.flush()
@@ -171,7 +171,7 @@ async def _stored(bus, subject, timeout_s=10.0):
         await sub.unsubscribe()
 
 
-async def failure_of(bus, work, timeout_s=10):
+async def failure_of(bus, work, timeout_s=10) -> Any:
     subject = subjects.report("default", work.task_id, work.subtask_id, work.attempt)
     sub = await bus.open(subject)
     await bus.flush()
@@ -187,11 +187,11 @@ async def failure_of(bus, work, timeout_s=10):
         await sub.unsubscribe()
 
 
-async def work_left(bus):
+async def work_left(bus) -> Any:
     return (await bus.jetstream.stream_info(subjects.WORK)).state.messages
 
 
-async def until_no_work_is_left(bus):
+async def until_no_work_is_left(bus) -> Any:
     async with asyncio.timeout(10):
         while await work_left(bus):  # noqa: ASYNC110 - nobody tells of an empty queue
             await asyncio.sleep(0.05)
@@ -240,7 +240,7 @@ async def test_a_cancelled_stream_is_a_cancelled_attempt(bus, nats_server):
 async def test_work_whose_worker_dies_attaches_to_the_same_stream(bus, nats_server):
     go_on = asyncio.Event()
 
-    async def say(_request):
+    async def say(_request) -> Any:
         await go_on.wait()
         return "x"
 
@@ -278,7 +278,7 @@ async def test_work_that_has_a_result_or_an_end_is_not_done_again(bus, nats_serv
 
 
 async def test_a_task_that_ends_stops_the_work_on_it(bus, nats_server):
-    async def say(_request):
+    async def say(_request) -> Any:
         await asyncio.sleep(60)
 
     async with routing(bus, say) as router, worker(nats_server.url) as app:
@@ -295,7 +295,7 @@ async def test_a_task_that_ends_stops_the_work_on_it(bus, nats_server):
 async def test_a_worker_takes_only_what_it_has_hands_for_and_the_urgent_first(bus, nats_server):
     gate = asyncio.Event()
 
-    async def say(_request):
+    async def say(_request) -> Any:
         await gate.wait()
         return "x"
 
@@ -316,7 +316,7 @@ async def test_a_worker_takes_only_what_it_has_hands_for_and_the_urgent_first(bu
 
 
 async def test_a_stream_that_falls_silent_is_given_up_and_cancelled(bus, nats_server):
-    async def say(_request):
+    async def say(_request) -> Any:
         await asyncio.sleep(60)
 
     control = await bus.open(subjects.stream_control("default", "stream-s1"))
@@ -329,7 +329,7 @@ async def test_a_stream_that_falls_silent_is_given_up_and_cancelled(bus, nats_se
 
 
 async def test_a_deadline_bounds_an_attempt(bus, nats_server):
-    async def say(_request):
+    async def say(_request) -> Any:
         await asyncio.sleep(60)
 
     async with routing(bus, say), worker(nats_server.url):
@@ -347,7 +347,7 @@ async def test_what_is_no_subtask_becomes_a_dead_letter(bus, nats_server):
 
 
 async def test_controller_and_worker_carry_a_planned_goal_to_its_end(bus, nats_server):
-    def say(request):
+    def say(request) -> Any:
         if request.response_format is not None:
             return json.dumps(request.response_format.json_schema["examples"][0])
         return "text"

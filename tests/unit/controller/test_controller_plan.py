@@ -1,5 +1,7 @@
 """What makes a plan a plan, and how a goal becomes one."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,16 +17,20 @@ from atlas.contracts.tasks import Pattern, PlannedSubtask, TaskRequest
 LIMITS = Limits()
 
 
-def node(id_, *depends_on, capability="general"):
+def node(id_, *depends_on, capability="general") -> Any:
     return PlannedSubtask(
         id=id_, capability=capability, instruction="do", depends_on=list(depends_on)
     )
 
 
-def problems(plan, **limits):
+def named(caught) -> Any:
+    return (caught.value.details or {})["problems"]
+
+
+def problems(plan, **limits) -> Any:
     with pytest.raises(InvalidRequestError) as caught:
         check_plan(plan, **limits)
-    return {one["path"]: one["message"] for one in caught.value.details["problems"]}
+    return {one["path"]: one["message"] for one in named(caught)}
 
 
 def test_a_diamond_is_a_plan():
@@ -78,7 +84,7 @@ def test_every_pattern_makes_a_valid_plan(make):
 
 
 def test_the_example_of_the_plan_schema_satisfies_it_and_is_a_plan():
-    schema = model_plan.plan_schema(LIMITS)
+    schema: dict[str, Any] = model_plan.plan_schema(LIMITS)
     (example,) = schema["examples"]
     assert schema_problems(example, schema) == []
     plan = model_plan.read_plan(example, LIMITS)
@@ -106,7 +112,7 @@ def test_the_example_of_the_plan_schema_satisfies_it_and_is_a_plan():
 def test_nonsense_of_a_model_is_refused_with_its_path(output, path):
     with pytest.raises(InvalidRequestError) as caught:
         model_plan.read_plan(output, LIMITS)
-    assert path in {one["path"] for one in caught.value.details["problems"]}
+    assert path in {one["path"] for one in named(caught)}
 
 
 @pytest.mark.parametrize("pattern", set(Pattern) - set(patterns.SUPPORTED))

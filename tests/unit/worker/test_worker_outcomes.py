@@ -1,5 +1,7 @@
 """What a stream that has ended gives, which log entries end an attempt, and which wishes count."""
 
+from typing import Any
+
 import pytest
 
 from agent_worker.execution import outcome_of
@@ -34,7 +36,7 @@ SUBTASK = Subtask(
 USAGE = Usage(input_tokens=1, output_tokens=2)
 
 
-def reading(finish_reason=FinishReason.STOP, text="hello"):
+def reading(finish_reason=FinishReason.STOP, text="hello") -> Any:
     base = {"stream_id": "x", "epoch": 1, "at_ms": 1}
     length, digest = text_digest(text)
     found = Reading()
@@ -109,7 +111,7 @@ def test_an_attempt_is_pointless_once_the_log_says_so(event, is_end):
     assert ends(event.encode(), SUBTASK) is is_end
 
 
-def providers(*models):
+def providers(*models) -> Any:
     return ProvidersReply(
         router="r",
         default_model="d",
