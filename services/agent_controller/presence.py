@@ -4,10 +4,9 @@
 its message is delivered again. Every controller tells what it saw, so the event may come twice.
 """
 
-import asyncio
+import contextlib
 from dataclasses import dataclass, field
 
-from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from atlas import subjects
@@ -18,7 +17,7 @@ from atlas.service import Events
 
 _SOURCE = "agent_worker"
 _SILENCE_MS = 5_000
-_LOOK_S = 1.0
+_LOOK_MS = 1_000
 _MOST_WORKERS = 100_000
 
 type Worker = tuple[str, str]
@@ -61,14 +60,17 @@ class Presence:
     async def run(self) -> None:
         """Until cancelled."""
         health = subjects.events_of("*", _SOURCE, "service.health")
-        sub = await self._bus.subscribe(health, self._heard)
-        try:
-            while True:
-                await asyncio.sleep(_LOOK_S)
-                if self._bus.is_connected:  # while NATS is away, everybody is silent
-                    await self._tell()
-        finally:
-            await sub.unsubscribe()
+        sub = await self._bus.open(health)
+        look_at_ms = now_ms() + _LOOK_MS
+        while True:
+            with contextlib.suppress(TimeoutError):
+                msg = await sub.next_msg(timeout=_LOOK_MS / 1000)
+                self._hear(msg.subject, msg.data)
+            if not self._bus.is_connected:
+                self._roll = Roll()  # while NATS is away everybody is silent
+            elif now_ms() >= look_at_ms:
+                look_at_ms = now_ms() + _LOOK_MS
+                await self._tell()
 
     async def _tell(self) -> None:
         for (tenant, instance), seen_ms in self._roll.silent(now_ms()):
@@ -79,11 +81,11 @@ class Presence:
             }
             await self._events.emit("worker.gone", data, tenant=tenant)
 
-    async def _heard(self, msg: Msg) -> None:
+    def _hear(self, subject: str, data: bytes) -> None:
         try:
-            event = Event.model_validate_json(msg.data)
+            event = Event.model_validate_json(data)
         except ValidationError:
             return  # anyone may publish there; it is no worker
         instance, state = event.data.get("instance"), event.data.get("state")
         if isinstance(instance, str) and isinstance(state, str):
-            self._roll.hear((subjects.parse(msg.subject).tenant, instance), state, now_ms())
+            self._roll.hear((subjects.parse(subject).tenant, instance), state, now_ms())
