@@ -1,0 +1,93 @@
+"""What must not be committed, and what documents promise."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from . import rules
+
+TEXTS = rules.text_files()
+HERE = "tests/house/"
+MAKEFILE = (rules.ROOT / "Makefile").read_text()
+TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+
+REGISTRY = re.compile(
+    r"(pypi\.org|pythonhosted\.org|registry\.npmjs\.org|--(extra-)?index-url|--find-links)"
+)
+SECRET = re.compile(
+    r"sk-ant-[A-Za-z0-9_-]{20,}|sk-(proj-)?[A-Za-z0-9]{32,}|-----BEGIN [A-Z ]*PRIVATE KEY"
+    r"|-----BEGIN USER NKEY SEED|AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36}"
+)
+LOCAL_PATH = re.compile(r"(?<![\w.~$}/-])/(work|root|home/(?!atlas\b)\w+|Users/\w+)/")
+
+
+def _found(pattern: re.Pattern[str], texts: dict[str, str]) -> Iterator[str]:
+    for name, text in texts.items():
+        for match in pattern.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            yield f"{name}:{line}: {match[0]}"
+
+
+def _elsewhere() -> dict[str, str]:
+    return {name: text for name, text in TEXTS.items() if not name.startswith(HERE)}
+
+
+def test_no_package_registry_is_named() -> None:
+    assert list(_found(REGISTRY, _elsewhere())) == []
+
+
+def test_no_path_of_somebodys_machine_is_named() -> None:
+    assert list(_found(LOCAL_PATH, _elsewhere())) == []
+
+
+def test_no_secret_is_committed() -> None:
+    assert list(_found(SECRET, _elsewhere())) == []
+
+
+def test_no_file_for_secrets_is_committed() -> None:
+    suspicious = {".env", ".creds", ".nk", ".pem", ".key"}
+    assert [name for name in TEXTS if Path(name).suffix in suspicious or ".env" in name] == []
+
+
+def test_no_lock_file_that_names_hosts_is_committed() -> None:
+    hosts_inside = {"uv.lock", "poetry.lock", "package-lock.json"}
+    assert [name for name in TEXTS if Path(name).name in hosts_inside] == []
+
+
+@pytest.mark.parametrize("name", ["requirements/base.txt", "requirements/dev.txt"])
+def test_every_locked_requirement_has_its_version_and_hashes(name: str) -> None:
+    blocks = re.split(r"\n(?=[a-z0-9])", TEXTS[name].split("\n", 2)[2])
+    loose = [
+        block.splitlines()[0]
+        for block in blocks
+        if "==" not in block.splitlines()[0] or "--hash=sha256:" not in block
+    ]
+    assert loose == []
+
+
+def test_what_runs_in_production_is_tested_at_the_same_versions() -> None:
+    def pins(name: str) -> set[str]:
+        return set(re.findall(r"^([a-z0-9.-]+==[^ ]+)", TEXTS[name], re.MULTILINE))
+
+    assert pins("requirements/base.txt") <= pins("requirements/dev.txt")
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name.endswith(".md")])
+def test_a_document_names_only_make_targets_that_exist(name: str) -> None:
+    named = set(re.findall(r"`make ([a-z-]+)", TEXTS[name]))
+    named |= set(re.findall(r"^(?:\$ )?make ([a-z-]+)", TEXTS[name], re.MULTILINE))
+    assert named <= TARGETS
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name.endswith(".md")])
+def test_a_document_links_only_to_files_that_exist(name: str) -> None:
+    links = re.findall(r"\]\((?![a-z]+:|#)([^)#\s]+)", TEXTS[name])
+    folder = (rules.ROOT / name).parent
+    assert [link for link in links if not (folder / link).exists()] == []
+
+
+def test_every_make_target_is_explained_by_plain_make() -> None:
+    explained = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
+    assert TARGETS - explained == {"help"}
