@@ -6,6 +6,7 @@ back after a moment; what can never be read is kept as a dead letter.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -30,6 +31,8 @@ from atlas.dead_letters import bury
 
 _BATCH = 256
 _WAIT_S = 1.0
+_AT_ONCE_S = 0.002
+_BACKLOG_WAIT_S = 0.02
 _HAND_BACK_S = 1.0
 _CONCURRENT = 64
 
@@ -48,12 +51,24 @@ class Consumer:
     async def run(self) -> None:
         """Fetch until `drain`."""
         while not self._stopping.is_set():
-            for group in self.groups(await self._pull.fetch(_BATCH, wait_s=_WAIT_S)):
+            for group in self.groups(await self._fetch()):
                 await self._room.acquire()
                 task = asyncio.create_task(self._guarded(group))
                 self._running.add(task)
                 task.add_done_callback(self._done)
         await self._pull.close()
+
+    async def _fetch(self) -> list[Msg]:
+        """One message as soon as it comes; all that wait when there seems to be a backlog.
+
+        A fetch of many may hold back the first of them until its time is over (nats-py asks for a
+        full batch), so it gets little time, and only when a message was there at once.
+        """
+        began = time.monotonic()
+        messages = await self._pull.fetch(1, wait_s=_WAIT_S)
+        if messages and time.monotonic() - began < _AT_ONCE_S:
+            messages += await self._pull.fetch(_BATCH, wait_s=_BACKLOG_WAIT_S)
+        return messages
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new and finish what was taken; the rest is delivered elsewhere."""
