@@ -83,6 +83,7 @@ class Bus:
         self._connected = asyncio.Event()
         self._on_reconnect: list[Callable[[], None]] = []
         self._on_disconnect: list[Callable[[], None]] = []
+        self._dial_error: Exception | None = None
         self.nats = Client()
         self.reconnects = 0
 
@@ -102,8 +103,8 @@ class Bus:
                 await bus.nats.close()
             raise ConnectionFailedError(
                 f"no NATS server answers at {without_secrets(settings.url)} "
-                f"({_reason(error)}); start one with `atlas up` or `nats-server -js`, "
-                "or say where it is with NATS_URL"
+                f"({_reason(bus._dial_error or error)}); start one with `atlas up` or "
+                "`nats-server -js`, or say where it is with NATS_URL"
             ) from error
         bus._connected.set()
         return bus
@@ -382,6 +383,8 @@ class Bus:
 
     async def _error(self, error: Exception) -> None:
         """nats-py calls this for every failed try; what matters is logged above, once."""
+        if not self._connected.is_set():
+            self._dial_error = error
         if isinstance(error, nats.errors.SlowConsumerError):
             log.warning("slow_consumer", subject=error.subject, action="healing from history")
         elif self._connected.is_set() and not isinstance(error, OSError | TimeoutError):

@@ -117,6 +117,7 @@ class NatsProcess:
                     *("--addr", _HOST, "--port", str(self.port)),
                     *(("--jetstream",) if self.jetstream else ()),
                     *("--store_dir", str(self.store_dir)),
+                    *("--ports_file_dir", str(self.store_dir)),
                     *self.extra,
                 ],
                 stdin=subprocess.DEVNULL,
@@ -127,12 +128,14 @@ class NatsProcess:
         await self._until_it_answers()
 
     async def _until_it_answers(self) -> None:
+        """Wait for the file that the server writes when it listens.
+
+        A connection would not do: on a port that is taken it is another server that answers.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_START_S):
                 while self._process is not None and self._process.poll() is None:
-                    with contextlib.suppress(OSError):
-                        _, writer = await asyncio.open_connection(_HOST, self.port)
-                        writer.close()
+                    if any(self.store_dir.glob(f"*_{self._process.pid}.ports")):
                         return
                     await asyncio.sleep(_POLL_S)
         raise ConnectionFailedError(
@@ -270,7 +273,7 @@ async def standalone(
         log_to: Where the services' logs go; None: this process's stderr.
         environment: Further variables for the services.
         store_dir: Where a started server keeps its data; None: a temporary folder.
-        port: Where a started server listens; 0: anywhere.
+        port: Where a started server listens if nobody else does; 0: anywhere.
     """
     names = ["provider_router"] * routers + ["agent_controller"] * controllers
     names += ["agent_worker"] * workers
@@ -282,7 +285,7 @@ async def standalone(
             )
             nats = NatsProcess(folder, port)
             stack.push_async_callback(nats.stop)
-            await nats.start()
+            await _start_anywhere(nats)
             nats_url = nats.url
         services = Services(nats_url, log_to, environment or {})
         stack.push_async_callback(services.stop)
@@ -290,10 +293,13 @@ async def standalone(
         yield Stack(nats_url, services, nats)
 
 
-def is_free(port: int) -> bool:
-    """Whether nobody listens on a TCP port of the loopback interface."""
-    with socket.socket() as probe:
-        return probe.connect_ex((_HOST, port)) != 0
+async def _start_anywhere(nats: NatsProcess) -> None:
+    """Start it on its port, or on another one when that is taken."""
+    try:
+        await nats.start()
+    except ConnectionFailedError:
+        nats.port = 0
+        await nats.start()
 
 
 def free_port() -> int:

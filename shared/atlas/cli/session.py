@@ -26,6 +26,9 @@ WRONG_USE = 2
 INTERRUPTED = 128
 """Plus the number of the signal: 130 for Ctrl-C."""
 
+_CONNECT_MS = 1_500
+"""A person waits; unless the settings say otherwise, sooner than a service gives up."""
+
 _BROKEN_PIPE = INTERRUPTED + signal.SIGPIPE
 _WRONG_USES = (InvalidRequestError, ConfigurationError, ConnectionFailedError)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -96,7 +99,10 @@ def configured() -> Settings:
     settings = load_settings()
     is_asked = "log_level" in settings.model_fields_set
     logs.configure(settings.log_level if is_asked else "warning")
-    return settings
+    if "connect_timeout_ms" in settings.nats.model_fields_set:
+        return settings
+    hurried = settings.nats.model_copy(update={"connect_timeout_ms": _CONNECT_MS})
+    return settings.model_copy(update={"nats": hurried})
 
 
 @asynccontextmanager

@@ -103,8 +103,9 @@ def _draw(reply: ProvidersReply, output: Output) -> None:
         )
     output.console.print(table)
     models = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for title in ("model", "context", "in / out per million tokens", "strong in"):
+    for title in ("model", "context", "in / out per million tokens"):
         models.add_column(title)
+    models.add_column("strong in", no_wrap=True, overflow="ellipsis")
     for model in reply.models:
         strong = [name for name, level in model.capabilities.items() if level.rank > 2]  # noqa: PLR2004 - above moderate
         is_default = model.model == reply.default_model

@@ -12,7 +12,7 @@ from atlas.cli.output import Output
 from atlas.cli.session import DONE, configured
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import ConfigurationError
-from atlas.embedded import DEFAULT_PORT, Stack, is_free, standalone
+from atlas.embedded import DEFAULT_PORT, Stack, standalone
 from atlas.settings import Settings
 
 _LOOK_S = 0.5
@@ -34,11 +34,6 @@ async def up(plan: Plan, *, as_json: bool) -> int:
     output = Output(as_json=as_json)
     settings = configured()
     url = _given_url(settings)
-    port = 0
-    if url is None and is_free(DEFAULT_PORT):
-        port = DEFAULT_PORT
-    elif url is None:
-        output.note(f"port {DEFAULT_PORT} is taken; the NATS server takes another one")
     is_ready = False
     try:
         with _claimed(plan.store):
@@ -48,8 +43,10 @@ async def up(plan: Plan, *, as_json: bool) -> int:
                 controllers=plan.controllers,
                 workers=plan.workers,
                 store_dir=plan.store,
-                port=port,
+                port=DEFAULT_PORT,
             ) as stack:
+                if stack.nats is not None and stack.nats.port != DEFAULT_PORT:
+                    output.note(f"port {DEFAULT_PORT} is taken; export NATS_URL={stack.nats_url}")
                 output.show(_ready(stack), f"ready {without_secrets(stack.nats_url)}")
                 is_ready = True
                 await _keep_up(stack, output)

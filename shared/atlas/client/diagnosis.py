@@ -118,7 +118,8 @@ def _instance(data: bytes) -> Instance | None:
 
 async def _server(bus: Bus, settings: Settings) -> list[Finding]:
     where = without_secrets(settings.nats.url)
-    version = bus.nats.connected_server_version
+    server = bus.nats.connected_server_version
+    version = f"{server.major}.{server.minor}.{server.patch}"
     try:
         await topology.check_server(bus)
     except AtlasError as error:
