@@ -230,16 +230,22 @@ class Bus:
         return read_ack(subject, reply.data)
 
     async def request[M: Contract](
-        self, subject: str, message: Contract, answer: type[M], *, timeout_s: float | None = None
+        self,
+        subject: str,
+        message: Contract | bytes,
+        answer: type[M],
+        *,
+        timeout_s: float | None = None,
     ) -> M:
-        """Ask a door and read its answer.
+        """Ask a door and read its answer; a message in bytes goes out as it is.
 
         Raises:
             AtlasError: What the door answered, as the class that its code names.
             RequestTimeoutError: Nobody answered in time.
             NoResponderError: Nobody listens there.
         """
-        reply = await self._request(subject, message.to_json(), outgoing_headers(), timeout_s)
+        data = message if isinstance(message, bytes) else message.to_json()
+        reply = await self._request(subject, data, outgoing_headers(), timeout_s)
         return read_reply(reply.data, answer)
 
     async def _request(

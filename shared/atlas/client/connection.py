@@ -112,7 +112,7 @@ class Atlas:
             RequestTimeoutError: No answer in time.
         """
         own = checked_id("stream", stream_id or new_id())
-        request, _ = body(
+        request, data = body(
             GenerateRequest,
             {"messages": messages_of(prompt), "model": model, "stream_id": own, **fields},
         )
@@ -130,7 +130,7 @@ class Atlas:
             try:
                 return await self._bus.request(
                     subjects.api(self.tenant, "generate"),
-                    request,
+                    data,
                     ModelResponse,
                     timeout_s=timeout_s,
                 )
