@@ -107,6 +107,7 @@ class ProviderServer:
         self.requests: list[ReceivedRequest] = []
         self.connections: set[int] = set()
         self.written_bytes = 0
+        self.asked = asyncio.Event()
         self.stalled = asyncio.Event()
         self.disconnected = asyncio.Event()
         self.url = ""
@@ -123,6 +124,7 @@ class ProviderServer:
                 await request.read(),
             )
         )
+        self.asked.set()
         try:
             return await self._write(request)
         except (asyncio.CancelledError, ConnectionResetError):
@@ -166,9 +168,7 @@ async def serving(reply: Reply) -> AsyncIterator[ProviderServer]:
     server = ProviderServer(reply)
     app = web.Application(client_max_size=64 * 2**20)
     app.router.add_route("*", "/{path:.*}", server.answer)
-    runner = web.AppRunner(
-        app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1
-    )
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)

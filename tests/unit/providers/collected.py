@@ -1,7 +1,7 @@
 """A stream's deltas put together, and ways to get them: what the tests here compare."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from atlas.contracts.errors import ProviderError
 from atlas.contracts.inference import FinishReason, ModelRequest, Usage
@@ -19,6 +19,7 @@ from provider_router.providers.base import (
 )
 from provider_router.providers.errors import Origin
 
+KEY = "sk-very-secret"
 ORIGIN = Origin("acme", "https://api.acme.test/v1")
 
 
@@ -83,15 +84,16 @@ def request(**fields: object) -> ModelRequest:
 async def stream(adapter: Adapter, one: ModelCall) -> Collected:
     """What an adapter brings, and the class of the error that it raised."""
     deltas: list[Delta] = []
+    failure: ProviderError | None = None
     try:
         async with adapter.stream(one) as batches:
             async for batch in batches:
                 assert batch, "a batch is never empty"
                 deltas += batch
     except ProviderError as error:
-        assert error.provider == adapter.name
-        return replace(collect(deltas), error=type(error))
-    return collect(deltas)
+        failure = error
+    assert failure is None or failure.provider == adapter.name
+    return collect(deltas, failure)
 
 
 def settings(kind: str, url: str | None = None, **fields: object) -> ProviderSettings:

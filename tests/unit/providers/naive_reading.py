@@ -49,7 +49,9 @@ def read_chat(body: bytes) -> Collected:
         if "error" in event:
             assert event["error"]["code"] == 400
             error = ProviderInvalidRequestError
-    found = [(call[0], call[1], call[2]) for _, call in sorted(calls.items())]
+    found: list[tuple[str | None, str | None, str]] = [
+        (call[0], call[1], call[2]) for _, call in sorted(calls.items())
+    ]
     reason = None if error else _REASONS[str(finish)]
     return Collected(text, reasoning, found, usage, reason, error)
 

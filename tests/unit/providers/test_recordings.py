@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
+from tests.support.provider_server import Recording, Reply, recorded_names, recording, serving
 
 from atlas.settings import ProviderSettings
 from provider_router.providers.anthropic.decoder import MessagesDecoder
@@ -12,7 +13,6 @@ from provider_router.providers.errors import Origin
 from provider_router.providers.openai.chat_decoder import ChatDecoder
 from provider_router.providers.openai.responses_decoder import ResponsesDecoder
 from provider_router.providers.registry import make_adapter
-from tests.support.provider_server import Recording, Reply, recorded_names, recording, serving
 
 from .collected import ORIGIN, Collected, call, decode, settings, stream
 from .naive_reading import read_chat, read_messages, read_responses

@@ -194,7 +194,8 @@ class MessagesDecoder(EventDecoder):
         self._stop_reason = event.delta.stop_reason or self._stop_reason
         self._count(event.usage, deltas)
 
-    def _message_stop(self, _data: bytes, deltas: list[Delta]) -> None:
+    def _message_stop(self, data: bytes, deltas: list[Delta]) -> None:
+        _TYPED.decode(data)  # an event that was cut is no end
         deltas.append(Finished(_FINISH.get(self._stop_reason or "", FinishReason.OTHER)))
         self.is_done = True
 
