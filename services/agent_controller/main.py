@@ -33,7 +33,8 @@ QUEUE = subjects.CONTROLLERS
 _REVISITS = 5
 """A task is looked at after so many sweeps at the latest, for what died with another controller."""
 _SILENCES = 4
-"""A started subtask may be silent for so many times the wait for a start."""
+_LEAST_SILENCE_MS = 30_000
+"""A started subtask may be silent for so many waits for a start; a worker reports every 5 s."""
 _VISITS_AT_ONCE = 64
 
 
@@ -64,7 +65,7 @@ def limits_from(settings: ControllerSettings) -> Limits:
         subtask_max_attempts=settings.subtask_max_attempts,
         subtask_timeout_ms=settings.subtask_timeout_ms,
         dispatch_timeout_ms=settings.dispatch_timeout_ms,
-        silence_ms=settings.dispatch_timeout_ms * _SILENCES,
+        silence_ms=max(_LEAST_SILENCE_MS, settings.dispatch_timeout_ms * _SILENCES),
         retry_base_ms=settings.retry_base_ms,
         max_plan_nodes=settings.max_plan_nodes,
     )

@@ -60,9 +60,10 @@ class Reporter:
         return True
 
     async def is_wanted(self, tenant: str, subtask: Subtask, delivery: int) -> bool:
-        """Whether there is anything to do: no result, no end, no failure, nobody else at it.
+        """Whether there is anything to do: no result, no end, no failure, nobody at it.
 
-        Another worker counts only on the first delivery: a redelivery means that it died.
+        Whoever is at it counts only on the first delivery, of work that was sent twice: a
+        redelivery means that its worker died.
         """
         result = subjects.result(tenant, subtask.task_id, subtask.subtask_id)
         if await self._bus.last(subjects.REPORTS, result) is not None:
@@ -79,8 +80,7 @@ class Reporter:
         report = SubtaskReport.model_validate_json(said.data)
         if report.type == "failed":
             return False
-        is_other = report.worker != self._worker and age_s(said) < _FRESH_S
-        return delivery > 1 or not is_other
+        return delivery > 1 or age_s(said) >= _FRESH_S
 
     async def _report(
         self,

@@ -18,8 +18,10 @@ from atlas.contracts.errors import (
     FencedError,
     InvalidRequestError,
     InvalidTransitionError,
+    NoResponderError,
     NotFoundError,
     ProviderOverloadedError,
+    RequestTimeoutError,
 )
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import (
@@ -180,7 +182,7 @@ class User:
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    with contextlib.suppress(NotFoundError):
+                    with contextlib.suppress(NotFoundError, NoResponderError, RequestTimeoutError):
                         status = await self.get(task_id)
                         if is_reached(status):
                             return status
