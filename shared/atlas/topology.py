@@ -61,7 +61,9 @@ class Topology:
         """Every JetStream stream."""
         history = self.settings.replay_hours * _HOUR_S
         return [
-            self._queue(subjects.REQUESTS, [subjects.STREAM_REQUEST_ALL]),
+            self._queue(
+                subjects.REQUESTS, [subjects.lane_requests(lane) for lane in subjects.LANES]
+            ),
             self._log(
                 subjects.STREAMS,
                 [subjects.STREAM_OWNER_ALL, subjects.STREAM_WRITE_ALL],

@@ -35,7 +35,7 @@ async def test_a_message_written_is_republished_in_stored_order(bus: Bus):
         await bus.store(subjects.stream_write("default", "s1"), b"%d" % number)
     seen = [await watcher.next_msg(timeout=5) for _ in range(3)]
     assert [msg.data for msg in seen] == [b"0", b"1", b"2"]
-    assert [msg.headers["Nats-Sequence"] for msg in seen] == ["1", "2", "3"]
+    assert [(msg.headers or {})["Nats-Sequence"] for msg in seen] == ["1", "2", "3"]
 
 
 async def test_history_is_read_page_by_page_without_a_consumer(bus: Bus):

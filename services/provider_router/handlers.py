@@ -1,0 +1,260 @@
+"""The router's doors: `api.generate`, `api.stream.history`, `api.providers`, and control."""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+
+import structlog
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.errors import TimeoutError as NatsTimeoutError
+
+from atlas import door, subjects
+from atlas.bus import Bus, outgoing_headers
+from atlas.contracts.base import Contract
+from atlas.contracts.errors import (
+    AtlasError,
+    ConflictError,
+    InvalidTransitionError,
+    NotFoundError,
+    RequestTimeoutError,
+    WorkCancelledError,
+    error_from,
+)
+from atlas.contracts.ids import is_id, new_id
+from atlas.contracts.inference import (
+    GenerateRequest,
+    ModelResponse,
+    ProviderInfo,
+    ProvidersReply,
+    ProvidersRequest,
+)
+from atlas.contracts.streams import (
+    STREAM_EVENT,
+    HistoryReply,
+    HistoryRequest,
+    StreamAccepted,
+    StreamAdopted,
+    StreamControl,
+    StreamEvent,
+    StreamFailed,
+    StreamState,
+    StreamStatus,
+    StreamCompleted,
+)
+from atlas.reading import Reading, Verdict
+from atlas.service import Call, Doors
+from atlas.settings import ProviderSettings
+from provider_router.routing.catalogue import Catalogue
+from provider_router.routing.health import HealthBoard
+from provider_router.streaming.controls import check_terminal
+from provider_router.streaming.peers import Peers
+from provider_router.streaming.store import StreamAddress, StreamStore
+from provider_router.streaming.supervisor import Supervisor
+
+_ANSWER_S = 600.0
+"""The longest a caller of `api.generate` is kept waiting; the stream itself goes on."""
+_LOOK_AGAIN_S = 2.0
+"""After so long a silence history is asked whether something was missed."""
+_HISTORY_BYTES_SHARE = 0.8
+"""How much of a message a page of history may fill."""
+
+log = structlog.get_logger("atlas.handlers")
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What stands behind the doors."""
+
+    bus: Bus
+    store: StreamStore
+    catalogue: Catalogue
+    health: HealthBoard
+    providers: dict[str, ProviderSettings]
+    supervisor: Supervisor
+    peers: Peers
+
+    async def open(self, doors: Doors) -> None:
+        """Open all doors."""
+        await doors.open("generate", subjects.API_GENERATE_ALL, GenerateRequest, self.generate)
+        await doors.open(
+            "stream-history", subjects.API_STREAM_HISTORY_ALL, HistoryRequest, self.history
+        )
+        await doors.open(
+            "providers", subjects.API_PROVIDERS_ALL, ProvidersRequest, self.list_providers
+        )
+        await self.bus.subscribe(subjects.STREAM_CONTROL_ALL, self.control, queue=subjects.ROUTERS)
+
+    async def generate(self, call: Call[GenerateRequest]) -> Contract:
+        """Put the request through the durable door; answer with its address or its whole answer."""
+        self.catalogue.candidates(call.body)  # an unknown model is told here, before it is queued
+        address = StreamAddress(call.tenant, call.body.stream_id or new_id())
+        body = call.body.model_request().model_dump_json(exclude_unset=True).encode()
+        live = await self.bus.open(subjects.stream_chunk(address.tenant, address.stream_id))
+        try:
+            await self._submit(address, body)
+            if call.body.stream:
+                return StreamAccepted(
+                    stream_id=address.stream_id,
+                    chunk_subject=subjects.stream_chunk(address.tenant, address.stream_id),
+                    control_subject=address.control,
+                )
+            return await self._answer(address, live)
+        finally:
+            await live.unsubscribe()
+
+    async def _submit(self, address: StreamAddress, body: bytes) -> None:
+        """Store the request once.
+
+        Raises:
+            ConflictError: The id was used before with another body.
+        """
+        sha256 = hashlib.sha256(body).hexdigest()
+        queued = await self.store.queued_request(address)
+        owner = await self.store.owner(address)
+        known = [hashlib.sha256(queued.data).hexdigest()] if queued else []
+        known += [owner.ownership.request_sha256] if owner else []  # type: ignore[list-item]
+        if any(one not in (None, sha256) for one in known):
+            raise ConflictError(
+                f"stream_id {address.stream_id!r} was used before with another request; "
+                "use a new one, or none"
+            )
+        if known:
+            return
+        await self.bus.store(
+            subjects.stream_request(address.tenant, address.stream_id),
+            body,
+            msg_id=f"{address.tenant}:{address.stream_id}:{sha256}",
+        )
+
+    async def _answer(self, address: StreamAddress, live) -> ModelResponse:  # noqa: ANN001
+        """Watch the stream to its end and fold it into one answer."""
+        reading = Reading()
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                while reading.terminal is None:
+                    try:
+                        msg = await live.next_msg(timeout=_LOOK_AGAIN_S)
+                        verdict = reading.take(STREAM_EVENT.validate_json(msg.data))
+                    except (NatsTimeoutError, TimeoutError):
+                        verdict = Verdict.GAP
+                    if verdict is Verdict.GAP:
+                        async for event in self.store.history(address):
+                            reading.take(event)
+        except TimeoutError as error:
+            raise RequestTimeoutError(
+                f"stream {address.stream_id} had no end within {_ANSWER_S:g} s; it goes on: "
+                "watch it, or ask with `stream: true`"
+            ) from error
+        return _response(address.stream_id, reading)
+
+    async def history(self, call: Call[HistoryRequest]) -> HistoryReply:
+        """A page of what is stored, in stored order; every `stream.adopted` stands in it."""
+        address = StreamAddress(call.tenant, call.body.stream_id)
+        reading, page = Reading(), []
+        size_bytes, room = 0, int(self.bus.max_payload_bytes * _HISTORY_BYTES_SHARE)
+        next_seq = None
+        async for event in self.store.history(address):
+            reading.take(event)
+            if event.seq < call.body.from_seq and not isinstance(event, StreamAdopted):
+                continue
+            size_bytes += len(event.to_json())
+            if next_seq is None and (len(page) >= call.body.limit or size_bytes > room):
+                next_seq = event.seq
+            if next_seq is None:
+                page.append(event)
+        state = reading.state
+        if reading.seq == 0 and not await self._is_known(address):
+            raise NotFoundError(
+                f"no stream {call.body.stream_id!r} of tenant {call.tenant!r}; "
+                "its history may be older than the replay window"
+            )
+        return HistoryReply(events=page, state=state, next_seq=next_seq)
+
+    async def _is_known(self, address: StreamAddress) -> bool:
+        if await self.store.owner(address) is not None:
+            return True
+        return await self.store.queued_request(address) is not None
+
+    async def list_providers(self, call: Call[ProvidersRequest]) -> ProvidersReply:  # noqa: ARG002 - every tenant sees the same
+        """Providers and models as this router sees them."""
+        infos = []
+        for name, settings in self.providers.items():
+            health = self.health.of(name)
+            infos.append(
+                ProviderInfo(
+                    provider=name,
+                    kind=settings.kind,
+                    base_url=settings.base_url,
+                    health=health.state,
+                    attempts=health.attempts,
+                    failures=health.failures,
+                    last_error=health.last_error,
+                )
+            )
+        return ProvidersReply(
+            router=self.store.router,
+            default_model=self.catalogue.default_model,
+            providers=infos,
+            models=self.catalogue.models(),
+        )
+
+    async def control(self, msg: Msg) -> None:
+        """Answer a control for a stream whose owner cannot: none, dead, or done with it."""
+        if not msg.reply:
+            return
+        try:
+            answer = await self._control_answer(msg)
+        except AtlasError as error:
+            answer = error.to_reply()
+        if answer is None:
+            return
+        try:
+            await self.bus.publish(msg.reply, answer.to_json(), headers=outgoing_headers())
+        except (AtlasError, NatsError) as error:
+            log.debug("answer_not_sent", error=type(error).__name__)
+
+    async def _control_answer(self, msg: Msg) -> Contract | None:
+        parsed = subjects.parse(msg.subject)
+        if not is_id(parsed.id):
+            raise NotFoundError(f"{parsed.id!r} is no stream id")
+        address = StreamAddress(parsed.tenant, parsed.id)
+        if self.supervisor.owns(address):
+            return None
+        control = door.read(StreamControl, msg.data, msg.headers)
+        owner = await self.store.owner(address)
+        if owner is None:
+            if await self.store.queued_request(address) is None:
+                raise NotFoundError(f"no stream {parsed.id!r} of tenant {parsed.tenant!r}")
+            return StreamStatus(stream_id=parsed.id, state=StreamState.QUEUED)
+        reading = await self.store.reading(address)
+        if reading.terminal is None:
+            if self.peers.is_alive(owner.ownership.router):
+                return None
+            return StreamStatus(stream_id=parsed.id, state=StreamState.ADOPTING, seq=reading.seq)
+        error = None
+        try:
+            check_terminal(reading.state, control)
+        except InvalidTransitionError as refusal:
+            error = refusal.to_info()
+        return StreamStatus(stream_id=parsed.id, state=reading.state, seq=reading.seq, error=error)
+
+
+def _response(stream_id: str, reading: Reading) -> ModelResponse:
+    end: StreamEvent | None = reading.terminal
+    if isinstance(end, StreamFailed):
+        raise error_from(end.error)
+    if not isinstance(end, StreamCompleted) or reading.started is None:
+        raise WorkCancelledError(f"stream {stream_id} was cancelled")
+    return ModelResponse(
+        stream_id=stream_id,
+        content=reading.text,
+        reasoning=reading.reasoning or None,
+        tool_calls=reading.tool_calls,
+        model=reading.started.model,
+        provider=reading.started.provider,
+        finish_reason=end.finish_reason,
+        usage=end.usage,
+        cost=end.cost,
+        metrics=end.metrics,
+    )

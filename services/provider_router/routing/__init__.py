@@ -1,0 +1,1 @@
+"""Which model of which provider answers a request, and what it costs."""

@@ -1,0 +1,146 @@
+"""What a stream used and cost, over all its attempts: counted as it goes, never silently zero."""
+
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from atlas.contracts.inference import Cost, ModelRequest, TextPart, Usage, UsageSource
+from atlas.contracts.streams import (
+    ReasoningDelta,
+    StreamEvent,
+    StreamStarted,
+    TextDelta,
+    ToolCallDelta,
+)
+from provider_router.providers.base import Text, ToolCall
+from provider_router.routing.prices import price_of
+from provider_router.streaming.encoding import Content
+
+_CHARACTERS_PER_TOKEN = 4
+"""The usual rule of thumb for English; used only where a provider reports nothing."""
+
+
+def estimated_tokens(characters: int) -> int:
+    """Tokens for so many characters, rounded up."""
+    return math.ceil(characters / _CHARACTERS_PER_TOKEN)
+
+
+def request_characters(request: ModelRequest) -> int:
+    """The characters of a request's text: what an estimate of its input starts from."""
+    total = len(request.system_prompt or "")
+    for message in request.messages:
+        for part in message.parts():
+            total += len(part.text) if isinstance(part, TextPart) else len(str(part))
+    return total + sum(len(str(tool.parameters)) for tool in request.tools)
+
+
+@dataclass(slots=True)
+class AttemptUsage:
+    """One attempt: what its provider reported, else what was counted."""
+
+    provider_kind: str
+    model: str
+    input_characters: int
+    output_characters: int = 0
+    has_response: bool = False
+    """Whether the provider accepted the request; a refused one costs nothing."""
+    reported: Usage | None = None
+
+    def count(self, contents: Iterable[Content]) -> None:
+        """Count content as it streams."""
+        self.has_response = True
+        for one in contents:
+            self.output_characters += len(one.arguments if isinstance(one, ToolCall) else one.text)
+
+    def usage(self) -> Usage:
+        """The attempt's tokens so far."""
+        if not self.has_response:
+            return Usage()
+        counted = estimated_tokens(self.output_characters)
+        if self.reported is None:
+            return Usage(
+                input_tokens=estimated_tokens(self.input_characters),
+                output_tokens=counted,
+                source=UsageSource.ESTIMATED,
+            )
+        return self.reported
+
+    def cost(self) -> Cost:
+        """What it cost so far."""
+        if not self.has_response:
+            return Cost()
+        return price_of(self.provider_kind, self.model, self.usage())
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All attempts of a stream, those of dead routers included."""
+
+    earlier_usage: Usage = field(default_factory=Usage)
+    earlier_cost: Cost = field(default_factory=Cost)
+    attempts: list[AttemptUsage] = field(default_factory=list)
+
+    def usage(self) -> Usage:
+        """The sum of tokens."""
+        return sum((one.usage() for one in self.attempts), start=self.earlier_usage)
+
+    def cost(self) -> Cost:
+        """The sum of money."""
+        return sum((one.cost() for one in self.attempts), start=self.earlier_cost)
+
+
+def ledger_of_history(
+    events: Iterable[StreamEvent], request: ModelRequest, kinds: dict[str, str]
+) -> Ledger:
+    """The ledger of a stream whose router died: its attempts, estimated from what they streamed.
+
+    Args:
+        events: The stored events, in stored order.
+        request: What was asked.
+        kinds: The dialect of each provider by its name, for prices.
+    """
+    attempts: dict[int, AttemptUsage] = {}
+    current: AttemptUsage | None = None
+    for event in events:
+        match event:
+            case StreamStarted():
+                current = AttemptUsage(
+                    kinds.get(event.provider, event.provider),
+                    event.model.partition("/")[2] or event.model,
+                    request_characters(request),
+                )
+                attempts[event.attempt] = current
+            case TextDelta() | ReasoningDelta() if current is not None:
+                current.count([Text(event.text)])
+            case ToolCallDelta() if current is not None:
+                current.count([Text(event.arguments)])
+            case _:
+                pass
+    ended = list(attempts.values())
+    return Ledger(
+        sum((one.usage() for one in ended), start=Usage()),
+        sum((one.cost() for one in ended), start=Cost()),
+    )
+
+
+@dataclass(slots=True)
+class TextDigest:
+    """Length and SHA-256 of the final text, kept as it grows."""
+
+    length: int = 0
+    _hash: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def add(self, text: str) -> None:
+        """More text."""
+        self.length += len(text)
+        self._hash.update(text.encode("utf-8", "surrogatepass"))
+
+    def restart(self) -> None:
+        """Drop all of it."""
+        self.length, self._hash = 0, hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal."""
+        return self._hash.hexdigest()

@@ -1,0 +1,433 @@
+"""One stream from its claim to its terminal event: attempts, fallback, and exactly one end."""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from opentelemetry.trace import Span, SpanKind
+
+from atlas import telemetry
+from atlas.contracts.base import JsonObject, now_ms
+from atlas.contracts.errors import ErrorInfo, ProviderError, ProviderStreamError
+from atlas.contracts.inference import Budget, FinishReason, ModelRequest, StreamMetrics
+from atlas.contracts.streams import (
+    AttemptFailed,
+    NextStep,
+    StreamCancelled,
+    StreamCompleted,
+    StreamEvent,
+    StreamFailed,
+    StreamStarted,
+    StreamState,
+)
+from atlas.service import Events
+from provider_router.providers.base import (
+    Adapter,
+    Delta,
+    Finished,
+    ModelCall,
+    Text,
+    UsageReport,
+)
+from provider_router.routing.catalogue import Candidate
+from provider_router.routing.health import HealthBoard
+from provider_router.routing.retry import NextAttempt, next_attempt
+from provider_router.streaming.encoding import Content, coalesce
+from provider_router.streaming.gate import Gate, Interrupt
+from provider_router.streaming.ledger import (
+    AttemptUsage,
+    Ledger,
+    TextDigest,
+    estimated_tokens,
+    request_characters,
+)
+from provider_router.streaming.store import StreamAddress
+from provider_router.streaming.writer import HistoryLostError, MakeEvent, StreamWriter
+
+log = structlog.get_logger("atlas.session")
+
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """What a session calls: the adapters, their health, and how often to try."""
+
+    adapters: Mapping[str, Adapter]
+    health: HealthBoard
+    max_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request as a session gets it."""
+
+    address: StreamAddress
+    request: ModelRequest
+    candidates: list[Candidate]
+    headers: Mapping[str, str]
+    """Of the request's message: its trace context."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the stream has so far."""
+
+    attempt: int = 0
+    chunks: int = 0
+    has_content: bool = False
+    first_token_s: float | None = None
+    finish: FinishReason | None = None
+    digest: TextDigest = field(default_factory=TextDigest)
+
+
+class Session:
+    """Streams one job on an owned writer, through the gate, to its terminal event."""
+
+    def __init__(
+        self,
+        job: Job,
+        writer: StreamWriter,
+        gate: Gate,
+        providers: Providers,
+        events: Events,
+        ledger: Ledger,
+    ) -> None:
+        self._job = job
+        self._writer = writer
+        self._gate = gate
+        self._providers = providers
+        self._events = events
+        self._ledger = ledger
+        self._progress = _Progress(attempt=writer.attempt)
+        self._jitter = random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._began_s = asyncio.get_running_loop().time()
+
+    async def run(self) -> StreamEvent | None:
+        """Carry the stream to its end; gives the terminal event.
+
+        None means that the stream goes on elsewhere: it was handed over, or it belongs to another
+        router by now. Nothing more may be said about it, not even an ack.
+        """
+        attributes: dict[str, telemetry.Attribute] = {
+            telemetry.OPERATION: "chat",
+            telemetry.STREAM_ID: self._job.address.stream_id,
+            telemetry.TENANT: self._job.address.tenant,
+            telemetry.REQUEST_MODEL: self._job.candidates[0].model,
+            telemetry.PROVIDER: self._job.candidates[0].kind,
+        }
+        with telemetry.span(
+            f"chat {self._job.candidates[0].model}",
+            kind=SpanKind.CLIENT,
+            headers=self._job.headers,
+            attributes=attributes,
+        ) as span:
+            end = await self._run_interruptible()
+            if end is not None:
+                self._annotate(span, end)
+            return end
+
+    async def _run_interruptible(self) -> StreamEvent | None:
+        """Run the attempts until they end or an interrupt comes, whichever is first."""
+        attempts = asyncio.create_task(self._attempts())
+        waited: set[asyncio.Future[Any]] = {attempts, self._gate.interrupt}
+        try:
+            async with asyncio.timeout(self._time_left_s()):
+                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            self._gate.stop(Interrupt("budget"))
+        finally:
+            async with self._writer.at_rest():  # never cut an event that is being written
+                attempts.cancel()
+            await asyncio.wait({attempts})
+        if self._gate.interrupt.done() and (attempts.cancelled() or attempts.exception()):
+            return await self._interrupted(self._gate.interrupt.result())
+        return attempts.result()
+
+    def _time_left_s(self) -> float | None:
+        budget = self._job.request.budget
+        return budget.max_ms / 1000 if budget and budget.max_ms else None
+
+    async def _interrupted(self, interrupt: Interrupt) -> StreamEvent | None:
+        match interrupt.kind:
+            case "cancelled":
+                return await self._cancelled(interrupt)
+            case "budget":
+                self._progress.finish = FinishReason.BUDGET
+                return await self._completed()
+            case "lost" | "hand_over":
+                return None
+
+    async def _attempts(self) -> StreamEvent:
+        candidate, wait_ms = self._job.candidates[0], 0
+        tries = 0
+        while True:
+            if wait_ms:
+                await asyncio.sleep(wait_ms / 1000)
+            tries += 1
+            await self._start(candidate)
+            try:
+                await self._stream(candidate)
+            except (ProviderError, HistoryLostError) as error:
+                info = error.to_info()
+                follows = await self._failed(info, candidate, tries)
+                if follows is None:
+                    return await self._gave_up(info)
+                candidate, wait_ms = follows.candidate, follows.wait_ms
+            else:
+                await self._report_health(candidate, None)
+                return await self._completed()
+
+    async def _start(self, candidate: Candidate) -> None:
+        attempt = self._progress.attempt = self._progress.attempt + 1
+        self._writer.attempt = attempt
+        self._ledger.attempts.append(
+            AttemptUsage(candidate.kind, candidate.model, request_characters(self._job.request))
+        )
+
+        def started(seq: int, epoch: int) -> StreamEvent:
+            return StreamStarted(
+                stream_id=self._job.address.stream_id,
+                seq=seq,
+                epoch=epoch,
+                at_ms=now_ms(),
+                provider=candidate.provider,
+                model=candidate.full_name,
+                attempt=attempt,
+                reason=candidate.reason,
+            )
+
+        await self._writer.fenced(started)
+        if attempt == 1:
+            await self._tell("stream.started", {"model": candidate.full_name})
+
+    async def _stream(self, candidate: Candidate) -> None:
+        """One attempt: provider's bytes to events. The per-chunk path."""
+        await self._gate.passage()
+        headers: dict[str, str] = {}
+        telemetry.inject(headers)
+        call = ModelCall(candidate.model, self._job.request, headers)
+        adapter = self._providers.adapters[candidate.provider]
+        joins = self._job.request.buffer.coalesce == "adaptive"
+        async with adapter.stream(call) as batches:
+            async for batch in batches:
+                await self._gate.passage()
+                contents = self._take(batch)
+                if contents:
+                    await self._writer.content(coalesce(contents) if joins else contents)
+                    self._written(contents)
+                    await self._hold_back(contents)
+
+    def _take(self, batch: list[Delta]) -> list[Content]:
+        """Count a batch; gives what of it is content."""
+        progress, usage = self._progress, self._ledger.attempts[-1]
+        contents: list[Content] = []
+        for delta in batch:
+            match delta:
+                case UsageReport(reported):
+                    usage.reported, usage.has_response = reported, True
+                case Finished(reason):
+                    progress.finish = reason
+                case _:
+                    contents.append(delta)
+        if contents:
+            usage.count(contents)
+            progress.chunks += len(contents)
+        return contents
+
+    def _written(self, contents: list[Content]) -> None:
+        """What was written counts for the text's digest, the state and the budget."""
+        progress = self._progress
+        for one in contents:
+            if isinstance(one, Text):
+                progress.digest.add(one.text)
+        if not progress.has_content:
+            progress.has_content = True
+            self._gate.stream_state = StreamState.ACTIVE
+            progress.first_token_s = progress.first_token_s or self._elapsed_s()
+        budget = self._job.request.budget
+        if budget is not None and self._is_spent(budget):
+            self._gate.stop(Interrupt("budget"))
+
+    def _is_spent(self, budget: Budget) -> bool:
+        usage = self._ledger.usage()
+        tokens = usage.input_tokens + usage.output_tokens
+        if budget.max_tokens is not None and tokens >= budget.max_tokens:
+            return True
+        return budget.max_usd is not None and self._ledger.cost().total_usd >= budget.max_usd
+
+    async def _hold_back(self, contents: list[Content]) -> None:
+        """Keep to the pace that was asked for; not reading holds the provider."""
+        pace = self._job.request.buffer.max_tokens_per_second
+        if pace is not None:
+            characters = sum(len(one.text) for one in contents if isinstance(one, Text))
+            await asyncio.sleep(estimated_tokens(characters) / pace)
+
+    async def _failed(
+        self, error: ErrorInfo, candidate: Candidate, tries: int
+    ) -> NextAttempt | None:
+        """Tell a failed attempt and decide what follows."""
+        await self._report_health(candidate, error)
+        follows = None
+        if self._job.request.fallback.on_failure != "fail":
+            follows = next_attempt(
+                error,
+                self._job.candidates,
+                candidate,
+                tries,
+                self._providers.max_attempts,
+                self._jitter,
+            )
+        if self._progress.has_content or error.code == HistoryLostError.code:
+            await self._drop_content(error, candidate, "restart" if follows else None)
+        if follows is not None:
+            await self._tell(
+                "provider.fallback",
+                {
+                    "from": candidate.full_name,
+                    "to": follows.candidate.full_name,
+                    "error": error.model_dump(mode="json", exclude_none=True),
+                },
+            )
+        return follows
+
+    async def _drop_content(
+        self, error: ErrorInfo, candidate: Candidate, step: NextStep | None
+    ) -> None:
+        attempt = self._progress.attempt
+
+        def failed(seq: int, epoch: int) -> StreamEvent:
+            return AttemptFailed(
+                stream_id=self._job.address.stream_id,
+                seq=seq,
+                epoch=epoch,
+                at_ms=now_ms(),
+                attempt=attempt,
+                provider=candidate.provider,
+                error=error,
+                next=step,
+            )
+
+        await self._writer.event(failed)
+        if step == "restart":
+            self._progress.digest.restart()
+            self._progress.has_content = False
+
+    async def _gave_up(self, error: ErrorInfo) -> StreamEvent:
+        def failed(seq: int, epoch: int) -> StreamEvent:
+            return StreamFailed(
+                stream_id=self._job.address.stream_id,
+                seq=seq,
+                epoch=epoch,
+                at_ms=now_ms(),
+                error=error,
+                usage=self._ledger.usage(),
+                cost=self._ledger.cost(),
+            )
+
+        return await self._end(failed, StreamState.ERROR)
+
+    async def _cancelled(self, interrupt: Interrupt) -> StreamEvent:
+        def cancelled(seq: int, epoch: int) -> StreamEvent:
+            return StreamCancelled(
+                stream_id=self._job.address.stream_id,
+                seq=seq,
+                epoch=epoch,
+                at_ms=now_ms(),
+                by=interrupt.control.by if interrupt.control else None,
+                reason=interrupt.control.reason if interrupt.control else None,
+                usage=self._ledger.usage(),
+                cost=self._ledger.cost(),
+            )
+
+        return await self._end(cancelled, StreamState.CANCELLED)
+
+    async def _completed(self) -> StreamEvent:
+        finish = self._progress.finish
+        if finish is None:  # an adapter ends without `Finished` only by raising
+            raise ProviderStreamError("the answer ended without a finish reason")
+
+        def completed(seq: int, epoch: int) -> StreamEvent:
+            return StreamCompleted(
+                stream_id=self._job.address.stream_id,
+                seq=seq,
+                epoch=epoch,
+                at_ms=now_ms(),
+                finish_reason=finish,
+                usage=self._ledger.usage(),
+                cost=self._ledger.cost(),
+                metrics=self._metrics(),
+                events=seq,
+                text_length=self._progress.digest.length,
+                text_sha256=self._progress.digest.sha256,
+            )
+
+        return await self._end(completed, StreamState.COMPLETED)
+
+    async def _end(self, make: MakeEvent, state: StreamState) -> StreamEvent:
+        event = await self._writer.fenced(make)
+        self._gate.stream_state = state
+        await self._tell(event.type, _shown(event))
+        return event
+
+    def _metrics(self) -> StreamMetrics:
+        duration_s = self._elapsed_s()
+        first_s = self._progress.first_token_s
+        paused_s = self._gate.paused_ms / 1000
+        flowing_s = duration_s - paused_s - (first_s or 0.0)
+        tokens = self._ledger.attempts[-1].usage().output_tokens if self._ledger.attempts else 0
+        return StreamMetrics(
+            time_to_first_token_ms=None if first_s is None else int(first_s * 1000),
+            duration_ms=int(duration_s * 1000),
+            paused_ms=int(paused_s * 1000),
+            chunks=self._progress.chunks,
+            tokens_per_second=round(tokens / flowing_s, 1) if flowing_s > 0 else 0.0,
+            attempts=self._progress.attempt,
+        )
+
+    def _elapsed_s(self) -> float:
+        return asyncio.get_running_loop().time() - self._began_s
+
+    async def _report_health(self, candidate: Candidate, error: ErrorInfo | None) -> None:
+        board = self._providers.health
+        changed = (
+            board.succeeded(candidate.provider)
+            if error is None
+            else board.failed(candidate.provider, error)
+        )
+        if changed:
+            health = board.of(candidate.provider)
+            await self._tell(
+                "provider.health",
+                {
+                    "provider": candidate.provider,
+                    "health": health.state,
+                    "last_error": health.last_error,
+                },
+            )
+
+    async def _tell(self, type_: str, data: JsonObject) -> None:
+        stream_id = self._job.address.stream_id
+        await self._events.emit(
+            type_, {"stream_id": stream_id, **data}, tenant=self._job.address.tenant
+        )
+
+    def _annotate(self, span: Span, end: StreamEvent) -> None:
+        usage = self._ledger.usage()
+        span.set_attribute(telemetry.INPUT_TOKENS, usage.input_tokens)
+        span.set_attribute(telemetry.OUTPUT_TOKENS, usage.output_tokens)
+        if isinstance(end, StreamCompleted):
+            span.set_attribute(telemetry.FINISH_REASONS, [end.finish_reason.value])
+        elif isinstance(end, StreamFailed):
+            span.set_attribute(telemetry.ERROR_TYPE, end.error.code)
+
+
+def _shown(event: StreamEvent) -> JsonObject:
+    """What an `Event` tells of a terminal event: figures and reasons, no content."""
+    shown = event.model_dump(
+        mode="json",
+        exclude_none=True,
+        include={"finish_reason", "usage", "cost", "metrics", "error"},
+    )
+    return dict(shown)

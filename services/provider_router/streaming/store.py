@@ -1,0 +1,155 @@
+"""What a stream is in JetStream: ownership, events, kept controls, queued requests.
+
+Stateless: every call says which stream it means. Watchers see only what is stored here, because
+the server republishes it (contract A2, "Live is history").
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from atlas import subjects
+from atlas.bus import Bus, Stored
+from atlas.contracts.base import now_ms
+from atlas.contracts.errors import AtlasError, FencedError, RequestTimeoutError
+from atlas.contracts.streams import STREAM_EVENT, Ownership, StreamControl, StreamEvent
+from atlas.reading import Reading
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAddress:
+    """Which stream of which tenant."""
+
+    tenant: str
+    stream_id: str
+
+    @property
+    def owner(self) -> str:
+        """Where it is claimed."""
+        return subjects.stream_owner(self.tenant, self.stream_id)
+
+    @property
+    def write(self) -> str:
+        """Where its events are stored."""
+        return subjects.stream_write(self.tenant, self.stream_id)
+
+    @property
+    def control(self) -> str:
+        """Where it is controlled."""
+        return subjects.stream_control(self.tenant, self.stream_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An ownership that stands in the stream: what fences this router's words."""
+
+    ownership: Ownership
+    seq: int
+
+
+class StreamStore:
+    """Reads and writes streams in JetStream."""
+
+    def __init__(self, bus: Bus, router: str) -> None:
+        self.bus = bus
+        self.router = router
+
+    async def owner(self, address: StreamAddress) -> Claim | None:
+        """Who owns the stream, or None when nobody ever did."""
+        stored = await self.bus.last(subjects.STREAMS, address.owner)
+        if stored is None:
+            return None
+        return Claim(Ownership.model_validate_json(stored.data), stored.seq)
+
+    async def claim(
+        self,
+        address: StreamAddress,
+        previous: Claim | None,
+        *,
+        request_seq: int | None,
+        request_sha256: str | None,
+    ) -> Claim:
+        """Take ownership after `previous`.
+
+        Raises:
+            FencedError: Somebody else was first.
+            RequestTimeoutError: No answer, and the claim does not stand; try again.
+        """
+        epoch = max(previous.ownership.epoch + 1, now_ms()) if previous else now_ms()
+        ownership = Ownership(
+            epoch=epoch,
+            router=self.router,
+            at_ms=now_ms(),
+            request_seq=request_seq,
+            request_sha256=request_sha256,
+        )
+        try:
+            seq = await self.bus.store(
+                address.owner, ownership.to_json(), expected_last=previous.seq if previous else 0
+            )
+        except (FencedError, RequestTimeoutError):
+            standing = await self.owner(address)
+            if standing is not None and standing.ownership == ownership:
+                return standing  # stored, and only its acknowledgement was lost
+            raise
+        return Claim(ownership, seq)
+
+    async def append_fenced(self, address: StreamAddress, claim: Claim, event: StreamEvent) -> None:
+        """Store one event, if `claim` still stands.
+
+        Raises:
+            FencedError: Somebody else owns the stream by now.
+            RequestTimeoutError: No answer; it may or may not be stored.
+        """
+        await self.bus.store(
+            address.write, event.to_json(), expected_last=claim.seq, expected_of=address.owner
+        )
+
+    async def history(self, address: StreamAddress) -> AsyncIterator[StreamEvent]:
+        """All stored events, in stored order."""
+        async for stored in self.bus.read(subjects.STREAMS, address.write):
+            yield read_event(stored)
+
+    async def reading(self, address: StreamAddress) -> Reading:
+        """The stream as history shows it, folded by the reading rule."""
+        reading = Reading()
+        async for event in self.history(address):
+            reading.take(event)
+        return reading
+
+    async def controls(self, address: StreamAddress) -> list[StreamControl]:
+        """The controls kept for the stream, in their order; unreadable ones are left out.
+
+        Whoever sent an unreadable one was told so by the router that heard it.
+        """
+        kept = []
+        async for stored in self.bus.read(subjects.CONTROL, address.control):
+            try:
+                kept.append(StreamControl.model_validate_json(stored.data))
+            except ValidationError:
+                continue
+        return kept
+
+    async def queued_request(self, address: StreamAddress) -> Stored | None:
+        """The request that waits in a lane, or None."""
+        for lane in subjects.LANES:
+            subject = subjects.stream_request(address.tenant, address.stream_id, lane)
+            if (stored := await self.bus.last(subjects.REQUESTS, subject)) is not None:
+                return stored
+        return None
+
+
+def read_event(stored: Stored) -> StreamEvent:
+    """Read one stored event.
+
+    Raises:
+        AtlasError: It is none; somebody else writes into the stream's subject.
+    """
+    try:
+        return STREAM_EVENT.validate_json(stored.data)
+    except ValidationError as error:
+        raise AtlasError(
+            f"{stored.subject} message {stored.seq} is no StreamEvent; "
+            "only routers may publish there"
+        ) from error

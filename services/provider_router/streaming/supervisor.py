@@ -1,0 +1,312 @@
+"""Takes requests from the lanes, owns their streams, and sees each to its one end.
+
+Design B3: claim, fold what history and kept controls say, stream, store the terminal event, and
+only then ack. While a stream runs its request is marked in progress; a router that dies stops
+marking, and the request comes to another one.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable
+from dataclasses import dataclass
+
+import structlog
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from atlas import door, subjects
+from atlas.bus import Bus
+from atlas.contracts.base import now_ms
+from atlas.contracts.errors import (
+    AtlasError,
+    ConflictError,
+    ErrorInfo,
+    FencedError,
+    InvalidRequestError,
+    ProviderStreamError,
+)
+from atlas.contracts.ids import ID_PATTERN, derived_id, is_id
+from atlas.contracts.inference import Cost, ModelRequest, Usage
+from atlas.contracts.streams import StreamEvent, StreamFailed, StreamState
+from atlas.dead_letters import bury
+from atlas.reading import Reading
+from atlas.service import Events
+from provider_router.routing.catalogue import Candidate, Catalogue
+from provider_router.streaming.gate import Gate, Interrupt
+from provider_router.streaming.ledger import Ledger, ledger_of_history
+from provider_router.streaming.peers import Peers
+from provider_router.streaming.session import Job, Providers, Session
+from provider_router.streaming.store import Claim, StreamAddress, StreamStore
+from provider_router.streaming.window import PublishWindow
+from provider_router.streaming.writer import (
+    MakeEvent,
+    OwnershipLostError,
+    StreamOverError,
+    StreamWriter,
+)
+
+_LATER_S = 1.0
+"""When a request that somebody else works on is offered again."""
+
+_ROUTER_DIED = ProviderStreamError(
+    "the router of this stream died after content was streamed, and fallback.on_failure is `fail`"
+)
+
+log = structlog.get_logger("atlas.supervisor")
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A request off its lane. `msg` is its newest delivery."""
+
+    msg: Msg
+    address: StreamAddress
+    seq: int
+    sha256: str
+    gate: Gate
+
+
+class Supervisor:
+    """All streams of this router."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: StreamStore,
+        window: PublishWindow,
+        peers: Peers,
+        catalogue: Catalogue,
+        providers: Providers,
+        events: Events,
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._window = window
+        self._peers = peers
+        self._catalogue = catalogue
+        self._providers = providers
+        self._events = events
+        self._running: dict[StreamAddress, Delivery] = {}
+
+    @property
+    def running(self) -> int:
+        """How many streams this router owns now."""
+        return len(self._running)
+
+    def owns(self, address: StreamAddress) -> bool:
+        """Whether the stream runs here."""
+        return address in self._running
+
+    def hand_over_all(self) -> None:
+        """Let every stream go; other routers adopt them."""
+        for delivery in list(self._running.values()):
+            delivery.gate.stop(Interrupt("hand_over"))
+
+    async def mark_in_progress(self, every_s: float) -> None:
+        """Keep the requests of running streams from being delivered again. Runs until cancelled."""
+        while True:
+            await asyncio.sleep(every_s)
+            for delivery in list(self._running.values()):
+                await _tell_jetstream(delivery.msg.in_progress())
+
+    async def carry(self, msg: Msg) -> None:
+        """Carry one delivered request to its end, or leave it to whom it belongs to."""
+        parsed = subjects.parse(msg.subject)
+        address = StreamAddress(parsed.tenant, parsed.id)
+        if not (is_id(parsed.id) and is_id(parsed.tenant)):
+            await self._refuse_name(msg, address)
+            return
+        seq = msg.metadata.sequence.stream
+        if (running := self._running.get(address)) is not None:
+            if running.seq == seq:
+                running.msg = msg  # delivered again to ourselves: a mark came too late
+            else:
+                await self._is_a_repeat(running.sha256, msg, address)
+            return
+        delivery = Delivery(
+            msg, address, seq, hashlib.sha256(msg.data).hexdigest(), Gate(address.stream_id)
+        )
+        self._running[address] = delivery
+        try:
+            await self._own(delivery)
+        except OwnershipLostError:
+            log.info("stream_lost", stream=address.stream_id)
+        except AtlasError as error:
+            log.warning("stream_left", stream=address.stream_id, error=error.message)
+            await _tell_jetstream(delivery.msg.nak(delay=_LATER_S))
+        finally:
+            del self._running[address]
+
+    async def _own(self, delivery: Delivery) -> None:
+        """Claim the stream if it is to be claimed, and run it."""
+        address = delivery.address
+        control = await self._bus.subscribe(address.control, delivery.gate.hear)
+        try:
+            previous = await self._store.owner(address)
+            if previous is not None and not await self._may_claim(previous, delivery):
+                return
+            claim = await self._store.claim(
+                address, previous, request_seq=delivery.seq, request_sha256=delivery.sha256
+            )
+        except FencedError:
+            await _tell_jetstream(delivery.msg.nak(delay=_LATER_S))
+            return
+        else:
+            end = await self._run(delivery, claim, is_adoption=previous is not None)
+        finally:
+            await control.unsubscribe()
+        if end:
+            await _tell_jetstream(delivery.msg.ack())
+
+    async def _may_claim(self, previous: Claim, delivery: Delivery) -> bool:
+        """Whether this delivery is to take the stream from its previous owner."""
+        owner = previous.ownership
+        if owner.request_sha256 not in (None, delivery.sha256):
+            await self._refuse_conflict(delivery.msg, delivery.address)
+            return False
+        if (await self._store.reading(delivery.address)).terminal is not None:
+            await _tell_jetstream(delivery.msg.ack())
+            return False
+        if owner.router != self._store.router and self._peers.is_alive(owner.router):
+            await _tell_jetstream(delivery.msg.nak(delay=_LATER_S))
+            return False
+        return True
+
+    async def _run(self, delivery: Delivery, claim: Claim, *, is_adoption: bool) -> bool:
+        """Run an owned stream; tells whether it has ended, so that its request may be acked."""
+        address, gate = delivery.address, delivery.gate
+        history = [event async for event in self._store.history(address)] if is_adoption else []
+        reading = Reading()
+        for event in history:
+            reading.take(event)
+        writer = StreamWriter(self._store, self._window, address, claim, reading)
+        answering = asyncio.create_task(gate.serve(writer))
+        try:
+            end = await self._stream(delivery, writer, reading, history)
+        except StreamOverError:
+            return True
+        except OwnershipLostError:
+            raise
+        except Exception as error:  # exactly one end, whatever happens
+            log.exception("stream_failed_inside", stream=address.stream_id)
+            info = (
+                error.to_info()
+                if isinstance(error, AtlasError)
+                else AtlasError("the router failed inside; its log has the cause").to_info()
+            )
+            end = await writer.fenced(_failed(address, info, Usage(), Cost()))
+        finally:
+            answering.cancel()
+            await asyncio.wait({answering})
+        if end is None:
+            if not gate.interrupt.result().kind == "lost":
+                await _tell_jetstream(delivery.msg.nak())
+            return False
+        gate.stream_state = _STATES[end.type]
+        await gate.answer_rest(writer.seq)
+        return True
+
+    async def _stream(
+        self,
+        delivery: Delivery,
+        writer: StreamWriter,
+        reading: Reading,
+        history: list[StreamEvent],
+    ) -> StreamEvent | None:
+        try:
+            request, candidates = self._read(delivery.msg)
+        except AtlasError as error:
+            return await self._reject(delivery, writer, error)
+        if reading.seq:
+            may_restart = request.fallback.on_failure != "fail" or not reading.has_content
+            await writer.adopt(reading.seq, reading.attempt + 1, "restart" if may_restart else None)
+            if not may_restart:
+                info = _ROUTER_DIED.to_info()
+                used = ledger_of_history(history, request, self._catalogue.kinds)
+                return await writer.fenced(
+                    _failed(delivery.address, info, used.usage(), used.cost())
+                )
+        ledger = ledger_of_history(history, request, self._catalogue.kinds) if history else Ledger()
+        await delivery.gate.fold_kept(await self._store.controls(delivery.address), writer)
+        job = Job(delivery.address, request, candidates, delivery.msg.headers or {})
+        session = Session(job, writer, delivery.gate, self._providers, self._events, ledger)
+        return await session.run()
+
+    def _read(self, msg: Msg) -> tuple[ModelRequest, list[Candidate]]:
+        request = door.read(ModelRequest, msg.data, msg.headers)
+        return request, self._catalogue.candidates(request)
+
+    async def _reject(
+        self, delivery: Delivery, writer: StreamWriter, error: AtlasError
+    ) -> StreamEvent:
+        """A durable door never drops silently: dead letter, event, and a failed stream."""
+        address, info = delivery.address, error.to_info()
+        await bury(self._bus, delivery.msg, "request", address.tenant, address.stream_id, info)
+        await self._tell_rejected(address, info)
+        return await writer.fenced(_failed(address, info, Usage(), Cost()))
+
+    async def _refuse_name(self, msg: Msg, address: StreamAddress) -> None:
+        """No stream can have this name, so there is none to fail."""
+        info = InvalidRequestError(
+            f"subject: {msg.subject!r} holds a stream_id or tenant that is no id ({ID_PATTERN})"
+        ).to_info()
+        await bury(self._bus, msg, "request", "default", derived_id(msg.subject), info)
+        await self._events.emit(
+            "request.rejected", {"subject": msg.subject, "error": info.model_dump(mode="json")}
+        )
+        await _tell_jetstream(msg.ack())
+        log.warning("request_refused", subject=msg.subject, stream=address.stream_id)
+
+    async def _is_a_repeat(self, sha256: str, msg: Msg, address: StreamAddress) -> None:
+        """The same id came twice: the same body is the same request, another one a conflict."""
+        if hashlib.sha256(msg.data).hexdigest() == sha256:
+            await _tell_jetstream(msg.ack())
+        else:
+            await self._refuse_conflict(msg, address)
+
+    async def _refuse_conflict(self, msg: Msg, address: StreamAddress) -> None:
+        info = ConflictError(
+            f"stream {address.stream_id} exists with another request; use a new stream_id"
+        ).to_info()
+        await bury(self._bus, msg, "request", address.tenant, address.stream_id, info)
+        await self._tell_rejected(address, info)
+        await _tell_jetstream(msg.ack())
+
+    async def _tell_rejected(self, address: StreamAddress, info: ErrorInfo) -> None:
+        await self._events.emit(
+            "request.rejected",
+            {
+                "stream_id": address.stream_id,
+                "error": info.model_dump(mode="json", exclude_none=True),
+            },
+            tenant=address.tenant,
+        )
+
+
+_STATES = {
+    "stream.completed": StreamState.COMPLETED,
+    "stream.failed": StreamState.ERROR,
+    "stream.cancelled": StreamState.CANCELLED,
+}
+
+
+def _failed(address: StreamAddress, info: ErrorInfo, usage: Usage, cost: Cost) -> MakeEvent:
+    def make(seq: int, epoch: int) -> StreamEvent:
+        return StreamFailed(
+            stream_id=address.stream_id,
+            seq=seq,
+            epoch=epoch,
+            at_ms=now_ms(),
+            error=info,
+            usage=usage,
+            cost=cost,
+        )
+
+    return make
+
+
+async def _tell_jetstream(call: Awaitable[None]) -> None:
+    try:
+        await call
+    except NatsError as error:  # NATS is away: the ack wait brings the request back
+        log.debug("jetstream_not_told", error=type(error).__name__)
