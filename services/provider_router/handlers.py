@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 
@@ -35,12 +36,12 @@ from atlas.contracts.streams import (
     HistoryRequest,
     StreamAccepted,
     StreamAdopted,
+    StreamCompleted,
     StreamControl,
     StreamEvent,
     StreamFailed,
     StreamState,
     StreamStatus,
-    StreamCompleted,
 )
 from atlas.reading import Reading, Verdict
 from atlas.service import Call, Doors
@@ -127,7 +128,7 @@ class Handlers:
             msg_id=f"{address.tenant}:{address.stream_id}:{sha256}",
         )
 
-    async def _answer(self, address: StreamAddress, live) -> ModelResponse:  # noqa: ANN001
+    async def _answer(self, address: StreamAddress, live: Subscription) -> ModelResponse:
         """Watch the stream to its end and fold it into one answer."""
         reading = Reading()
         try:
@@ -149,27 +150,45 @@ class Handlers:
         return _response(address.stream_id, reading)
 
     async def history(self, call: Call[HistoryRequest]) -> HistoryReply:
-        """A page of what is stored, in stored order; every `stream.adopted` stands in it."""
+        """A page of what counts in the stored order, by `seq`.
+
+        What an adoption made void is left out, so that `seq` rises from page to page. Every
+        `stream.adopted` stands on every page, for a watcher who read what is void by now.
+        """
         address = StreamAddress(call.tenant, call.body.stream_id)
-        reading, page = Reading(), []
-        size_bytes, room = 0, int(self.bus.max_payload_bytes * _HISTORY_BYTES_SHARE)
-        next_seq = None
+        reading = Reading()
+        events: list[StreamEvent] = []
         async for event in self.store.history(address):
-            reading.take(event)
-            if event.seq < call.body.from_seq and not isinstance(event, StreamAdopted):
+            if reading.take(event) is not Verdict.TAKEN:
                 continue
-            size_bytes += len(event.to_json())
-            if next_seq is None and (len(page) >= call.body.limit or size_bytes > room):
-                next_seq = event.seq
-            if next_seq is None:
-                page.append(event)
-        state = reading.state
-        if reading.seq == 0 and not await self._is_known(address):
+            if isinstance(event, StreamAdopted):
+                events = [one for one in events if one.seq <= event.from_seq]
+            events.append(event)
+        if not events and not await self._is_known(address):
             raise NotFoundError(
                 f"no stream {call.body.stream_id!r} of tenant {call.tenant!r}; "
                 "its history may be older than the replay window"
             )
-        return HistoryReply(events=page, state=state, next_seq=next_seq)
+        adoptions = [
+            one for one in events if isinstance(one, StreamAdopted) and one.seq < call.body.from_seq
+        ]
+        wanted = [one for one in events if one.seq >= call.body.from_seq]
+        page = self._page(wanted, call.body.limit)
+        rest = wanted[len(page) :]
+        return HistoryReply(
+            events=[*adoptions, *page],
+            state=reading.state,
+            next_seq=rest[0].seq if rest else None,
+        )
+
+    def _page(self, events: list[StreamEvent], limit: int) -> list[StreamEvent]:
+        """As many as may be asked for and fit a message; at least one."""
+        room = int(self.bus.max_payload_bytes * _HISTORY_BYTES_SHARE)
+        for count, event in enumerate(events[:limit]):
+            room -= len(event.to_json())
+            if room < 0:
+                return events[: max(count, 1)]
+        return events[:limit]
 
     async def _is_known(self, address: StreamAddress) -> bool:
         if await self.store.owner(address) is not None:

@@ -53,7 +53,7 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
     providers = Providers(adapters, HealthBoard(), settings.router.max_attempts)
     store = StreamStore(bus, context.instance)
     window = PublishWindow(bus, settings.router.store_window)
-    peers = Peers(context.instance, settings.router.health_interval_ms)
+    peers = Peers(context.instance, settings.health_interval_ms)
     await window.open()
     await peers.open(bus)
     supervisor = Supervisor(bus, store, window, peers, catalogue, providers, context.events)

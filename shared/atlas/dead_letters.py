@@ -1,4 +1,4 @@
-"""Where a durable door puts what it could not take: kept with the reason, never dropped silently."""
+"""Where a durable door puts what it could not take: kept with the reason, never just dropped."""
 
 import base64
 

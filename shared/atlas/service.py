@@ -179,7 +179,7 @@ def _overloaded(name: str) -> OverloadedError:
 type Compose = Callable[[Context], AbstractAsyncContextManager[App]]
 
 
-def run(name: str, queue: str, compose: Compose, *, health_interval_ms: int = 1_000) -> None:
+def run(name: str, queue: str, compose: Compose) -> None:
     """Run a service until SIGTERM or SIGINT, then drain; the process's whole life.
 
     Exits with 2 and one line on stderr when the configuration is wrong, NATS is away or does
@@ -188,7 +188,7 @@ def run(name: str, queue: str, compose: Compose, *, health_interval_ms: int = 1_
     try:
         settings = load_settings()
         logs.configure(settings.log_level)
-        _event_loop_run(_life(name, queue, compose, settings, health_interval_ms))
+        _event_loop_run(_life(name, queue, compose, settings))
     except AtlasError as error:
         print(f"{name}: {error.message}", file=sys.stderr)  # noqa: T201 - for whoever started it
         sys.exit(_WRONG_USE)
@@ -206,9 +206,7 @@ def _event_loop_run(main: Awaitable[None]) -> None:
         uvloop.run(body())
 
 
-async def _life(
-    name: str, queue: str, compose: Compose, settings: Settings, health_interval_ms: int
-) -> None:
+async def _life(name: str, queue: str, compose: Compose, settings: Settings) -> None:
     instance = f"{socket.gethostname().split('.')[0]}-{os.getpid()}-{new_id()[-6:]}"
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -219,7 +217,7 @@ async def _life(
     try:
         await topology.ensure(bus, settings.topology)
         async with _context(name, instance, queue, settings, bus) as context:
-            await _serve_until(stop, context, compose, health_interval_ms / 1000)
+            await _serve_until(stop, context, compose)
     finally:
         await bus.close()
         if tracing is not None:
@@ -246,12 +244,12 @@ async def _context(
         await doors.close(timeout_s=2)
 
 
-async def _serve_until(
-    stop: asyncio.Event, context: Context, compose: Compose, interval_s: float
-) -> None:
+async def _serve_until(stop: asyncio.Event, context: Context, compose: Compose) -> None:
+    interval_s = context.settings.health_interval_ms / 1000
     back = asyncio.Event()
     context.bus.on_reconnect(back.set)
     async with compose(context) as app, asyncio.TaskGroup() as group:
+        await context.bus.flush()  # "ready" means that the doors are open
         beat = group.create_task(_heartbeat(context, app, interval_s))
         checks = group.create_task(_check_after_reconnect(context, back))
         log.info("ready", service=context.name, instance=context.instance)

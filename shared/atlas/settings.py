@@ -135,7 +135,6 @@ class RouterSettings(_Section):
         default=2_048, gt=0, description="Events sent but not yet known to be stored, per router."
     )
     drain_ms: PositiveMs = Field(default=20_000, description="What a shutdown waits for streams.")
-    health_interval_ms: PositiveMs = 1_000
     max_attempts: int = Field(default=3, ge=1, le=20, description="Attempts per stream.")
 
 
@@ -151,7 +150,6 @@ class ControllerSettings(_Section):
     retry_base_ms: PositiveMs = 500
     planner_requirements: JsonObject | None = None
     max_plan_nodes: int = Field(default=50, ge=1, description="In a plan made by a model.")
-    health_interval_ms: PositiveMs = 1_000
     drain_ms: PositiveMs = 10_000
 
 
@@ -166,7 +164,6 @@ class WorkerSettings(_Section):
     stream_timeout_ms: PositiveMs = Field(
         default=120_000, description="Silence of a stream after which an attempt is given up."
     )
-    health_interval_ms: PositiveMs = 1_000
     drain_ms: PositiveMs = 20_000
 
 
@@ -185,6 +182,9 @@ class Settings(BaseSettings):
 
     tenant: str = Field(default="default", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    health_interval_ms: PositiveMs = Field(
+        default=1_000, description="How often services say that they are there."
+    )
     nats: NatsSettings = NatsSettings()
     topology: TopologySettings = TopologySettings()
     router: RouterSettings = RouterSettings()

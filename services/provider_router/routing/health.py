@@ -55,7 +55,7 @@ class HealthBoard:
         return self._count(provider, None)
 
     def failed(self, provider: str, error: ErrorInfo) -> bool:
-        """Count a failed attempt, unless the caller is to blame; tells whether the state changed."""
+        """Count a failed attempt unless the caller is to blame; tells if the state changed."""
         if error.category in _CALLERS_FAULT:
             return False
         return self._count(provider, error)

@@ -31,6 +31,7 @@ def next_attempt(
     error: ErrorInfo,
     candidates: list[Candidate],
     failed: Candidate,
+    *,
     attempt: int,
     max_attempts: int,
     jitter: random.Random,

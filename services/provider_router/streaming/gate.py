@@ -14,16 +14,14 @@ from nats.errors import Error as NatsError
 
 from atlas import door
 from atlas.bus import outgoing_headers
-from atlas.contracts.base import Contract, now_ms
+from atlas.contracts.base import Contract
 from atlas.contracts.errors import AtlasError, InvalidTransitionError
 from atlas.contracts.streams import (
     StreamControl,
-    StreamEvent,
-    StreamPaused,
-    StreamResumed,
     StreamState,
     StreamStatus,
 )
+from provider_router.streaming import making
 from provider_router.streaming.controls import ControlState, check_terminal, fold
 from provider_router.streaming.writer import OwnershipLostError, StreamOverError, StreamWriter
 
@@ -158,36 +156,14 @@ class Gate:
         self._state = ControlState(is_paused=True)
         self._flowing.clear()
         self._paused_since_s = asyncio.get_running_loop().time()
-
-        def paused(seq: int, epoch: int) -> StreamEvent:
-            return StreamPaused(
-                stream_id=self._stream_id,
-                seq=seq,
-                epoch=epoch,
-                at_ms=now_ms(),
-                by=control.by,
-                reason=control.reason,
-            )
-
-        await writer.event(paused)
+        await writer.event(making.paused(control))
 
     async def _resume(self, control: StreamControl, writer: StreamWriter) -> None:
         self._state = ControlState()
         if self._paused_since_s is not None:
             self._paused_s += asyncio.get_running_loop().time() - self._paused_since_s
             self._paused_since_s = None
-
-        def resumed(seq: int, epoch: int) -> StreamEvent:
-            return StreamResumed(
-                stream_id=self._stream_id,
-                seq=seq,
-                epoch=epoch,
-                at_ms=now_ms(),
-                by=control.by,
-                reason=control.reason,
-            )
-
-        await writer.event(resumed)
+        await writer.event(making.resumed(control))
         self._flowing.set()
 
 

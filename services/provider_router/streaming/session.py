@@ -10,17 +10,14 @@ import structlog
 from opentelemetry.trace import Span, SpanKind
 
 from atlas import telemetry
-from atlas.contracts.base import JsonObject, now_ms
+from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import ErrorInfo, ProviderError, ProviderStreamError
 from atlas.contracts.inference import Budget, FinishReason, ModelRequest, StreamMetrics
 from atlas.contracts.streams import (
-    AttemptFailed,
     NextStep,
-    StreamCancelled,
     StreamCompleted,
     StreamEvent,
     StreamFailed,
-    StreamStarted,
     StreamState,
 )
 from atlas.service import Events
@@ -35,6 +32,7 @@ from provider_router.providers.base import (
 from provider_router.routing.catalogue import Candidate
 from provider_router.routing.health import HealthBoard
 from provider_router.routing.retry import NextAttempt, next_attempt
+from provider_router.streaming import making
 from provider_router.streaming.encoding import Content, coalesce
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.ledger import (
@@ -44,8 +42,9 @@ from provider_router.streaming.ledger import (
     estimated_tokens,
     request_characters,
 )
+from provider_router.streaming.making import MakeEvent
 from provider_router.streaming.store import StreamAddress
-from provider_router.streaming.writer import HistoryLostError, MakeEvent, StreamWriter
+from provider_router.streaming.writer import HistoryLostError, StreamWriter
 
 log = structlog.get_logger("atlas.session")
 
@@ -85,7 +84,7 @@ class _Progress:
 class Session:
     """Streams one job on an owned writer, through the gate, to its terminal event."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what it is composed of
         self,
         job: Job,
         writer: StreamWriter,
@@ -186,19 +185,7 @@ class Session:
             AttemptUsage(candidate.kind, candidate.model, request_characters(self._job.request))
         )
 
-        def started(seq: int, epoch: int) -> StreamEvent:
-            return StreamStarted(
-                stream_id=self._job.address.stream_id,
-                seq=seq,
-                epoch=epoch,
-                at_ms=now_ms(),
-                provider=candidate.provider,
-                model=candidate.full_name,
-                attempt=attempt,
-                reason=candidate.reason,
-            )
-
-        await self._writer.fenced(started)
+        await self._writer.fenced(making.started(candidate, attempt))
         if attempt == 1:
             await self._tell("stream.started", {"model": candidate.full_name})
 
@@ -275,9 +262,9 @@ class Session:
                 error,
                 self._job.candidates,
                 candidate,
-                tries,
-                self._providers.max_attempts,
-                self._jitter,
+                attempt=tries,
+                max_attempts=self._providers.max_attempts,
+                jitter=self._jitter,
             )
         if self._progress.has_content or error.code == HistoryLostError.code:
             await self._drop_content(error, candidate, "restart" if follows else None)
@@ -296,74 +283,31 @@ class Session:
         self, error: ErrorInfo, candidate: Candidate, step: NextStep | None
     ) -> None:
         attempt = self._progress.attempt
-
-        def failed(seq: int, epoch: int) -> StreamEvent:
-            return AttemptFailed(
-                stream_id=self._job.address.stream_id,
-                seq=seq,
-                epoch=epoch,
-                at_ms=now_ms(),
-                attempt=attempt,
-                provider=candidate.provider,
-                error=error,
-                next=step,
-            )
-
-        await self._writer.event(failed)
+        await self._writer.event(making.attempt_failed(candidate, attempt, error, step))
         if step == "restart":
             self._progress.digest.restart()
             self._progress.has_content = False
 
     async def _gave_up(self, error: ErrorInfo) -> StreamEvent:
-        def failed(seq: int, epoch: int) -> StreamEvent:
-            return StreamFailed(
-                stream_id=self._job.address.stream_id,
-                seq=seq,
-                epoch=epoch,
-                at_ms=now_ms(),
-                error=error,
-                usage=self._ledger.usage(),
-                cost=self._ledger.cost(),
-            )
-
-        return await self._end(failed, StreamState.ERROR)
+        end = making.failed(error, self._ledger.usage(), self._ledger.cost())
+        return await self._end(end, StreamState.ERROR)
 
     async def _cancelled(self, interrupt: Interrupt) -> StreamEvent:
-        def cancelled(seq: int, epoch: int) -> StreamEvent:
-            return StreamCancelled(
-                stream_id=self._job.address.stream_id,
-                seq=seq,
-                epoch=epoch,
-                at_ms=now_ms(),
-                by=interrupt.control.by if interrupt.control else None,
-                reason=interrupt.control.reason if interrupt.control else None,
-                usage=self._ledger.usage(),
-                cost=self._ledger.cost(),
-            )
-
-        return await self._end(cancelled, StreamState.CANCELLED)
+        end = making.cancelled(interrupt.control, self._ledger.usage(), self._ledger.cost())
+        return await self._end(end, StreamState.CANCELLED)
 
     async def _completed(self) -> StreamEvent:
-        finish = self._progress.finish
+        finish, digest = self._progress.finish, self._progress.digest
         if finish is None:  # an adapter ends without `Finished` only by raising
             raise ProviderStreamError("the answer ended without a finish reason")
-
-        def completed(seq: int, epoch: int) -> StreamEvent:
-            return StreamCompleted(
-                stream_id=self._job.address.stream_id,
-                seq=seq,
-                epoch=epoch,
-                at_ms=now_ms(),
-                finish_reason=finish,
-                usage=self._ledger.usage(),
-                cost=self._ledger.cost(),
-                metrics=self._metrics(),
-                events=seq,
-                text_length=self._progress.digest.length,
-                text_sha256=self._progress.digest.sha256,
-            )
-
-        return await self._end(completed, StreamState.COMPLETED)
+        end = making.completed(
+            finish,
+            self._ledger.usage(),
+            self._ledger.cost(),
+            self._metrics(),
+            (digest.length, digest.sha256),
+        )
+        return await self._end(end, StreamState.COMPLETED)
 
     async def _end(self, make: MakeEvent, state: StreamState) -> StreamEvent:
         event = await self._writer.fenced(make)

@@ -16,7 +16,6 @@ from nats.errors import Error as NatsError
 
 from atlas import door, subjects
 from atlas.bus import Bus
-from atlas.contracts.base import now_ms
 from atlas.contracts.errors import (
     AtlasError,
     ConflictError,
@@ -27,11 +26,12 @@ from atlas.contracts.errors import (
 )
 from atlas.contracts.ids import ID_PATTERN, derived_id, is_id
 from atlas.contracts.inference import Cost, ModelRequest, Usage
-from atlas.contracts.streams import StreamEvent, StreamFailed, StreamState
+from atlas.contracts.streams import StreamEvent, StreamState
 from atlas.dead_letters import bury
 from atlas.reading import Reading
 from atlas.service import Events
 from provider_router.routing.catalogue import Candidate, Catalogue
+from provider_router.streaming import making
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.ledger import Ledger, ledger_of_history
 from provider_router.streaming.peers import Peers
@@ -39,7 +39,6 @@ from provider_router.streaming.session import Job, Providers, Session
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.window import PublishWindow
 from provider_router.streaming.writer import (
-    MakeEvent,
     OwnershipLostError,
     StreamOverError,
     StreamWriter,
@@ -69,7 +68,7 @@ class Delivery:
 class Supervisor:
     """All streams of this router."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what it is composed of
         self,
         bus: Bus,
         store: StreamStore,
@@ -194,12 +193,12 @@ class Supervisor:
                 if isinstance(error, AtlasError)
                 else AtlasError("the router failed inside; its log has the cause").to_info()
             )
-            end = await writer.fenced(_failed(address, info, Usage(), Cost()))
+            end = await writer.fenced(making.failed(info, Usage(), Cost()))
         finally:
             answering.cancel()
             await asyncio.wait({answering})
         if end is None:
-            if not gate.interrupt.result().kind == "lost":
+            if gate.interrupt.result().kind != "lost":
                 await _tell_jetstream(delivery.msg.nak())
             return False
         gate.stream_state = _STATES[end.type]
@@ -223,9 +222,7 @@ class Supervisor:
             if not may_restart:
                 info = _ROUTER_DIED.to_info()
                 used = ledger_of_history(history, request, self._catalogue.kinds)
-                return await writer.fenced(
-                    _failed(delivery.address, info, used.usage(), used.cost())
-                )
+                return await writer.fenced(making.failed(info, used.usage(), used.cost()))
         ledger = ledger_of_history(history, request, self._catalogue.kinds) if history else Ledger()
         await delivery.gate.fold_kept(await self._store.controls(delivery.address), writer)
         job = Job(delivery.address, request, candidates, delivery.msg.headers or {})
@@ -243,7 +240,7 @@ class Supervisor:
         address, info = delivery.address, error.to_info()
         await bury(self._bus, delivery.msg, "request", address.tenant, address.stream_id, info)
         await self._tell_rejected(address, info)
-        return await writer.fenced(_failed(address, info, Usage(), Cost()))
+        return await writer.fenced(making.failed(info, Usage(), Cost()))
 
     async def _refuse_name(self, msg: Msg, address: StreamAddress) -> None:
         """No stream can have this name, so there is none to fail."""
@@ -288,21 +285,6 @@ _STATES = {
     "stream.failed": StreamState.ERROR,
     "stream.cancelled": StreamState.CANCELLED,
 }
-
-
-def _failed(address: StreamAddress, info: ErrorInfo, usage: Usage, cost: Cost) -> MakeEvent:
-    def make(seq: int, epoch: int) -> StreamEvent:
-        return StreamFailed(
-            stream_id=address.stream_id,
-            seq=seq,
-            epoch=epoch,
-            at_ms=now_ms(),
-            error=info,
-            usage=usage,
-            cost=cost,
-        )
-
-    return make
 
 
 async def _tell_jetstream(call: Awaitable[None]) -> None:

@@ -9,7 +9,6 @@ under the new epoch: what the lost connection delivered late is then ignored by 
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 
 import structlog
 
@@ -25,6 +24,7 @@ from atlas.contracts.errors import (
 from atlas.contracts.streams import NextStep, StreamAdopted, StreamEvent
 from atlas.reading import Reading
 from provider_router.streaming.encoding import Content, encode_content
+from provider_router.streaming.making import MakeEvent
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.window import PublishWindow
 
@@ -33,9 +33,6 @@ _OUTAGE_S = 300.0
 """How long a stream waits for NATS before it is given up."""
 
 log = structlog.get_logger("atlas.writer")
-
-type MakeEvent = Callable[[int, int], StreamEvent]
-"""Builds an event from its seq and epoch, which change when it is written again."""
 
 
 class OwnershipLostError(FencedError):
@@ -111,7 +108,7 @@ class StreamWriter:
             while True:
                 await self._heal()
                 tried = self.seq + 1
-                event = make(tried, self.epoch)
+                event = make(self._address.stream_id, tried, self.epoch)
                 try:
                     await self._store.append_fenced(self._address, self._claim, event)
                 except FencedError as error:
@@ -130,9 +127,9 @@ class StreamWriter:
     async def adopt(self, from_seq: int, attempt: int, next_step: NextStep | None) -> None:
         """Say that the stream has a new owner and that attempt number `attempt` comes next."""
 
-        def adopted(_seq: int, epoch: int) -> StreamEvent:
+        def adopted(stream_id: str, _seq: int, epoch: int) -> StreamEvent:
             return StreamAdopted(
-                stream_id=self._address.stream_id,
+                stream_id=stream_id,
                 seq=from_seq + 1,
                 epoch=epoch,
                 at_ms=now_ms(),
@@ -166,7 +163,7 @@ class StreamWriter:
 
     async def _publish(self, seq: int, item: Content | MakeEvent) -> int:
         if callable(item):
-            data = item(seq, self.epoch).to_json()
+            data = item(self._address.stream_id, seq, self.epoch).to_json()
         else:
             data = encode_content(self._address.stream_id, seq, self.epoch, item)
         return await self._window.publish(self._subject, data)
