@@ -24,10 +24,11 @@ from agent_controller.tasks.intake import take_report, take_result
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import TaskView
 from atlas import subjects, telemetry
-from atlas.bus import Bus, Pull
+from atlas.bus import Bus
 from atlas.contracts.errors import AtlasError, InvalidRequestError
 from atlas.contracts.tasks import SubtaskReport, SubtaskResult, TaskEvent
 from atlas.dead_letters import bury
+from atlas.pull import Pull
 
 _BATCH = 256
 _WAIT_S = 1.0

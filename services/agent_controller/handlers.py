@@ -16,7 +16,7 @@ from agent_controller.tasks.control import apply_control
 from agent_controller.tasks.fold import UnknownEvent
 from agent_controller.tasks.view import TaskView
 from atlas import door, subjects
-from atlas.bus import Bus, Stored
+from atlas.bus import Bus
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import (
     AtlasError,
@@ -41,6 +41,7 @@ from atlas.contracts.tasks import (
     TaskStatus,
 )
 from atlas.service import Call, Doors
+from atlas.wire import Stored
 
 _PAGE_BYTES = 512 * 1024
 """How much of a log one answer holds."""

@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 from pydantic import BaseModel, ConfigDict
 
 from atlas import subjects
-from atlas.bus import Bus, Stored
+from atlas.bus import Bus
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import ErrorInfo, FencedError
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult
+from atlas.wire import Stored
 
 _ENDS = ("task.completed", "task.failed", "task.cancelled")
 _FRESH_S = 15.0

@@ -11,7 +11,7 @@ from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from atlas import door, subjects
-from atlas.bus import Bus, outgoing_headers
+from atlas.bus import Bus
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import (
     AtlasError,
@@ -46,6 +46,7 @@ from atlas.contracts.streams import (
 from atlas.reading import Reading, Verdict
 from atlas.service import Call, Doors
 from atlas.settings import ProviderSettings
+from atlas.wire import outgoing_headers
 from provider_router.routing.catalogue import Catalogue
 from provider_router.routing.health import HealthBoard
 from provider_router.streaming.controls import check_terminal

@@ -8,10 +8,8 @@ publishes with expected sequences, and replay without a consumer (batched direct
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Self
-from urllib.parse import urlsplit, urlunsplit
 
 import nats
 import structlog
@@ -27,32 +25,19 @@ from nats.errors import (
 )
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
-from nats.js.errors import APIError, NoStreamResponseError
-from pydantic import ValidationError
 
-from atlas import telemetry
-from atlas.contracts.base import ATLAS_VERSION, Contract
+from atlas import wire
+from atlas.contracts.base import Contract
 from atlas.contracts.errors import (
-    AtlasError,
     ConnectionFailedError,
-    ErrorReply,
-    FencedError,
     NoResponderError,
     PayloadTooLargeError,
     RequestTimeoutError,
-    StoreRefusedError,
-    error_from,
 )
+from atlas.pull import Pull
 from atlas.settings import NatsSettings
+from atlas.wire import Stored, outgoing_headers, read_ack, read_reply, read_stored, without_secrets
 
-VERSION_HEADER = "Atlas-Version"
-MSG_ID_HEADER = "Nats-Msg-Id"
-EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
-EXPECTED_LAST_OF = "Nats-Expected-Last-Subject-Sequence-Subject"
-
-_WRONG_LAST_SEQUENCE = frozenset({10071, 10164})  # server/errors.json: JSStreamWrongLastSequence…
-_NO_MESSAGE = "404"
-_END_OF_BATCH = "204"
 _RECONNECT_WAIT_S = 0.25
 _GET_TIMEOUT_S = 5.0
 _FLUSH_S = 5
@@ -62,16 +47,6 @@ _PENDING_BYTES = 16 * 2**20
 log = structlog.get_logger("atlas.bus")
 
 type Handler = Callable[[Msg], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A message as a JetStream stream holds it."""
-
-    subject: str
-    seq: int
-    data: bytes
-    headers: Mapping[str, str]
 
 
 class Bus:
@@ -221,11 +196,11 @@ class Bus:
         """
         head = outgoing_headers() | (headers or {})
         if msg_id is not None:
-            head[MSG_ID_HEADER] = msg_id
+            head[wire.MSG_ID_HEADER] = msg_id
         if expected_last is not None:
-            head[EXPECTED_LAST] = str(expected_last)
+            head[wire.EXPECTED_LAST] = str(expected_last)
         if expected_of is not None:
-            head[EXPECTED_LAST_OF] = expected_of
+            head[wire.EXPECTED_LAST_OF] = expected_of
         reply = await self._request(subject, data, head, timeout_s)
         return read_ack(subject, reply.data)
 
@@ -311,7 +286,11 @@ class Bus:
         """
         request = json.dumps({"last_by_subj": subject}).encode()
         msg = await self._request(f"$JS.API.DIRECT.GET.{stream}", request, {}, _GET_TIMEOUT_S)
-        return None if _status(msg) == _NO_MESSAGE else _stored(msg)
+        return (
+            None
+            if wire.status(msg.headers) == wire.NO_MESSAGE
+            else read_stored(msg.data, msg.headers)
+        )
 
     async def read(
         self, stream: str, subject: str, *, from_seq: int = 1, page: int = 1000
@@ -334,12 +313,12 @@ class Bus:
                 )
                 while True:
                     msg = await self._next(sub, stream)
-                    status = _status(msg)
-                    if status == _NO_MESSAGE:
+                    status = wire.status(msg.headers)
+                    if status == wire.NO_MESSAGE:
                         return
-                    if status == _END_OF_BATCH:
+                    if status == wire.END_OF_BATCH:
                         break
-                    stored = _stored(msg)
+                    stored = read_stored(msg.data, msg.headers)
                     got, from_seq = got + 1, stored.seq + 1
                     yield stored
                 if got < page:
@@ -357,10 +336,10 @@ class Bus:
                 f"reading {stream}: no answer within {_GET_TIMEOUT_S:g} s"
             ) from error
 
-    async def pull(self, stream: str, consumer: str) -> "Pull":
+    async def pull(self, stream: str, consumer: str) -> Pull:
         """Bind to a durable pull consumer that `topology` made."""
         sub = await self.jetstream.pull_subscribe_bind(consumer=consumer, stream=stream)
-        return Pull(self, sub)
+        return Pull(sub, self.wait_connected)
 
     async def close(self) -> None:
         """Send what is left and close. Never raises: there is nobody to tell.
@@ -400,110 +379,5 @@ class Bus:
             log.debug("nats_error", error=_reason(error))
 
 
-class Pull:
-    """A durable pull consumer: take messages, then `ack`, `nak` or `in_progress` each."""
-
-    def __init__(self, bus: Bus, sub: JetStreamContext.PullSubscription) -> None:
-        self._bus = bus
-        self._sub = sub
-
-    async def fetch(self, batch: int = 1, *, wait_s: float = 1.0) -> list[Msg]:
-        """Up to `batch` messages; empty when none came within `wait_s`.
-
-        Let a fetch run to its end instead of cancelling it: the server may already have sent a
-        message, which would then be redelivered only after the ack wait.
-        """
-        try:
-            return await self._sub.fetch(batch, timeout=wait_s)
-        except (NatsTimeoutError, TimeoutError):
-            return []
-        except (APIError, Error) as error:
-            log.debug("fetch_failed", error=_reason(error))
-            await self._bus.wait_connected()
-            await asyncio.sleep(_RECONNECT_WAIT_S)
-            return []
-
-    async def close(self) -> None:
-        """Give the subscription back; the durable consumer stays."""
-        with contextlib.suppress(Error, ValueError):  # already gone with its connection
-            await self._sub.unsubscribe()
-
-
-def outgoing_headers() -> dict[str, str]:
-    """Contract version and W3C trace context for a message that leaves now."""
-    headers = {VERSION_HEADER: str(ATLAS_VERSION)}
-    telemetry.inject(headers)
-    return headers
-
-
-def read_ack(subject: str, data: bytes) -> int:
-    """The sequence in a JetStream acknowledgement.
-
-    Raises:
-        FencedError: An expected sequence was not met.
-        StoreRefusedError: Refused for another reason.
-    """
-    try:
-        ack = json.loads(data)
-    except ValueError as error:
-        raise StoreRefusedError(f"{subject}: no acknowledgement but {data[:80]!r}") from error
-    if refusal := ack.get("error"):
-        kind = FencedError if refusal.get("err_code") in _WRONG_LAST_SEQUENCE else StoreRefusedError
-        raise kind(
-            f"{subject}: JetStream did not store the message: {refusal.get('description')}",
-            details={"err_code": refusal.get("err_code")},
-        )
-    return int(ack["seq"])
-
-
-def read_reply[M: Contract](data: bytes, answer: type[M]) -> M:
-    """Read what a door answered.
-
-    Raises:
-        AtlasError: The door's `ErrorReply`, as the class that its code names.
-    """
-    if b'"error"' in data:
-        _raise_error_reply(data)
-    try:
-        return answer.model_validate_json(data)
-    except ValidationError as error:
-        raise AtlasError(
-            f"the answer is no {answer.__name__}: {error.error_count()} problems; "
-            "is the service of another version?"
-        ) from error
-
-
-def _raise_error_reply(data: bytes) -> None:
-    """Raise what an `ErrorReply` says.
-
-    Its only field is `error`; a status of something that failed has one among others.
-    """
-    with contextlib.suppress(ValueError):  # no JSON at all: the reader of the answer says so
-        fields = json.loads(data)
-        if isinstance(fields, dict) and fields.keys() == {"error"}:
-            raise error_from(ErrorReply.model_validate(fields).error)
-
-
-def without_secrets(url: str) -> str:
-    """A NATS URL (or several, separated by commas) without user, password or token."""
-    shown = []
-    for one in url.split(","):
-        parts = urlsplit(one)
-        shown.append(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
-    return ",".join(shown)
-
-
-def _stored(msg: Msg) -> Stored:
-    headers = msg.headers or {}
-    return Stored(headers["Nats-Subject"], int(headers["Nats-Sequence"]), msg.data, headers)
-
-
-def _status(msg: Msg) -> str | None:
-    return (msg.headers or {}).get("Status")
-
-
 def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
-
-
-__all__ = ["Bus", "NoStreamResponseError", "Pull", "Stored"]

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from atlas.contracts.base import ATLAS_VERSION, JsonObject, UserInput
 from atlas.contracts.errors import InvalidRequestError
 from atlas.settings import nearest
+from atlas.wire import VERSION_HEADER
 
-_VERSION_HEADER = "Atlas-Version"
 _SHOWN = 8
 """How many problems a message lists; `details` holds them all."""
 
@@ -35,7 +35,7 @@ def read[M: UserInput](model: type[M], data: bytes, headers: Mapping[str, str] |
 
 
 def _is_newer(headers: Mapping[str, str] | None) -> bool:
-    version = (headers or {}).get(_VERSION_HEADER, "")
+    version = (headers or {}).get(VERSION_HEADER, "")
     return version.isdecimal() and int(version) > ATLAS_VERSION
 
 

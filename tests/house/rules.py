@@ -16,7 +16,6 @@ MOST_FUNCTION_LINES = 70
 """A function fits a screen."""
 
 LONG_FILES: dict[str, str] = {
-    "shared/atlas/bus.py": "the only wrapper of nats-py: one connection, one room",
     "shared/atlas/contracts/inference.py": "one vocabulary, read as one: requests and answers",
     "shared/atlas/contracts/tasks.py": "one vocabulary, read as one: the life of a task",
 }

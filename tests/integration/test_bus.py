@@ -5,10 +5,11 @@ import asyncio
 import pytest
 
 from atlas import subjects, topology
-from atlas.bus import Bus, without_secrets
+from atlas.bus import Bus
 from atlas.contracts.errors import ConnectionFailedError, FencedError, TopologyError
 from atlas.embedded import NatsProcess, free_port
 from atlas.settings import NatsSettings, TopologySettings
+from atlas.wire import without_secrets
 
 
 async def test_no_server_is_one_line_that_says_where_it_looked_and_what_to_start():

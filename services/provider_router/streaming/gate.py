@@ -13,7 +13,6 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
 from atlas import door
-from atlas.bus import outgoing_headers
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import AtlasError, InvalidTransitionError
 from atlas.contracts.streams import (
@@ -21,6 +20,7 @@ from atlas.contracts.streams import (
     StreamState,
     StreamStatus,
 )
+from atlas.wire import outgoing_headers
 from provider_router.streaming import making
 from provider_router.streaming.controls import ControlState, check_terminal, fold
 from provider_router.streaming.writer import OwnershipLostError, StreamOverError, StreamWriter

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from atlas import subjects
-from atlas.bus import Bus, Stored
+from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError, FencedError, RequestTimeoutError
 from atlas.contracts.streams import STREAM_EVENT, Ownership, StreamControl, StreamEvent
 from atlas.reading import Reading
+from atlas.wire import Stored
 
 
 @dataclass(frozen=True, slots=True)

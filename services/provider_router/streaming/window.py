@@ -12,8 +12,9 @@ from collections import deque
 
 from nats.aio.msg import Msg
 
-from atlas.bus import Bus, read_ack
+from atlas.bus import Bus
 from atlas.contracts.errors import StoreRefusedError
+from atlas.wire import read_ack
 
 _ASK_EVERY = 64
 _ASK_AFTER_S = 0.05

@@ -1,10 +1,10 @@
 """`atlas config check`: every problem at once, or what is in effect."""
 
-from atlas.bus import without_secrets
 from atlas.cli.output import Output
 from atlas.cli.session import DONE, configured
 from atlas.contracts.errors import ConfigurationError
 from atlas.settings import Settings, config_file, has_real_provider
+from atlas.wire import without_secrets
 
 
 async def check(*, as_json: bool) -> int:

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from atlas.bus import without_secrets
 from atlas.cli.output import Output
 from atlas.cli.session import DONE, configured
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import ConfigurationError
 from atlas.embedded import DEFAULT_PORT, Stack, standalone
 from atlas.settings import Settings
+from atlas.wire import without_secrets
 
 _LOOK_S = 0.5
 _LOCK_FILE = "atlas-up.lock"

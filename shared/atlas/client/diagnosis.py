@@ -10,10 +10,11 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.errors import NotFoundError as AssetNotFoundError
 
 from atlas import subjects, topology
-from atlas.bus import Bus, without_secrets
+from atlas.bus import Bus
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import AtlasError, ConfigurationError, ConnectionFailedError
 from atlas.settings import Settings, has_real_provider
+from atlas.wire import without_secrets
 
 _PING = "$SRV.PING"
 _PING_S = 1.0

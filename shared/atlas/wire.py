@@ -1,0 +1,118 @@
+"""What stands on the wire: headers, acknowledgements, answers and stored messages, as values.
+
+Pure functions from bytes to values and back; `bus` does the sending.
+"""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import ValidationError
+
+from atlas import telemetry
+from atlas.contracts.base import ATLAS_VERSION, Contract
+from atlas.contracts.errors import (
+    AtlasError,
+    ErrorReply,
+    FencedError,
+    StoreRefusedError,
+    error_from,
+)
+
+VERSION_HEADER = "Atlas-Version"
+MSG_ID_HEADER = "Nats-Msg-Id"
+EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+EXPECTED_LAST_OF = "Nats-Expected-Last-Subject-Sequence-Subject"
+
+NO_MESSAGE = "404"
+END_OF_BATCH = "204"
+"""What a direct get answers in the header `Status` in place of a message."""
+
+_WRONG_LAST_SEQUENCE = frozenset({10071, 10164})  # server/errors.json: JSStreamWrongLastSequence…
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message as a JetStream stream holds it."""
+
+    subject: str
+    seq: int
+    data: bytes
+    headers: Mapping[str, str]
+
+
+def read_stored(data: bytes, headers: Mapping[str, str] | None) -> Stored:
+    """A message that a direct get answered."""
+    headers = headers or {}
+    return Stored(headers["Nats-Subject"], int(headers["Nats-Sequence"]), data, headers)
+
+
+def status(headers: Mapping[str, str] | None) -> str | None:
+    """The status that the server gives instead of a message, or None."""
+    return (headers or {}).get("Status")
+
+
+def outgoing_headers() -> dict[str, str]:
+    """Contract version and W3C trace context for a message that leaves now."""
+    headers = {VERSION_HEADER: str(ATLAS_VERSION)}
+    telemetry.inject(headers)
+    return headers
+
+
+def read_ack(subject: str, data: bytes) -> int:
+    """The sequence in a JetStream acknowledgement.
+
+    Raises:
+        FencedError: An expected sequence was not met.
+        StoreRefusedError: Refused for another reason.
+    """
+    try:
+        ack = json.loads(data)
+    except ValueError as error:
+        raise StoreRefusedError(f"{subject}: no acknowledgement but {data[:80]!r}") from error
+    if refusal := ack.get("error"):
+        kind = FencedError if refusal.get("err_code") in _WRONG_LAST_SEQUENCE else StoreRefusedError
+        raise kind(
+            f"{subject}: JetStream did not store the message: {refusal.get('description')}",
+            details={"err_code": refusal.get("err_code")},
+        )
+    return int(ack["seq"])
+
+
+def read_reply[M: Contract](data: bytes, answer: type[M]) -> M:
+    """Read what a door answered.
+
+    Raises:
+        AtlasError: The door's `ErrorReply`, as the class that its code names.
+    """
+    if b'"error"' in data:
+        _raise_error_reply(data)
+    try:
+        return answer.model_validate_json(data)
+    except ValidationError as error:
+        raise AtlasError(
+            f"the answer is no {answer.__name__}: {error.error_count()} problems; "
+            "is the service of another version?"
+        ) from error
+
+
+def _raise_error_reply(data: bytes) -> None:
+    """Raise what an `ErrorReply` says.
+
+    Its only field is `error`; a status of something that failed has one among others.
+    """
+    with contextlib.suppress(ValueError):  # no JSON at all: the reader of the answer says so
+        fields = json.loads(data)
+        if isinstance(fields, dict) and fields.keys() == {"error"}:
+            raise error_from(ErrorReply.model_validate(fields).error)
+
+
+def without_secrets(url: str) -> str:
+    """A NATS URL (or several, separated by commas) without user, password or token."""
+    shown = []
+    for one in url.split(","):
+        parts = urlsplit(one)
+        shown.append(urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])))
+    return ",".join(shown)
