@@ -1,0 +1,126 @@
+"""A real router in this process, on a NATS server of its own, for tests of what watchers see."""
+
+import json
+import warnings
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from atlas import service, subjects, topology
+from atlas.bus import Bus
+from atlas.client import Atlas
+from atlas.contracts.ids import new_id
+from atlas.contracts.streams import STREAM_EVENT, StreamEvent
+from atlas.embedded import NatsProcess
+from atlas.settings import NatsSettings, ProviderSettings, Settings, TopologySettings
+from provider_router.main import compose
+
+TENANT = "default"
+TERMINAL = frozenset({"stream.completed", "stream.failed", "stream.cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """NATS, a router on it, and clients of it."""
+
+    nats: NatsProcess
+    bus: Bus
+    atlas: Atlas
+    other: Atlas
+    """A second client with a connection of its own."""
+
+    async def stored(self, stream_id: str) -> list[StreamEvent]:
+        """Every event that was stored for a stream, the void ones included."""
+        subject = subjects.stream_write(TENANT, stream_id)
+        return [
+            STREAM_EVENT.validate_json(one.data)
+            async for one in self.bus.read(subjects.STREAMS, subject)
+        ]
+
+    async def ends(self, stream_id: str) -> list[StreamEvent]:
+        """The terminal events that were stored for a stream."""
+        return [one for one in await self.stored(stream_id) if one.type in TERMINAL]
+
+
+@asynccontextmanager
+async def routing(
+    nats: NatsProcess, providers: Mapping[str, ProviderSettings], **fields: object
+) -> AsyncIterator[None]:
+    """A router while the block runs; its doors are open when it begins."""
+    settings = Settings.model_validate(
+        {
+            "providers": dict(providers),
+            "nats": NatsSettings(url=nats.url),
+            "topology": TopologySettings(ack_wait_ms=1_000),
+            **fields,
+        }
+    )
+    bus = await Bus.connect(settings.nats, "router")
+    try:
+        await topology.ensure(bus, settings.topology)
+        name = f"router-{new_id()[-6:]}"
+        opening = service._context("provider_router", name, subjects.ROUTERS, settings, bus)
+        async with AsyncExitStack() as undo:
+            with warnings.catch_warnings():  # nats.micro 2.11 says utcnow() when it is made
+                warnings.simplefilter("ignore", DeprecationWarning)
+                context = await undo.enter_async_context(opening)
+            await undo.enter_async_context(compose(context))
+            await bus.flush()
+            yield
+    finally:
+        await bus.close()
+
+
+@asynccontextmanager
+async def stack(
+    directory: Path, providers: Mapping[str, ProviderSettings], **fields: object
+) -> AsyncIterator[Stack]:
+    """Everything that one test, or one module of tests, needs."""
+    nats = NatsProcess(directory / "nats")
+    await nats.start()
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(nats.stop)
+        await undo.enter_async_context(routing(nats, providers, **fields))
+        bus = await Bus.connect(NatsSettings(url=nats.url), "test")
+        undo.push_async_callback(bus.close)
+        atlas = await undo.enter_async_context(Atlas.connect(nats.url, settings=Settings()))
+        other = await undo.enter_async_context(Atlas.connect(nats.url, settings=Settings()))
+        yield Stack(nats, bus, atlas, other)
+
+
+def provider(kind: str, url: str, **fields: object) -> ProviderSettings:
+    """A provider at a URL, without a key."""
+    return ProviderSettings.model_validate(
+        {"kind": kind, "base_url": url, "models": ["some-model"], **fields}
+    )
+
+
+def chat_chunk(text: str) -> bytes:
+    """One event of a Chat Completions body."""
+    return _event({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
+
+
+def chat_end(input_tokens: int = 3, output_tokens: int = 5) -> bytes:
+    """The end of a Chat Completions body, with usage."""
+    stop = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    usage = {"prompt_tokens": input_tokens, "completion_tokens": output_tokens}
+    return _event(stop) + _event({"choices": [], "usage": usage}) + b"data: [DONE]\n\n"
+
+
+def chat(texts: Iterable[str]) -> bytes:
+    """A whole Chat Completions body."""
+    return b"".join(map(chat_chunk, texts)) + chat_end()
+
+
+def chat_cuts(texts: Iterable[str]) -> tuple[int, ...]:
+    """Where to cut a body so that each text comes in a write of its own."""
+    cuts, end = [], 0
+    for text in texts:
+        end += len(chat_chunk(text))
+        cuts.append(end)
+    return tuple(cuts)
+
+
+def _event(data: object) -> bytes:
+    return b"data: " + json.dumps(data, ensure_ascii=False).encode() + b"\n\n"
