@@ -15,7 +15,6 @@ from nats.errors import Error as NatsError
 from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
-from agent_controller.objects import Objects
 from agent_controller.open_tasks import Key
 from agent_controller.scheduling.large import fit_result
 from agent_controller.scheduling.scheduler import Intake, Scheduler
@@ -28,6 +27,8 @@ from atlas.bus import Bus
 from atlas.contracts.errors import AtlasError, InvalidRequestError
 from atlas.contracts.tasks import SubtaskReport, SubtaskResult, TaskEvent
 from atlas.dead_letters import bury
+from atlas.finishing import finish
+from atlas.objects import Objects
 from atlas.pull import Pull
 
 _BATCH = 256
@@ -74,11 +75,7 @@ class Consumer:
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new and finish what was taken; the rest is delivered elsewhere."""
         self._stopping.set()
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=timeout_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await finish(self._running, timeout_s)
 
     def groups(self, messages: Sequence[Msg]) -> list[list[Msg]]:
         """Messages that are handled together, in their order."""

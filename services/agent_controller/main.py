@@ -11,7 +11,6 @@ from agent_controller.consuming import Consumer, ReportConsumer, SubmitConsumer
 from agent_controller.handlers import TaskDoors
 from agent_controller.listing import Listing
 from agent_controller.log import TaskLog
-from agent_controller.objects import Objects
 from agent_controller.open_tasks import OpenTasks
 from agent_controller.planning.planner import TaskPlanner
 from agent_controller.presence import Presence
@@ -24,6 +23,7 @@ from atlas import subjects
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import ConfigurationError
 from atlas.contracts.inference import Requirements
+from atlas.objects import Objects
 from atlas.service import Context
 from atlas.settings import ControllerSettings
 

@@ -4,7 +4,6 @@ import asyncio
 from dataclasses import dataclass, field, replace
 
 from agent_worker.following import StreamFollower
-from agent_worker.objects import Objects
 from agent_worker.output import read_output
 from agent_worker.specialists import build_request, references, specialist_for
 from agent_worker.wishes import Wishes
@@ -32,6 +31,7 @@ from atlas.contracts.streams import (
     StreamFailed,
 )
 from atlas.contracts.tasks import Subtask
+from atlas.objects import Objects
 from atlas.reading import Reading
 
 

@@ -17,7 +17,6 @@ from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
 from agent_worker.execution import Executor, Outcome
-from agent_worker.objects import Objects
 from agent_worker.queue import WorkQueue
 from agent_worker.reporting import BEAT_S, Reporter, ends
 from atlas import subjects, telemetry
@@ -26,6 +25,8 @@ from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import AtlasError, InvalidRequestError
 from atlas.contracts.tasks import Subtask, SubtaskResult
 from atlas.dead_letters import bury
+from atlas.finishing import finish
+from atlas.objects import Objects
 from atlas.service import Events
 
 _LARGE_BYTES = 256 * 1024
@@ -89,11 +90,7 @@ class Desk:
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new; finish what runs, or hand it back when the time is over."""
         self._stopping.set()
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=timeout_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        await finish(self._running, timeout_s)
 
     async def _take(self) -> Msg | None:
         try:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from agent_worker.execution import Executor
 from agent_worker.handlers import Desk, Tools
-from agent_worker.objects import Objects
 from agent_worker.queue import WorkQueue
 from agent_worker.reporting import Reporter
 from agent_worker.specialists import SPECIALISTS
 from agent_worker.wishes import Wishes
 from atlas.contracts.base import JsonObject
+from atlas.objects import Objects
 from atlas.service import Context
 
 NAME = "agent_worker"

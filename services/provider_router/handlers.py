@@ -36,7 +36,6 @@ from atlas.contracts.streams import (
     HistoryRequest,
     StreamAccepted,
     StreamAdopted,
-    StreamCompleted,
     StreamControl,
     StreamEvent,
     StreamFailed,
@@ -264,17 +263,7 @@ def _response(stream_id: str, reading: Reading) -> ModelResponse:
     end: StreamEvent | None = reading.terminal
     if isinstance(end, StreamFailed):
         raise error_from(end.error)
-    if not isinstance(end, StreamCompleted) or reading.started is None:
+    whole = reading.response(stream_id)
+    if whole is None:
         raise WorkCancelledError(f"stream {stream_id} was cancelled")
-    return ModelResponse(
-        stream_id=stream_id,
-        content=reading.text,
-        reasoning=reading.reasoning or None,
-        tool_calls=reading.tool_calls,
-        model=reading.started.model,
-        provider=reading.started.provider,
-        finish_reason=end.finish_reason,
-        usage=end.usage,
-        cost=end.cost,
-        metrics=end.metrics,
-    )
+    return whole

@@ -19,20 +19,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from atlas import subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import (
-    AtlasError,
     ConfigurationError,
     ConnectionFailedError,
     RequestTimeoutError,
 )
-from atlas.contracts.events import Event
 from atlas.settings import NatsSettings, child_environment
+from atlas.wire import read_event
 
 SERVICES = ("provider_router", "agent_controller", "agent_worker")
 
@@ -188,7 +186,8 @@ class Services:
             async with asyncio.timeout(_START_S):
                 while waiting:
                     with contextlib.suppress(NatsTimeoutError):
-                        event = _read_event(await heard.next_msg(timeout=0.2))
+                        msg = await heard.next_msg(timeout=0.2)
+                        event = read_event(msg.subject, msg.data)
                         pid = int(str(event.data.get("pid", 0)))
                         if event.data.get("state") == "ready" and pid in waiting:
                             name = waiting.pop(pid)
@@ -307,13 +306,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         return int(probe.getsockname()[1])
-
-
-def _read_event(msg: Msg) -> Event:
-    try:
-        return Event.model_validate_json(msg.data)
-    except ValueError as error:
-        raise AtlasError(f"{msg.subject}: not an Event") from error
 
 
 async def _end(process: subprocess.Popen[bytes] | None, sign: signal.Signals) -> None:

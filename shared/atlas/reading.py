@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from atlas.contracts.inference import ToolCall
+from atlas.contracts.inference import ModelResponse, ToolCall
 from atlas.contracts.streams import (
     AttemptFailed,
     ReasoningDelta,
@@ -83,6 +83,23 @@ class Reading:
                     arguments=have.arguments + one.arguments,
                 )
         return [calls[index] for index in sorted(calls)]
+
+    def response(self, stream_id: str) -> ModelResponse | None:
+        """The whole answer once it is completed; None before, and after any other end."""
+        if self.started is None or not isinstance(self.terminal, StreamCompleted):
+            return None
+        return ModelResponse(
+            stream_id=stream_id,
+            content=self.text,
+            reasoning=self.reasoning or None,
+            tool_calls=self.tool_calls,
+            model=self.started.model,
+            provider=self.started.provider,
+            finish_reason=self.terminal.finish_reason,
+            usage=self.terminal.usage,
+            cost=self.terminal.cost,
+            metrics=self.terminal.metrics,
+        )
 
     @property
     def has_content(self) -> bool:

@@ -30,6 +30,7 @@ from atlas.contracts.base import Contract, JsonObject, UserInput, now_ms
 from atlas.contracts.errors import AtlasError, OverloadedError
 from atlas.contracts.events import Event
 from atlas.contracts.ids import new_id
+from atlas.finishing import finish
 from atlas.settings import Settings, load_settings
 
 VERSION = version("atlas-llm")
@@ -132,10 +133,7 @@ class Doors:
         """Stop listening and wait for the calls in progress."""
         with contextlib.suppress(NatsError, OSError):  # the server may be gone already
             await self.service.stop()
-        if self._running:
-            _, late = await asyncio.wait(self._running, timeout=timeout_s)
-            for task in late:
-                task.cancel()
+        await finish(self._running, timeout_s)
 
 
 async def _serve[M: UserInput](

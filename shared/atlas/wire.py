@@ -20,6 +20,7 @@ from atlas.contracts.errors import (
     StoreRefusedError,
     error_from,
 )
+from atlas.contracts.events import Event
 
 VERSION_HEADER = "Atlas-Version"
 MSG_ID_HEADER = "Nats-Msg-Id"
@@ -107,6 +108,18 @@ def _raise_error_reply(data: bytes) -> None:
         fields = json.loads(data)
         if isinstance(fields, dict) and fields.keys() == {"error"}:
             raise error_from(ErrorReply.model_validate(fields).error)
+
+
+def read_event(subject: str, data: bytes) -> Event:
+    """Read what a service tells.
+
+    Raises:
+        AtlasError: It is no `Event`.
+    """
+    try:
+        return Event.model_validate_json(data)
+    except ValidationError as error:
+        raise AtlasError(f"{subject}: not an Event; who publishes there?") from error
 
 
 def without_secrets(url: str) -> str:

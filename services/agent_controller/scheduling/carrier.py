@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 
 import structlog
 
-from agent_controller.objects import Objects
 from agent_controller.open_tasks import OpenTasks
 from agent_controller.scheduling.large import fit_work
 from agent_controller.tasks.effects import CloseTask, ControlStream, Effect, SendWork
@@ -16,6 +15,7 @@ from atlas.bus import Bus
 from atlas.contracts.errors import AtlasError, NoResponderError, RequestTimeoutError
 from atlas.contracts.streams import StreamControl, StreamStatus
 from atlas.contracts.tasks import SubtaskState
+from atlas.objects import Objects
 from atlas.service import Events
 
 _CONTROL_S = 2.0

@@ -2,7 +2,6 @@
 
 import json
 
-from agent_controller.objects import Objects
 from atlas.contracts.base import JsonObject
 from atlas.contracts.tasks import (
     Subtask,
@@ -11,6 +10,7 @@ from atlas.contracts.tasks import (
     TaskEvent,
     TaskFailed,
 )
+from atlas.objects import Objects
 
 LARGE_BYTES = 256 * 1024
 """An output above it is named by reference in the log."""

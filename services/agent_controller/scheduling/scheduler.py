@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import structlog
 
 from agent_controller.log import Logged, TaskLog
-from agent_controller.objects import Objects
 from agent_controller.open_tasks import Key
 from agent_controller.scheduling.agenda import Agenda
 from agent_controller.scheduling.carrier import Carrier
@@ -27,6 +26,7 @@ from atlas import telemetry
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError, FencedError, OverloadedError, RequestTimeoutError
 from atlas.contracts.tasks import TaskEvent
+from atlas.objects import Objects
 from atlas.service import Events
 
 _TRIES = 64

@@ -7,7 +7,6 @@ from typing import Self
 from nats.errors import ConnectionClosedError
 from nats.errors import TimeoutError as NatsTimeoutError
 from opentelemetry.trace import SpanKind
-from pydantic import ValidationError
 
 from atlas import subjects, telemetry
 from atlas.bus import Bus
@@ -15,9 +14,8 @@ from atlas.client.doors import Request, send_control, store_durably
 from atlas.client.following import SILENCE_S
 from atlas.client.requests import Prompt, body, checked_id, message_id, messages_of
 from atlas.client.streams import Stream, StreamSource
-from atlas.client.tasks import Task, load
+from atlas.client.tasks import Task
 from atlas.contracts.errors import (
-    AtlasError,
     ConnectionFailedError,
     InvalidRequestError,
     RequestTimeoutError,
@@ -43,8 +41,10 @@ from atlas.contracts.tasks import (
     TaskStatus,
     TaskSummary,
 )
+from atlas.objects import Objects
 from atlas.reading import Reading
 from atlas.settings import Settings, load_settings
+from atlas.wire import read_event
 
 _PROVIDERS_S = 5.0
 _EVENT_WAIT_S = 30.0
@@ -324,7 +324,7 @@ class Atlas:
 
     async def load(self, ref: str) -> object:
         """A value that an event names by `output_ref`. Raises `NotFoundError`."""
-        return await load(self._bus, ref)
+        return await Objects(self._bus).get(ref)
 
     async def providers(self) -> ProvidersReply:
         """Providers, models, health, circuits and budgets, as one router sees them."""
@@ -352,13 +352,6 @@ class Atlas:
                     continue
                 except ConnectionClosedError as error:
                     raise ConnectionFailedError("the connection to NATS was closed") from error
-                yield _read_event(message.subject, message.data)
+                yield read_event(message.subject, message.data)
         finally:
             await heard.unsubscribe()
-
-
-def _read_event(subject: str, data: bytes) -> Event:
-    try:
-        return Event.model_validate_json(data)
-    except ValidationError as error:
-        raise AtlasError(f"{subject}: not an Event; who publishes there?") from error

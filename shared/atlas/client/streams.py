@@ -304,23 +304,13 @@ class Stream:
 
     def _whole(self, completed: StreamCompleted) -> ModelResponse:
         reading = self.reading
-        if reading.started is None or not reading.is_whole():
+        whole = reading.response(self.stream_id)
+        if whole is None or not reading.is_whole():
             raise StreamGapError(
                 f"stream {self.stream_id}: its text is not the {completed.text_length} characters "
                 f"that were written, but {len(reading.text)}"
             )
-        return ModelResponse(
-            stream_id=self.stream_id,
-            content=reading.text,
-            reasoning=reading.reasoning or None,
-            tool_calls=reading.tool_calls,
-            model=reading.started.model,
-            provider=reading.started.provider,
-            finish_reason=completed.finish_reason,
-            usage=completed.usage,
-            cost=completed.cost,
-            metrics=completed.metrics,
-        )
+        return whole
 
     async def pause(self, reason: str | None = None) -> StreamStatus:
         """Hold the stream; the provider waits. Raises `InvalidTransitionError` after its end."""

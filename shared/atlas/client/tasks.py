@@ -1,11 +1,9 @@
 """A task as its user sees it: its log as it grows, its result, and control."""
 
-import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from nats.js.errors import NotFoundError as ObjectNotFoundError
 from pydantic import ValidationError
 
 from atlas import subjects
@@ -14,7 +12,6 @@ from atlas.client.doors import CONTROL_S, cancelled
 from atlas.client.following import Follower, Page
 from atlas.contracts.errors import (
     AtlasError,
-    NotFoundError,
     RequestTimeoutError,
     TaskFailedError,
     error_from,
@@ -34,6 +31,7 @@ from atlas.contracts.tasks import (
     TaskStatus,
     TerminalTaskEvent,
 )
+from atlas.objects import Objects
 from atlas.reading import Verdict
 
 _HISTORY_S = 3.0
@@ -174,7 +172,7 @@ class Task:
             case TaskCompleted(output_ref=None):
                 return end
             case TaskCompleted(output_ref=ref):
-                return end.model_copy(update={"output": await load(self.bus, str(ref))})
+                return end.model_copy(update={"output": await Objects(self.bus).get(str(ref))})
 
     async def status(self) -> TaskStatus:
         """Where it is now."""
@@ -210,18 +208,3 @@ class Task:
                 f"no controller answered the {control.action} of task {self.task_id} within "
                 f"{CONTROL_S:g} s: is one running? `atlas doctor` shows it; then send it again"
             ) from error
-
-
-async def load(bus: Bus, ref: str) -> object:
-    """A value that was too large for a message, from the object store.
-
-    Raises:
-        NotFoundError: There is no object of that name.
-    """
-    try:
-        store = await bus.jetstream.object_store(subjects.OBJECTS)
-        data = (await store.get(ref)).data or b"null"
-    except ObjectNotFoundError as error:
-        raise NotFoundError(f"the object store {subjects.OBJECTS} has no {ref!r}") from error
-    value: object = json.loads(data)
-    return value
