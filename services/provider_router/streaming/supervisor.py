@@ -7,6 +7,7 @@ marking, and the request comes to another one.
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable
 from dataclasses import dataclass
 
@@ -86,6 +87,8 @@ class Supervisor:
         self._providers = providers
         self._events = events
         self._running: dict[StreamAddress, Delivery] = {}
+        self.ended: Counter[str] = Counter()
+        """How many streams ended here, by `completed`, `failed` and `cancelled`."""
 
     @property
     def running(self) -> int:
@@ -202,6 +205,7 @@ class Supervisor:
                 await _tell_jetstream(delivery.msg.nak())
             return False
         gate.stream_state = _STATES[end.type]
+        self.ended[end.type.removeprefix("stream.")] += 1
         await gate.answer_rest(writer.seq)
         return True
 
@@ -218,7 +222,7 @@ class Supervisor:
             return await self._reject(delivery, writer, error)
         if reading.seq:
             may_restart = request.fallback.on_failure != "fail" or not reading.has_content
-            await writer.adopt(reading.seq, reading.attempt + 1, "restart" if may_restart else None)
+            await writer.adopt(reading.attempt + 1, "restart" if may_restart else None)
             if not may_restart:
                 info = _ROUTER_DIED.to_info()
                 used = ledger_of_history(history, request, self._catalogue.kinds)

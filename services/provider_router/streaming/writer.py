@@ -18,6 +18,7 @@ from atlas.contracts.errors import (
     AtlasError,
     ConnectionFailedError,
     FencedError,
+    NoResponderError,
     RequestTimeoutError,
     StoreRefusedError,
 )
@@ -31,6 +32,9 @@ from provider_router.streaming.window import PublishWindow
 _RETRY_S = 0.2
 _OUTAGE_S = 300.0
 """How long a stream waits for NATS before it is given up."""
+
+_MAY_PASS = (RequestTimeoutError, ConnectionFailedError, NoResponderError, StoreRefusedError)
+"""What a server says, or fails to say, while it goes down, comes up, or has no room."""
 
 log = structlog.get_logger("atlas.writer")
 
@@ -74,6 +78,7 @@ class StreamWriter:
         self._losses = window.losses
         self._confirmed = reading.seq
         self._in_history = reading.seq
+        self._trouble_since_s: float | None = None
         self.seq = reading.seq
         self.attempt = reading.attempt
 
@@ -113,32 +118,32 @@ class StreamWriter:
                     await self._store.append_fenced(self._address, self._claim, event)
                 except FencedError as error:
                     raise self._lost() from error
-                except (RequestTimeoutError, ConnectionFailedError, StoreRefusedError) as error:
+                except _MAY_PASS as error:
                     await self._wait_for_nats(error)
                     self._losses = -1  # stored or not? history tells
                     await self._heal()
                     if self._in_history >= tried:
                         return event
                     continue
+                self._trouble_since_s = None
                 self.seq = self._confirmed = tried
                 self._outbox.clear()
                 return event
 
-    async def adopt(self, from_seq: int, attempt: int, next_step: NextStep | None) -> None:
+    async def adopt(self, attempt: int, next_step: NextStep | None) -> None:
         """Say that the stream has a new owner and that attempt number `attempt` comes next."""
 
-        def adopted(stream_id: str, _seq: int, epoch: int) -> StreamEvent:
+        def adopted(stream_id: str, seq: int, epoch: int) -> StreamEvent:
             return StreamAdopted(
                 stream_id=stream_id,
-                seq=from_seq + 1,
+                seq=seq,
                 epoch=epoch,
                 at_ms=now_ms(),
-                from_seq=from_seq,
+                from_seq=seq - 1,
                 attempt=attempt,
                 next=next_step,
             )
 
-        self.seq = from_seq
         await self.fenced(adopted)
 
     async def _send(self, item: Content | MakeEvent) -> None:
@@ -180,10 +185,12 @@ class StreamWriter:
                     self._outbox.clear()
                 if reading.seq or self._outbox:
                     await self._write_again(reading.seq, "restart" if is_lost else "continue")
-            except (RequestTimeoutError, ConnectionFailedError) as error:
+            except OwnershipLostError:
+                raise
+            except _MAY_PASS as error:
                 await self._wait_for_nats(error)
                 continue
-            self._losses = losses
+            self._losses, self._trouble_since_s = losses, None
             if is_lost:
                 raise HistoryLostError(
                     f"history of stream {self._address.stream_id} lacks events that were stored; "
@@ -242,7 +249,17 @@ class StreamWriter:
         )
 
     async def _wait_for_nats(self, error: AtlasError) -> None:
-        log.debug("waiting_for_nats", stream=self._address.stream_id, error=error.message)
+        """Wait before another try.
+
+        Raises:
+            AtlasError: `error`, once the trouble has lasted too long.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if self._trouble_since_s is None:
+            self._trouble_since_s = now_s
+            log.info("waiting_for_nats", stream=self._address.stream_id, error=error.message)
+        elif now_s - self._trouble_since_s > _OUTAGE_S:
+            raise error
         await asyncio.sleep(_RETRY_S)
         await self._bus.wait_connected(_OUTAGE_S)
 
