@@ -46,6 +46,8 @@ class AttemptUsage:
     has_response: bool = False
     """Whether the provider accepted the request; a refused one costs nothing."""
     reported: Usage | None = None
+    is_finished: bool = False
+    """Whether the provider ended its answer; what it reports before that may be its beginning."""
 
     def count(self, contents: Iterable[Content]) -> None:
         """Count content as it streams."""
@@ -64,7 +66,14 @@ class AttemptUsage:
                 output_tokens=counted,
                 source=UsageSource.ESTIMATED,
             )
-        return self.reported
+        if self.is_finished:
+            return self.reported
+        return self.reported.model_copy(
+            update={
+                "output_tokens": max(self.reported.output_tokens, counted),
+                "source": UsageSource.ESTIMATED,
+            }
+        )
 
     def cost(self) -> Cost:
         """What it cost so far."""

@@ -215,7 +215,7 @@ class Session:
                 case UsageReport(reported):
                     usage.reported, usage.has_response = reported, True
                 case Finished(reason):
-                    progress.finish = reason
+                    progress.finish, usage.is_finished = reason, True
                 case _:
                     contents.append(delta)
         if contents:
