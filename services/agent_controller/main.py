@@ -58,6 +58,10 @@ class ControllerApp:
         """How many tasks it looks after."""
         return {"open_tasks": self.scheduler.cases, "agenda": len(self.scheduler.agenda)}
 
+    def metrics(self) -> JsonObject:
+        """How many decisions it wrote into tasks' logs."""
+        return {"decisions": self.scheduler.decisions}
+
 
 def limits_from(settings: ControllerSettings) -> Limits:
     """The limits of decisions, from the settings."""

@@ -60,6 +60,8 @@ class Desk:
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
     done: int = 0
+    succeeded: int = 0
+    failed: int = 0
 
     @property
     def running(self) -> int:
@@ -203,9 +205,11 @@ class Desk:
 
     async def _deliver(self, tenant: str, subtask: Subtask, outcome: Outcome) -> None:
         if outcome.error is not None:
+            telemetry.mark_failed(outcome.error.code)
             await self.tools.reporter.failed(
                 tenant, subtask, outcome.error, outcome.usage, outcome.cost
             )
+            self.failed += 1
             await self._tell("subtask.failed", tenant, subtask, code=outcome.error.code)
             return
         result = SubtaskResult(
@@ -222,6 +226,7 @@ class Desk:
             ref = await self.tools.objects.put(name, outcome.output)
             result = result.model_copy(update={"output": None, "output_ref": ref})
         if await self.tools.reporter.result(tenant, result):
+            self.succeeded += 1
             await self._tell("subtask.succeeded", tenant, subtask)
 
     async def _tell(self, type_: str, tenant: str, subtask: Subtask, **more: object) -> None:

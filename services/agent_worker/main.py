@@ -41,6 +41,10 @@ class WorkerApp:
             "done": self.desk.done,
         }
 
+    def metrics(self) -> JsonObject:
+        """How the subtasks ended that ended here."""
+        return {"subtasks": {"succeeded": self.desk.succeeded, "failed": self.desk.failed}}
+
     def _who(self) -> JsonObject:
         return {"worker": self.context.instance, "capabilities": list(self.capabilities)}
 

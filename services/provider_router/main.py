@@ -43,6 +43,11 @@ class Router:
         """How many streams run here."""
         return {"streams": self.supervisor.running}
 
+    def metrics(self) -> JsonObject:
+        """How the streams ended that ended here."""
+        ended = self.supervisor.ended
+        return {"streams": {state: ended[state] for state in ("completed", "failed", "cancelled")}}
+
 
 @contextlib.asynccontextmanager
 async def compose(context: service.Context) -> AsyncIterator[Router]:

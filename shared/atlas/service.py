@@ -7,10 +7,12 @@ on a `Context` and yields an `App`. Doors are endpoints of NATS's own service pr
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -36,6 +38,7 @@ from atlas.settings import Settings, load_settings
 VERSION = version("atlas-llm")
 _WRONG_USE = 2
 _OVERLOAD_RETRY_MS = 500
+_BEATS_PER_METRICS = 5
 _CONCURRENT_CALLS = 1_000
 """Calls in progress per door; one more is answered with `overloaded`."""
 
@@ -51,6 +54,10 @@ class App(Protocol):
 
     def health(self) -> JsonObject:
         """What `service.health` says besides state and instance, such as running streams."""
+        ...
+
+    def metrics(self) -> JsonObject:
+        """What `service.metrics` counts besides calls and reconnects; all since the start."""
         ...
 
 
@@ -106,6 +113,8 @@ class Doors:
     bus: Bus
     service: Service
     queue: str
+    calls: Counter[str] = field(default_factory=Counter)
+    """How often each door was called, by its name."""
     _running: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def open[M: UserInput](
@@ -118,6 +127,7 @@ class Doors:
         """Serve `subject`: read a `model`, call `handler`, answer its value or an `ErrorReply`."""
 
         async def accept(request: Request) -> None:
+            self.calls[name] += 1
             if len(self._running) >= _CONCURRENT_CALLS:
                 await _answer(request, _overloaded(name).to_reply())
                 return
@@ -125,6 +135,7 @@ class Doors:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
+        self.calls[name] = 0
         await self.service.add_endpoint(
             name=name, subject=subject, queue_group=self.queue, handler=accept
         )
@@ -243,12 +254,12 @@ async def _context(
 
 
 async def _serve_until(stop: asyncio.Event, context: Context, compose: Compose) -> None:
-    interval_s = context.settings.health_interval_ms / 1000
+    began_ms = now_ms()
     back = asyncio.Event()
     context.bus.on_reconnect(back.set)
     async with compose(context) as app, asyncio.TaskGroup() as group:
         await context.bus.flush()  # "ready" means that the doors are open
-        beat = group.create_task(_heartbeat(context, app, interval_s))
+        beat = group.create_task(_heartbeat(context, app, began_ms))
         checks = group.create_task(_check_after_reconnect(context, back))
         log.info("ready", service=context.name, instance=context.instance)
         await stop.wait()
@@ -258,6 +269,7 @@ async def _serve_until(stop: asyncio.Event, context: Context, compose: Compose) 
         await context.doors.close(timeout_s=2)
         await context.events.emit("service.health", _health(app, "draining"))
         await app.drain()
+        await context.events.emit("service.metrics", _metrics(context, app, began_ms))
         await context.events.emit("service.health", _health(app, "stopped"))
 
 
@@ -265,10 +277,21 @@ def _health(app: App, state: str) -> JsonObject:
     return {"state": state, "pid": os.getpid(), "version": VERSION, **app.health()}
 
 
-async def _heartbeat(context: Context, app: App, interval_s: float) -> None:
-    while True:
+def _metrics(context: Context, app: App, began_ms: int) -> JsonObject:
+    return {
+        "uptime_ms": now_ms() - began_ms,
+        "reconnects": context.bus.reconnects,
+        "calls": dict(context.doors.calls),
+        **app.metrics(),
+    }
+
+
+async def _heartbeat(context: Context, app: App, began_ms: int) -> None:
+    for beat in itertools.count(1):
         await context.events.emit("service.health", _health(app, "ready"))
-        await asyncio.sleep(interval_s)
+        if beat % _BEATS_PER_METRICS == 0:
+            await context.events.emit("service.metrics", _metrics(context, app, began_ms))
+        await asyncio.sleep(context.settings.health_interval_ms / 1000)
 
 
 async def _check_after_reconnect(context: Context, back: asyncio.Event) -> None:

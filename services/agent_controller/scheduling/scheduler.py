@@ -74,6 +74,7 @@ class Scheduler:
         self._limits = limits
         self._revisit_ms = revisit_ms
         self._cases: dict[Key, _Case] = {}
+        self.decisions = 0
         self.agenda = Agenda()
         self.agenda_changed = asyncio.Event()
 
@@ -145,6 +146,7 @@ class Scheduler:
         tenant = case.logged.view.tenant
         fitting = await fit_event(self._objects, tenant, event)
         case.logged = await self._log.append(case.logged, fitting)
+        self.decisions += 1
         data: dict[str, object] = {"task_id": event.task_id, "version": event.version}
         for name in ("subtask_id", "attempt", "worker", "stream_id"):
             if (value := getattr(event, name, None)) is not None:

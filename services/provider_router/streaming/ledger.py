@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from atlas.contracts.inference import Cost, ModelRequest, TextPart, Usage, UsageSource
+from atlas.contracts.inference import Budget, Cost, ModelRequest, TextPart, Usage, UsageSource
 from atlas.contracts.streams import (
     ReasoningDelta,
     StreamEvent,
@@ -97,6 +97,17 @@ class Ledger:
     def cost(self) -> Cost:
         """The sum of money."""
         return sum((one.cost() for one in self.attempts), start=self.earlier_cost)
+
+    def spent_limits(self, budget: Budget) -> list[str]:
+        """Which limits of a budget are used up, but for time: a timer watches that."""
+        usage = self.usage()
+        spent: list[str] = []
+        tokens = usage.input_tokens + usage.output_tokens
+        if budget.max_tokens is not None and tokens >= budget.max_tokens:
+            spent.append("max_tokens")
+        if budget.max_usd is not None and self.cost().total_usd >= budget.max_usd:
+            spent.append("max_usd")
+        return spent
 
 
 def ledger_of_history(

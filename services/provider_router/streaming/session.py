@@ -154,9 +154,25 @@ class Session:
                 return await self._cancelled(interrupt)
             case "budget":
                 self._progress.finish = FinishReason.BUDGET
-                return await self._completed()
+                return await self._out_of_budget()
             case "lost" | "hand_over":
                 return None
+
+    async def _out_of_budget(self) -> StreamEvent:
+        """End as far as the budget reached, and tell which of its limits it was."""
+        budget = self._job.request.budget or Budget()
+        limits = self._ledger.spent_limits(budget) or ["max_ms"]
+        end = await self._completed()
+        await self._tell(
+            "budget.exceeded",
+            {
+                "limits": limits,
+                "budget": budget.model_dump(mode="json", exclude_none=True),
+                "usage": self._ledger.usage().model_dump(mode="json"),
+                "cost": self._ledger.cost().model_dump(mode="json"),
+            },
+        )
+        return end
 
     async def _attempts(self) -> StreamEvent:
         candidate, wait_ms = self._job.candidates[0], 0
@@ -234,15 +250,8 @@ class Session:
             self._gate.stream_state = StreamState.ACTIVE
             progress.first_token_s = progress.first_token_s or self._elapsed_s()
         budget = self._job.request.budget
-        if budget is not None and self._is_spent(budget):
+        if budget is not None and self._ledger.spent_limits(budget):
             self._gate.stop(Interrupt("budget"))
-
-    def _is_spent(self, budget: Budget) -> bool:
-        usage = self._ledger.usage()
-        tokens = usage.input_tokens + usage.output_tokens
-        if budget.max_tokens is not None and tokens >= budget.max_tokens:
-            return True
-        return budget.max_usd is not None and self._ledger.cost().total_usd >= budget.max_usd
 
     async def _hold_back(self, contents: list[Content]) -> None:
         """Keep to the pace that was asked for; not reading holds the provider."""

@@ -18,6 +18,7 @@ from atlas.client.tasks import Task
 from atlas.contracts.errors import (
     ConnectionFailedError,
     InvalidRequestError,
+    NoResponderError,
     RequestTimeoutError,
 )
 from atlas.contracts.events import Event
@@ -143,13 +144,21 @@ class Atlas:
     async def embed(
         self, texts: str | list[str], *, model: str | None = None, **fields: object
     ) -> EmbedResponse:
-        """Turn texts into vectors.
+        """Turn texts into vectors. The routers of this version do not serve it yet.
 
         Raises:
+            NoResponderError: No service answers embeddings here.
             AtlasError: What the router answered, as the class that its code names.
         """
         request, _ = body(EmbedRequest, {"input": texts, "model": model, **fields})
-        return await self._bus.request(subjects.api(self.tenant, "embed"), request, EmbedResponse)
+        door = subjects.api(self.tenant, "embed")
+        try:
+            return await self._bus.request(door, request, EmbedResponse)
+        except NoResponderError as error:
+            raise NoResponderError(
+                f"no service answers embeddings on {door}: the routers of this version do not "
+                "serve them yet; ask the provider itself, or run a service that answers there"
+            ) from error
 
     def stream(
         self,

@@ -20,7 +20,9 @@ class Event(Contract):
 class DeadLetter(Contract):
     """Something a durable door could not take, kept with the reason."""
 
-    kind: str = Field(description="What it was meant to be: `request` or `submit`.")
+    kind: str = Field(
+        description="What it was meant to be: `request`, `submit`, `work` or `report`."
+    )
     id: str = Field(description="The id that stands in its subject.")
     subject: str
     at_ms: EpochMs
