@@ -43,8 +43,6 @@ from atlas.contracts.tasks import (
 )
 from atlas.settings import ControllerSettings, NatsSettings, Settings, TopologySettings
 
-pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow")  # nats.micro
-
 SETTINGS = Settings(
     topology=TopologySettings(ack_wait_ms=1_000),
     controller=ControllerSettings(

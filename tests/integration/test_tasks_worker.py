@@ -5,8 +5,6 @@ import contextlib
 import json
 from typing import Any
 
-import pytest
-
 from agent_worker.main import compose
 from atlas import service, subjects
 from atlas.bus import Bus
@@ -26,8 +24,6 @@ from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult, TaskCan
 from atlas.reading import text_digest
 from atlas.settings import NatsSettings, Settings, TopologySettings, WorkerSettings
 from tests.integration.test_tasks import User, controller, plan
-
-pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow")  # nats.micro
 
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
 USAGE = Usage(input_tokens=2, output_tokens=3)
