@@ -93,19 +93,20 @@ class Handlers:
         body = call.body.model_request().model_dump_json(exclude_unset=True).encode()
         live = await self.bus.open(subjects.stream_chunk(address.tenant, address.stream_id))
         try:
-            await self._submit(address, body)
+            is_new = await self._submit(address, body)
             if call.body.stream:
                 return StreamAccepted(
                     stream_id=address.stream_id,
                     chunk_subject=subjects.stream_chunk(address.tenant, address.stream_id),
                     control_subject=address.control,
                 )
-            return await self._answer(address, live)
+            known = Reading() if is_new else await self.store.reading(address)
+            return await self._answer(address, live, known)
         finally:
             await live.unsubscribe()
 
-    async def _submit(self, address: StreamAddress, body: bytes) -> None:
-        """Store the request once.
+    async def _submit(self, address: StreamAddress, body: bytes) -> bool:
+        """Store the request once; tells whether it is a new one.
 
         Raises:
             ConflictError: The id was used before with another body.
@@ -121,16 +122,18 @@ class Handlers:
                 "use a new one, or none"
             )
         if known:
-            return
+            return False
         await self.bus.store(
             subjects.stream_request(address.tenant, address.stream_id),
             body,
             msg_id=f"{address.tenant}:{address.stream_id}:{sha256}",
         )
+        return True
 
-    async def _answer(self, address: StreamAddress, live: Subscription) -> ModelResponse:
-        """Watch the stream to its end and fold it into one answer."""
-        reading = Reading()
+    async def _answer(
+        self, address: StreamAddress, live: Subscription, reading: Reading
+    ) -> ModelResponse:
+        """Watch the stream to its end and fold it into one answer, from what was read of it."""
         try:
             async with asyncio.timeout(_ANSWER_S):
                 while reading.terminal is None:
