@@ -5,16 +5,21 @@ the API's no-op tracer still passes a caller's `traceparent` on. Names follow th
 messaging semantic conventions of OpenTelemetry, which still move: they are spelt here only.
 """
 
+import logging
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
+import structlog
 from opentelemetry import context, propagate, trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
+from atlas.contracts.errors import AtlasError
 from atlas.settings import tracing_endpoint
 
 SYSTEM: Final = "messaging.system"
@@ -37,9 +42,28 @@ TENANT: Final = "atlas.tenant"
 type Attribute = str | int | float | bool | list[str]
 
 _TRACER = trace.get_tracer("atlas")
+_LAST_EXPORT_S = 3.0
+"""What an ending process waits for its collector; the exporter's own patience is 10 s and more."""
+
+log = structlog.get_logger("atlas.telemetry")
 
 
-def configure(service: str, instance: str) -> TracerProvider | None:
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """Tracing that is set up; whoever set it up shuts it down."""
+
+    provider: TracerProvider
+
+    def shutdown(self) -> None:
+        """Send the spans that wait; blocks, but not for long where no collector answers."""
+        last = threading.Thread(target=self.provider.shutdown, name="last-export", daemon=True)
+        last.start()
+        last.join(_LAST_EXPORT_S)
+        if last.is_alive():
+            log.warning("spans_lost", collector=tracing_endpoint(), waited_s=_LAST_EXPORT_S)
+
+
+def configure(service: str, instance: str) -> Tracing | None:
     """Export spans by OTLP over HTTP where an endpoint is set; the caller shuts it down."""
     if tracing_endpoint() is None:
         return None
@@ -51,7 +75,9 @@ def configure(service: str, instance: str) -> TracerProvider | None:
     provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
-    return provider
+    # The exporter tells every try that failed, and its own end of patience as an error.
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
+    return Tracing(provider)
 
 
 @contextmanager
@@ -64,8 +90,8 @@ def span(
 ) -> Iterator[Span]:
     """A span that is current while the block runs; `headers` name its remote parent.
 
-    An error that leaves the block marks the span with the error's class, never with its text:
-    that may hold content.
+    An error that leaves the block marks the span with the error's code or class, never with its
+    text: that may hold content.
     """
     parent = propagate.extract(headers) if headers else None
     with _TRACER.start_as_current_span(
@@ -79,9 +105,15 @@ def span(
         try:
             yield current
         except BaseException as error:
-            current.set_attribute(ERROR_TYPE, type(error).__name__)
-            current.set_status(Status(StatusCode.ERROR))
+            mark_failed(error.code if isinstance(error, AtlasError) else type(error).__name__)
             raise
+
+
+def mark_failed(code: str) -> None:
+    """Mark the current span with an error's code, never with its text."""
+    current = trace.get_current_span()
+    current.set_attribute(ERROR_TYPE, code)
+    current.set_status(Status(StatusCode.ERROR))
 
 
 def inject(headers: dict[str, str]) -> None:

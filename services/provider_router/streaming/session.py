@@ -368,12 +368,16 @@ class Session:
 
     def _annotate(self, span: Span, end: StreamEvent) -> None:
         usage = self._ledger.usage()
+        if self._ledger.attempts:  # after a fallback it is not the one that was asked first
+            last = self._ledger.attempts[-1]
+            span.set_attribute(telemetry.PROVIDER, last.provider_kind)
+            span.set_attribute(telemetry.RESPONSE_MODEL, last.model)
         span.set_attribute(telemetry.INPUT_TOKENS, usage.input_tokens)
         span.set_attribute(telemetry.OUTPUT_TOKENS, usage.output_tokens)
         if isinstance(end, StreamCompleted):
             span.set_attribute(telemetry.FINISH_REASONS, [end.finish_reason.value])
         elif isinstance(end, StreamFailed):
-            span.set_attribute(telemetry.ERROR_TYPE, end.error.code)
+            telemetry.mark_failed(end.error.code)
 
 
 def _shown(event: StreamEvent) -> JsonObject:
