@@ -111,11 +111,18 @@ class ProviderServer:
         self.stalled = asyncio.Event()
         self.disconnected = asyncio.Event()
         self.url = ""
+        self._open: set[asyncio.Transport] = set()
+
+    def hang_up(self) -> None:
+        """Close every connection that is open."""
+        for transport in self._open:
+            transport.close()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Handle one request."""
-        assert request.transport is not None
-        self.connections.add(request.transport.get_extra_info("peername")[1])
+        transport = request.transport
+        assert transport is not None
+        self.connections.add(transport.get_extra_info("peername")[1])
         self.requests.append(
             ReceivedRequest(
                 request.method,
@@ -125,11 +132,14 @@ class ProviderServer:
             )
         )
         self.asked.set()
+        self._open.add(transport)
         try:
             return await self._write(request)
         except (asyncio.CancelledError, ConnectionResetError):
             self.disconnected.set()
             raise
+        finally:
+            self._open.discard(transport)
 
     async def _write(self, request: web.Request) -> web.StreamResponse:
         reply = self.reply
