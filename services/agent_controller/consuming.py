@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
 from agent_controller.open_tasks import Key
@@ -22,7 +21,7 @@ from agent_controller.submissions import Submissions
 from agent_controller.tasks.intake import take_report, take_result
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import TaskView
-from atlas import subjects, telemetry
+from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.errors import AtlasError, InvalidRequestError
 from atlas.contracts.tasks import SubtaskReport, SubtaskResult, TaskEvent
@@ -118,15 +117,7 @@ class SubmitConsumer(Consumer):
     async def handle(self, messages: list[Msg]) -> None:
         """Accept or reject each."""
         for msg in messages:
-            with telemetry.span(
-                "process atlas.{tenant}.task.{task_id}.submit",
-                kind=SpanKind.CONSUMER,
-                headers=msg.headers,
-                attributes={telemetry.TASK_ID: subjects.parse(msg.subject).id},
-            ):
-                trace: dict[str, str] = {}
-                telemetry.inject(trace)
-                await self._submissions.take(msg, trace)
+            await self._submissions.take(msg)
 
 
 class ReportConsumer(Consumer):

@@ -5,12 +5,14 @@ read is never dropped silently: an event and a dead letter say why, and the task
 has no log yet, ends at once with the same words.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
 
 import structlog
 from nats.aio.msg import Msg
+from opentelemetry.trace import Span, SpanKind
 
 from agent_controller.open_tasks import Key, OpenTasks
 from agent_controller.planning.planner import check_request
@@ -82,6 +84,18 @@ def _check_id(task_id: str) -> None:
         raise InvalidRequestError(f"{task_id!r} is no id; ids match [A-Za-z0-9_-]{{1,64}}")
 
 
+def _processing(
+    key: Key, headers: Mapping[str, str] | None
+) -> contextlib.AbstractContextManager[Span]:
+    """The span under which all work on a task stands, whichever way its submission is read."""
+    return telemetry.span(
+        "process atlas.{tenant}.task.{task_id}.submit",
+        kind=SpanKind.CONSUMER,
+        headers=headers or {},
+        attributes={telemetry.TASK_ID: key[1]},
+    )
+
+
 class Submissions:
     """Takes submissions in."""
 
@@ -93,7 +107,7 @@ class Submissions:
         self._open_tasks = open_tasks
         self._events = events
 
-    async def take(self, msg: Msg, trace: Mapping[str, str]) -> None:
+    async def take(self, msg: Msg) -> None:
         """Accept or reject one stored submission; it may be acknowledged afterwards.
 
         Raises:
@@ -101,18 +115,25 @@ class Submissions:
         """
         parsed = subjects.parse(msg.subject)
         key = (parsed.tenant, parsed.id)
-        try:
-            request = read_request(msg.data, msg.headers)
-            await self.accept(key, request, trace)
-        except InvalidRequestError as error:
-            await self._reject(key, msg, error)
+        with _processing(key, msg.headers):
+            try:
+                await self._accept(key, read_request(msg.data, msg.headers))
+            except InvalidRequestError as error:
+                await self._reject(key, msg, error)
 
-    async def accept(self, key: Key, request: TaskRequest, trace: Mapping[str, str]) -> None:
-        """Begin the log of a task, unless it has begun with the same request.
+    async def accept(
+        self, key: Key, request: TaskRequest, headers: Mapping[str, str] | None
+    ) -> None:
+        """Begin the log of a task that still waits in its door; `headers` are the submission's.
 
         Raises:
             InvalidRequestError: The id is none, or stands for another request.
         """
+        with _processing(key, headers):
+            await self._accept(key, request)
+
+    async def _accept(self, key: Key, request: TaskRequest) -> None:
+        """Begin the log, unless it has begun with the same request."""
         _check_id(key[1])
         view = await self._scheduler.view(key)
         if view.version:
@@ -133,8 +154,7 @@ class Submissions:
                 )
             ]
 
-        with telemetry.remote_parent(trace):
-            view = await self._scheduler.advance(key, [accepted])
+        view = await self._scheduler.advance(key, [accepted])
         check_same(view, request)
 
     async def _reject(self, key: Key, msg: Msg, error: InvalidRequestError) -> None:

@@ -88,12 +88,12 @@ def span(
     headers: Mapping[str, str] | None = None,
     attributes: Mapping[str, Attribute] | None = None,
 ) -> Iterator[Span]:
-    """A span that is current while the block runs; `headers` name its remote parent.
+    """A span that is current while the block runs; `headers` name its remote parent, if any.
 
     An error that leaves the block marks the span with the error's code or class, never with its
     text: that may hold content.
     """
-    parent = propagate.extract(headers) if headers else None
+    parent = None if headers is None else propagate.extract(headers)
     with _TRACER.start_as_current_span(
         name,
         context=parent,

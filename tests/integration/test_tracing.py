@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,14 @@ CHAT = "chat small"
 _SETTINGS = ("ATLAS_", "NATS_", "OTEL_", "OPENAI_", "ANTHROPIC_", "OLLAMA_")
 
 
-@pytest.fixture(autouse=True)
-def no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch):
-    for name in list(os.environ):
-        if name.startswith(_SETTINGS):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+@pytest.fixture(scope="module", autouse=True)
+def no_settings_of_the_caller():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(_SETTINGS):
+                patch.delenv(name)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield
 
 
 def _answer() -> Reply:
@@ -70,6 +73,29 @@ def _environment(provider: ProviderServer) -> dict[str, str]:
         "ATLAS_WORKER__MODEL": "local/small",
         "ATLAS_LOG_LEVEL": "warning",
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A task that was carried out, what was exported of it, and what its provider was asked."""
+
+    command: cli_process.Ended
+    collector: Collector
+    provider: ProviderServer
+
+
+@pytest.fixture(scope="module")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Traced:
+    """A task that completes; all claims about its trace look at the same one."""
+
+    async def run() -> Traced:
+        async with collecting() as collector, serving(_answer()) as provider:
+            ran = await _run_a_task(collector, provider, tmp_path_factory.mktemp("traced"))
+            return Traced(ran, collector, provider)
+
+    found = asyncio.run(run())
+    assert found.command.status == 0, found.command.err
+    return found
 
 
 async def _run_a_task(
@@ -113,10 +139,8 @@ def _line_of_descent(span: ReceivedSpan, spans: list[ReceivedSpan]) -> list[tupl
     return line
 
 
-async def test_one_trace_runs_from_the_submission_to_the_providers_http_server(tmp_path):
-    async with collecting() as collector, serving(_answer()) as provider:
-        ran = await _run_a_task(collector, provider, tmp_path)
-    assert ran.status == 0, ran.err
+def test_one_trace_runs_from_the_submission_to_the_providers_http_server(traced: Traced):
+    collector, provider = traced.collector, traced.provider
     (submitted,) = collector.named("atlas.submit")
     spans = collector.traces()[submitted.trace_id]
     chats = [span for span in spans if span.name == CHAT]
@@ -132,10 +156,8 @@ async def test_one_trace_runs_from_the_submission_to_the_providers_http_server(t
     assert received == {f"00-{submitted.trace_id}-{chat.span_id}" for chat in chats}
 
 
-async def test_every_span_has_its_parent_a_plain_name_and_nothing_that_was_said(tmp_path):
-    async with collecting() as collector, serving(_answer()) as provider:
-        ran = await _run_a_task(collector, provider, tmp_path)
-    assert ran.status == 0, ran.err
+def test_every_span_has_its_parent_a_plain_name_and_nothing_that_was_said(traced: Traced):
+    ran, collector, provider = traced.command, traced.collector, traced.provider
     for spans in collector.traces().values():
         ids = {span.span_id for span in spans}
         assert len([span for span in spans if not span.parent_id]) == 1
@@ -152,13 +174,11 @@ async def test_every_span_has_its_parent_a_plain_name_and_nothing_that_was_said(
         assert secret.encode() not in exported
 
 
-async def test_the_span_of_a_chat_says_model_provider_tokens_and_how_it_ended(tmp_path):
-    async with collecting() as collector, serving(_answer()) as provider:
-        ran = await _run_a_task(collector, provider, tmp_path)
-    assert ran.status == 0, ran.err
+def test_the_span_of_a_chat_says_model_provider_tokens_and_how_it_ended(traced: Traced):
+    ran, collector = traced.command, traced.collector
     streams = {one["stream_id"] for one in ran.records if one["type"] == "subtask.started"}
     chats = collector.named(CHAT)
-    assert {chat.attributes.pop("atlas.stream.id") for chat in chats} == streams
+    assert {chat.attributes["atlas.stream.id"] for chat in chats} == streams
     for chat in chats:
         assert chat.kind == "CLIENT"
         assert not chat.is_error
@@ -170,6 +190,7 @@ async def test_the_span_of_a_chat_says_model_provider_tokens_and_how_it_ended(tm
             "gen_ai.response.finish_reasons": ["stop"],
             "gen_ai.usage.input_tokens": 11,
             "gen_ai.usage.output_tokens": 7,
+            "atlas.stream.id": chat.attributes["atlas.stream.id"],
             "atlas.tenant": "default",
         }
     for work in collector.named(WORK):
