@@ -1,11 +1,5 @@
 """The doors of the controller: submit, get, list, history, and the control of a task."""
 
-import asyncio
-
-import structlog
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
-
 from agent_controller.listing import Listing
 from agent_controller.log import TaskLog
 from agent_controller.open_tasks import Key
@@ -15,11 +9,9 @@ from agent_controller.submissions import Submissions, check_same, conflict, dige
 from agent_controller.tasks.control import apply_control
 from agent_controller.tasks.fold import UnknownEvent
 from agent_controller.tasks.view import TaskView
-from atlas import door, subjects
+from atlas import subjects
 from atlas.bus import Bus
-from atlas.contracts.base import Contract
 from atlas.contracts.errors import (
-    AtlasError,
     FencedError,
     InvalidRequestError,
     NotFoundError,
@@ -47,9 +39,6 @@ _PAGE_BYTES = 512 * 1024
 """How much of a log one answer holds."""
 _STATUS_BYTES = 768 * 1024
 _TRIES = 5
-_CONCURRENT_CONTROLS = 256
-
-log = structlog.get_logger("agent_controller.handlers")
 
 
 class TaskDoors:
@@ -68,7 +57,6 @@ class TaskDoors:
         self._listing = listing
         self._scheduler = scheduler
         self._submissions = submissions
-        self._controls: set[asyncio.Task[None]] = set()
 
     async def open(self, doors: Doors) -> None:
         """Serve."""
@@ -76,18 +64,8 @@ class TaskDoors:
         await doors.open("task-get", subjects.API_TASK_GET_ALL, TaskGet, self.get)
         await doors.open("task-list", subjects.API_TASK_LIST_ALL, TaskList, self.list)
         await doors.open("task-history", subjects.API_TASK_HISTORY_ALL, TaskHistory, self.history)
-        await self._bus.subscribe(
-            subjects.TASK_CONTROL_ALL, self._controlled, queue=subjects.CONTROLLERS
-        )
+        await doors.open("task-control", subjects.TASK_CONTROL_ALL, TaskControl, self.control)
         await self._bus.flush()  # whoever is told that we are ready finds the doors open
-
-    async def close(self, timeout_s: float) -> None:
-        """Finish the controls in progress."""
-        if self._controls:
-            _, late = await asyncio.wait(self._controls, timeout=timeout_s)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
 
     async def submit(self, call: Call[SubmitRequest]) -> TaskAccepted:
         """Store a submission, then answer. The same id and body again is the same task.
@@ -160,17 +138,18 @@ class TaskDoors:
             events.append(entry)
         return TaskHistoryReply(events=events, state=view.state, next_version=next_version)
 
-    async def control(self, key: Key, control: TaskControl) -> TaskStatus:
+    async def control(self, call: Call[TaskControl]) -> TaskStatus:
         """Pause, resume, cancel, approve or reject; it stands in the log before the answer.
 
         Raises:
             NotFoundError: There is no such task or subtask.
             InvalidTransitionError: The state does not allow it.
         """
+        key = (call.tenant, call.id)
         await self._known(key)
 
         def intake(view: TaskView, at_ms: int) -> list[TaskEvent]:
-            return apply_control(view, control, at_ms)
+            return apply_control(view, call.body, at_ms)
 
         return self._fitting(await self._scheduler.advance(key, [intake]))
 
@@ -197,28 +176,6 @@ class TaskDoors:
         slim = [one.model_copy(update={"output": None}) for one in status.subtasks]
         return status.model_copy(update={"subtasks": slim})
 
-    async def _controlled(self, msg: Msg) -> None:
-        if len(self._controls) >= _CONCURRENT_CONTROLS:
-            error = OverloadedError("too many controls at once; try again", retry_after_ms=500)
-            await _answer(msg, error.to_reply())
-            return
-        task = asyncio.create_task(self._serve_control(msg))
-        self._controls.add(task)
-        task.add_done_callback(self._controls.discard)
-
-    async def _serve_control(self, msg: Msg) -> None:
-        answer: Contract
-        try:
-            parsed = subjects.parse(msg.subject)
-            control = door.read(TaskControl, msg.data, msg.headers)
-            answer = await self.control((parsed.tenant, parsed.id), control)
-        except AtlasError as error:
-            answer = error.to_reply()
-        except Exception:
-            log.exception("control_failed_inside", subject=msg.subject)
-            answer = AtlasError("the control failed inside; the log has the cause").to_reply()
-        await _answer(msg, answer)
-
 
 def _readable(waiting: Stored) -> TaskRequest | None:
     """A submission that waits in its door, or None when it will be rejected there."""
@@ -226,12 +183,3 @@ def _readable(waiting: Stored) -> TaskRequest | None:
         return read_request(waiting.data, waiting.headers)
     except InvalidRequestError:
         return None
-
-
-async def _answer(msg: Msg, answer: Contract) -> None:
-    if not msg.reply:
-        return  # it was published and not asked; it was carried out all the same
-    try:
-        await msg.respond(answer.to_json())
-    except NatsError as error:
-        log.warning("answer_not_sent", subject=msg.subject, error=str(error))

@@ -43,16 +43,12 @@ class ControllerApp:
     """A controller as the service shell sees it."""
 
     scheduler: Scheduler
-    doors: TaskDoors
     consumers: Sequence[Consumer]
     drain_s: float
 
     async def drain(self) -> None:
         """Finish the steps in progress; every task goes on with another controller."""
-        await asyncio.gather(
-            self.doors.close(self.drain_s),
-            *(consumer.drain(self.drain_s) for consumer in self.consumers),
-        )
+        await asyncio.gather(*(consumer.drain(self.drain_s) for consumer in self.consumers))
 
     def health(self) -> JsonObject:
         """How many tasks it looks after."""
@@ -123,7 +119,7 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         running += [group.create_task(keeper.run()), group.create_task(presence.run())]
         await doors.open(context.doors)
         try:
-            yield ControllerApp(scheduler, doors, consumers, settings.drain_ms / 1000)
+            yield ControllerApp(scheduler, consumers, settings.drain_ms / 1000)
         finally:
             for task in running:
                 task.cancel()

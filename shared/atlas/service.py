@@ -79,6 +79,8 @@ class Call[M: UserInput]:
     """One call of a door: who asks, what, and the bytes as they came."""
 
     tenant: str
+    id: str
+    """The id in the subject of a door that has one, such as `….task.{task_id}.control`."""
     body: M
     data: bytes
 
@@ -132,7 +134,7 @@ class Doors:
             if len(self._running) >= _CONCURRENT_CALLS:
                 await _answer(request, _overloaded(name).to_reply())
                 return
-            task = asyncio.create_task(_serve(request, name, model, handler))
+            task = asyncio.create_task(_serve(request, name, _template(subject), model, handler))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
@@ -151,19 +153,19 @@ class Doors:
 async def _serve[M: UserInput](
     request: Request,
     name: str,
+    template: str,
     model: type[M],
     handler: Callable[[Call[M]], Awaitable[Contract]],
 ) -> None:
     headers = request.headers or {}
-    template = f"atlas.{{tenant}}.api.{name}"
     attributes = {telemetry.SYSTEM: "nats", telemetry.DESTINATION: template}
     try:
         with telemetry.span(
             f"process {template}", kind=SpanKind.SERVER, headers=headers, attributes=attributes
         ):
             body = door.read(model, request.data, headers)
-            tenant = subjects.parse(request.subject).tenant
-            answer = await handler(Call(tenant, body, request.data))
+            parsed = subjects.parse(request.subject)
+            answer = await handler(Call(parsed.tenant, parsed.id, body, request.data))
     except AtlasError as error:
         answer = error.to_reply()
     except Exception:
@@ -175,8 +177,16 @@ async def _serve[M: UserInput](
 async def _answer(request: Request, answer: Contract) -> None:
     try:
         await request.respond(answer.to_json())
-    except (NatsError, ValueError) as error:  # no reply subject, too large, or NATS went away
+    except ValueError:  # no reply subject: published, not asked; it was carried out all the same
+        log.debug("answer_not_asked_for", subject=request.subject)
+    except NatsError as error:  # too large, or NATS went away
         log.warning("answer_not_sent", subject=request.subject, error=type(error).__name__)
+
+
+def _template(subject: str) -> str:
+    """The subject as the contract writes it, for spans: `atlas.{tenant}.task.{task_id}.control`."""
+    kind = subject.split(".")[2]
+    return subject.replace("*", "{tenant}", 1).replace("*", f"{{{kind}_id}}", 1)
 
 
 def _overloaded(name: str) -> OverloadedError:
