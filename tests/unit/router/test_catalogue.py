@@ -1,0 +1,75 @@
+"""Which models are tried, and what a name or a wish that nobody meets is answered."""
+
+import pytest
+
+from atlas.contracts.errors import ConfigurationError, InvalidRequestError, NotFoundError
+from atlas.contracts.inference import ModelRequest
+from atlas.settings import ProviderSettings
+from provider_router.routing.catalogue import Catalogue
+
+PROVIDERS = {
+    "anthropic": ProviderSettings(kind="anthropic"),
+    "openai": ProviderSettings(kind="openai"),
+    "mock": ProviderSettings(kind="mock", models=["standard"]),
+}
+
+
+def names(providers: dict[str, ProviderSettings], default: str | None = None, **fields: object):
+    request = ModelRequest.model_validate(
+        {"messages": [{"role": "user", "content": "Hello"}], **fields}
+    )
+    return [one.full_name for one in Catalogue(providers, default).candidates(request)]
+
+
+def test_an_unknown_model_is_told_with_the_nearest_known_one():
+    with pytest.raises(NotFoundError, match="did you mean 'claude-sonnet-4-5'") as refusal:
+        names(PROVIDERS, model="claude-sonet-4-5")
+    assert (refusal.value.details or {})["nearest"] == "claude-sonnet-4-5"
+
+
+def test_an_unknown_provider_is_told_with_those_that_there_are():
+    with pytest.raises(NotFoundError, match="providers: anthropic, openai, mock"):
+        names(PROVIDERS, model="acme/x")
+
+
+def test_under_a_provider_an_unknown_name_is_passed_through():
+    assert names(PROVIDERS, model="openai/next-year") == ["openai/next-year"]
+
+
+def test_a_name_of_the_catalogue_finds_its_provider():
+    assert names(PROVIDERS, model="gpt-4o") == ["openai/gpt-4o"]
+
+
+def test_a_request_that_names_nothing_gets_the_first_model_of_each_real_provider():
+    assert names(PROVIDERS) == ["anthropic/claude-sonnet-4-5", "openai/gpt-5"]
+
+
+def test_the_default_model_comes_first():
+    assert names(PROVIDERS, "openai/gpt-4o") == ["openai/gpt-4o", "anthropic/claude-sonnet-4-5"]
+
+
+def test_the_mock_answers_where_there_is_nothing_else():
+    assert names({"mock": PROVIDERS["mock"]}) == ["mock/standard"]
+
+
+def test_requirements_are_met_by_models_that_have_every_level():
+    wanted = {"capabilities": {"premium": "strong"}}
+    assert names(PROVIDERS, requirements=wanted) == ["anthropic/claude-opus-4-5"]
+
+
+def test_requirements_that_nobody_meets_are_told_with_what_the_nearest_lacks():
+    wanted = {"capabilities": {"premium": "strong", "inexpensive": "strong"}}
+    with pytest.raises(
+        InvalidRequestError, match=r"nearest, anthropic/claude-opus-4-5, lacks inexpensive strong"
+    ):
+        names(PROVIDERS, requirements=wanted)
+
+
+def test_a_default_that_does_not_exist_is_refused_at_start():
+    with pytest.raises(NotFoundError, match="did you mean 'openai/gpt-5'"):
+        Catalogue(PROVIDERS, "opnai/gpt-5")
+
+
+def test_no_model_at_all_is_a_matter_of_configuration():
+    with pytest.raises(ConfigurationError, match="no model to answer"):
+        names({"local": ProviderSettings(kind="ollama")})

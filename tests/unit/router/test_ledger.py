@@ -1,0 +1,105 @@
+"""What a stream used: reported where a provider finished, counted where it could not."""
+
+import hashlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atlas.contracts.inference import ModelRequest, Usage, UsageSource
+from atlas.contracts.streams import StreamEvent, StreamStarted, TextDelta
+from provider_router.providers.base import Reasoning, Text, ToolCall
+from provider_router.streaming.ledger import (
+    AttemptUsage,
+    Ledger,
+    TextDigest,
+    ledger_of_history,
+    request_characters,
+)
+
+REPORT = Usage(input_tokens=25, output_tokens=1, cached_input_tokens=5)
+REQUEST = ModelRequest.model_validate(
+    {"messages": [{"role": "user", "content": "x" * 36}], "system_prompt": "y" * 4}
+)
+
+
+def attempt(**fields: object) -> AttemptUsage:
+    made = AttemptUsage("openai", "gpt-4o", input_characters=40)
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_a_refused_attempt_used_nothing_and_costs_nothing():
+    refused = attempt()
+    assert refused.usage() == Usage()
+    assert refused.cost().total_usd == 0
+
+
+def test_an_attempt_without_a_report_is_estimated_from_its_characters():
+    streamed = attempt()
+    streamed.count([Text("a" * 9), Reasoning("b" * 10), ToolCall(0, "c", "f", "{}")])
+    assert streamed.usage() == Usage(input_tokens=10, output_tokens=6, source=UsageSource.ESTIMATED)
+    assert streamed.cost().total_usd > 0
+
+
+def test_the_report_of_a_finished_attempt_is_its_usage():
+    finished = attempt(has_response=True, reported=REPORT, is_finished=True)
+    finished.count([Text("a" * 400)])
+    assert finished.usage() == REPORT
+
+
+def test_the_report_of_an_attempt_that_was_cut_is_no_less_than_what_was_counted():
+    cut = attempt(has_response=True, reported=REPORT)
+    cut.count([Text("a" * 400)])
+    assert cut.usage() == Usage(
+        input_tokens=25, output_tokens=100, cached_input_tokens=5, source=UsageSource.ESTIMATED
+    )
+
+
+def test_a_model_without_a_price_makes_the_cost_incomplete():
+    unknown = AttemptUsage("openai", "no-such-model", 40, has_response=True)
+    assert not unknown.cost().complete
+
+
+def test_a_ledger_sums_all_attempts_and_one_estimate_makes_it_an_estimate():
+    finished = attempt(has_response=True, reported=REPORT, is_finished=True)
+    cut = attempt(has_response=True)
+    ledger = Ledger(earlier_usage=Usage(input_tokens=1), attempts=[finished, cut])
+    assert ledger.usage() == Usage(
+        input_tokens=1 + 25 + 10,
+        output_tokens=1,
+        cached_input_tokens=5,
+        source=UsageSource.ESTIMATED,
+    )
+
+
+def test_the_attempts_of_a_dead_router_are_estimated_from_history():
+    head = {"stream_id": "s1", "epoch": 1, "at_ms": 0}
+    events: list[StreamEvent] = [
+        StreamStarted(**head, seq=1, provider="p", model="p/gpt-4o", attempt=1, reason=""),
+        TextDelta(**head, seq=2, text="a" * 40),
+        StreamStarted(**head, seq=3, provider="p", model="p/gpt-4o", attempt=2, reason=""),
+        TextDelta(**head, seq=4, text="a" * 20),
+    ]
+    ledger = ledger_of_history(events, REQUEST, {"p": "openai"})
+    assert ledger.usage() == Usage(input_tokens=20, output_tokens=15, source=UsageSource.ESTIMATED)
+    assert ledger.cost().total_usd > 0
+
+
+def test_the_characters_of_a_request_are_those_of_its_texts():
+    assert request_characters(REQUEST) == 40
+
+
+@given(st.lists(st.text()), st.lists(st.text()))
+def test_a_digest_is_that_of_the_text_since_the_last_restart(dropped: list[str], kept: list[str]):
+    digest = TextDigest()
+    for text in dropped:
+        digest.add(text)
+    digest.restart()
+    for text in kept:
+        digest.add(text)
+    whole = "".join(kept)
+    assert (digest.length, digest.sha256) == (
+        len(whole),
+        hashlib.sha256(whole.encode()).hexdigest(),
+    )
