@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from nats.aio.subscription import Subscription
 
-from atlas import subjects
+from atlas import subjects, topology
 from atlas.contracts.errors import (
     AtlasError,
     ConflictError,
@@ -21,7 +21,7 @@ from atlas.contracts.events import DeadLetter, Event
 from atlas.contracts.ids import derived_id, new_id
 from atlas.contracts.inference import ModelResponse
 from atlas.contracts.streams import HistoryReply, HistoryRequest, StreamCompleted, StreamFailed
-from atlas.settings import ProviderSettings
+from atlas.settings import ProviderSettings, TopologySettings
 from atlas.wire import read_reply
 from tests.support.router import TENANT, Stack, stack
 
@@ -223,3 +223,24 @@ async def test_a_newer_sender_may_put_what_this_router_does_not_know_into_the_qu
     await put(rig, stream_id, body(from_the_future=1), headers={"Atlas-Version": "2"})
     async with asyncio.timeout(5), rig.atlas.watch_stream(stream_id) as stream:
         assert (await stream.result()).finish_reason.value == "stop"
+
+
+async def test_a_letter_that_cannot_be_kept_leaves_the_request_in_the_queue_until_it_can(
+    rig: Stack,
+):
+    stream_id = new_id()
+    await rig.bus.jetstream.delete_stream(subjects.DEAD)
+    await put(rig, stream_id, b"{hello")
+    async with asyncio.timeout(10):
+        consumer = subjects.lane_consumer("interactive")
+        while not (  # noqa: ASYNC110 - as above
+            await rig.bus.jetstream.consumer_info(subjects.REQUESTS, consumer)
+        ).num_redelivered:
+            await asyncio.sleep(0.02)
+        await topology.ensure(rig.bus, TopologySettings(ack_wait_ms=1_000))
+        async with rig.atlas.watch_stream(stream_id) as stream:
+            with pytest.raises(InvalidRequestError, match="Invalid JSON"):
+                await stream.result()
+    await until_empty(rig)
+    assert base64.b64decode((await letter(rig, stream_id)).payload_base64) == b"{hello"
+    assert len(await rig.stored(stream_id)) == 1

@@ -55,6 +55,10 @@ _ROUTER_DIED = ProviderStreamError(
 log = structlog.get_logger("atlas.supervisor")
 
 
+class _LetterNotKeptError(AtlasError):
+    """A dead letter could not be stored: the request stays in its lane and is offered again."""
+
+
 @dataclass(slots=True)
 class Delivery:
     """A request off its lane. `msg` is its newest delivery."""
@@ -187,7 +191,7 @@ class Supervisor:
             end = await self._stream(delivery, writer, reading, history)
         except StreamOverError:
             return True
-        except OwnershipLostError:
+        except (OwnershipLostError, _LetterNotKeptError):
             raise
         except Exception as error:  # exactly one end, whatever happens
             log.exception("stream_failed_inside", stream=address.stream_id)
@@ -242,7 +246,10 @@ class Supervisor:
     ) -> StreamEvent:
         """A durable door never drops silently: dead letter, event, and a failed stream."""
         address, info = delivery.address, error.to_info()
-        await bury(self._bus, delivery.msg, "request", address.tenant, address.stream_id, info)
+        try:
+            await bury(self._bus, delivery.msg, "request", address.tenant, address.stream_id, info)
+        except AtlasError as failure:
+            raise _LetterNotKeptError(failure.message) from failure
         await self._tell_rejected(address, info)
         return await writer.fenced(making.failed(info, Usage(), Cost()))
 
