@@ -4,13 +4,12 @@ Pure: bytes and headers in, a contract value or an `InvalidRequestError` out.
 """
 
 from collections.abc import Mapping
-from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
 from atlas.contracts.base import ATLAS_VERSION, JsonObject, UserInput
 from atlas.contracts.errors import InvalidRequestError
-from atlas.settings import nearest
+from atlas.spelling import known_names, nearest
 from atlas.wire import VERSION_HEADER
 
 _SHOWN = 8
@@ -45,7 +44,7 @@ def _refusal(model: type[BaseModel], error: ValidationError) -> InvalidRequestEr
         path = _path(problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            near = nearest(str(problem["loc"][-1]), _known_names(model, problem["loc"][:-1]))
+            near = nearest(str(problem["loc"][-1]), known_names(model, problem["loc"][:-1]))
             message = "unknown field" + (f"; did you mean {near!r}?" if near else "; remove it")
         elif problem["type"] == "json_invalid":
             path = "body"
@@ -62,23 +61,3 @@ def _path(loc: tuple[int | str, ...]) -> str:
     for part in loc:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
     return path or "body"
-
-
-def _known_names(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """The field names at a path, as far as the types tell; union members are all counted."""
-    models = [model]
-    for part in loc:
-        if isinstance(part, str):
-            inner = [
-                one.model_fields[part].annotation for one in models if part in one.model_fields
-            ]
-            models = [found for one in inner for found in _models_in(one)] or models
-    return sorted({name for one in models for name in one.model_fields})
-
-
-def _models_in(annotation: object) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    inner = getattr(annotation, "__value__", None)  # a `type` alias
-    members = get_args(annotation) if inner is None else (inner,)
-    return [found for member in members for found in _models_in(member)]

@@ -5,7 +5,6 @@ defaults; besides them the names everyone knows: `NATS_URL`, `NATS_CREDS`, the v
 hosts (contract A8). `OTEL_*` is read by OpenTelemetry itself.
 """
 
-import difflib
 import os
 from pathlib import Path
 from typing import Literal, Self
@@ -21,6 +20,7 @@ from pydantic_settings import (
 
 from atlas.contracts.base import JsonObject, PositiveMs
 from atlas.contracts.errors import ConfigurationError
+from atlas.spelling import known_names, nearest
 
 DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
 CONFIG_FILE = "atlas.yaml"
@@ -292,25 +292,7 @@ def _problems(error: ValidationError, path: Path) -> list[str]:
         where = ".".join(str(part) for part in problem["loc"])
         hint = ""
         if problem["type"] == "extra_forbidden":
-            near = nearest(str(problem["loc"][-1]), _names_at(problem["loc"][:-1]))
+            near = nearest(str(problem["loc"][-1]), known_names(Settings, problem["loc"][:-1]))
             hint = f"; did you mean {near!r}?" if near else "; remove it"
         lines.append(f"{path} or ATLAS_*: {where}: {problem['msg']}{hint}")
     return lines
-
-
-def _names_at(loc: tuple[int | str, ...]) -> list[str]:
-    """The names that a section of the settings knows."""
-    section: type[BaseModel] = Settings
-    for part in loc:
-        if section is Settings and part == "providers":
-            section = ProviderSettings
-        elif isinstance(part, str) and part in section.model_fields:
-            annotation = section.model_fields[part].annotation
-            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-                section = annotation
-    return list(section.model_fields)
-
-
-def nearest(name: str, known: list[str]) -> str | None:
-    """The known name that `name` most probably means, or None."""
-    return next(iter(difflib.get_close_matches(name, known, n=1)), None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.tasks import PlannedSubtask
-from atlas.settings import nearest
+from atlas.spelling import nearest
 
 _SHOWN = 8
 

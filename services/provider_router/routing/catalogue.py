@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from atlas.contracts.errors import ConfigurationError, InvalidRequestError, NotFoundError
 from atlas.contracts.inference import Level, ModelCapability, ModelInfo, ModelRequest
-from atlas.settings import ProviderSettings, nearest
+from atlas.settings import ProviderSettings
+from atlas.spelling import nearest
 from provider_router.routing.models import WELL_KNOWN, KnownModel, unknown_model
 from provider_router.routing.prices import usd_per_mtok
 
