@@ -114,7 +114,7 @@ class Catalogue:
         near = nearest(name, names)
         raise NotFoundError(
             f"model: unknown model {name!r}"
-            + (f"; did you mean {near!r}?" if near else "")
+            + (f"; did you mean {near!r}?" if near else ".")
             + f" Configured providers: {', '.join(self._providers)}; "
             "`atlas providers` lists their models",
             details={"model": name, "nearest": near},

@@ -32,6 +32,16 @@ def test_an_unknown_provider_is_told_with_those_that_there_are():
         names(PROVIDERS, model="acme/x")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("zzz", "model 'zzz'. Configured"), ("gpt5", "did you mean 'gpt-5'? Configured")],
+)
+def test_what_is_said_of_an_unknown_model_is_whole_sentences(name: str, said: str):
+    with pytest.raises(NotFoundError) as refusal:
+        names(PROVIDERS, model=name)
+    assert said in refusal.value.message
+
+
 def test_under_a_provider_an_unknown_name_is_passed_through():
     assert names(PROVIDERS, model="openai/next-year") == ["openai/next-year"]
 
