@@ -1,6 +1,8 @@
 """The bus and the topology against a real server."""
 
 import asyncio
+import os
+import signal
 
 import pytest
 
@@ -103,3 +105,62 @@ async def test_a_killed_server_comes_back_with_history_and_the_bus_finds_it(
     told = capfd.readouterr()
     assert "Traceback" not in told.err + told.out
     assert (told.err + told.out).count("nats_lost") == 1
+
+
+def _send(server: NatsProcess, sign: signal.Signals) -> None:
+    assert server._process is not None
+    os.kill(server._process.pid, sign)
+
+
+async def test_a_flush_that_begins_while_the_server_is_away_ends_when_it_is_back(
+    bus: Bus, nats_server: NatsProcess
+):
+    lost = asyncio.Event()
+    bus.on_disconnect(lost.set)
+    await nats_server.kill()
+    async with asyncio.timeout(20):
+        await lost.wait()
+        flushing = asyncio.create_task(bus.flush())
+        await nats_server.start()
+        await flushing
+
+
+async def test_a_flush_whose_server_dies_under_it_ends_when_it_is_back(
+    bus: Bus, nats_server: NatsProcess
+):
+    _send(nats_server, signal.SIGSTOP)  # so that no answer comes before the end
+    flushing = asyncio.create_task(bus.flush())
+    await asyncio.sleep(0)
+    await nats_server.kill()
+    assert not flushing.done()
+    async with asyncio.timeout(20):
+        await nats_server.start()
+        heard = await bus.open("news")
+        await flushing
+        await bus.flush()
+        await bus.publish("news", b"back")
+        assert (await heard.next_msg(timeout=5)).data == b"back"
+
+
+async def test_a_flush_fails_when_the_server_stays_away(
+    bus: Bus, nats_server: NatsProcess, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("atlas.bus._FLUSH_S", 0.3)
+    await nats_server.kill()
+    with pytest.raises(ConnectionFailedError, match="does not answer"):
+        await bus.flush()
+
+
+async def test_a_flush_that_was_given_up_does_not_deafen_the_connection(
+    bus: Bus, nats_server: NatsProcess
+):
+    heard = await bus.open("news")
+    _send(nats_server, signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await bus.flush()
+    _send(nats_server, signal.SIGCONT)
+    await bus.flush()
+    await bus.publish("news", b"heard")
+    assert (await heard.next_msg(timeout=5)).data == b"heard"
+    assert bus.reconnects == 0
