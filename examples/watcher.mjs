@@ -83,6 +83,7 @@ class TaskLog {
 class Reading {
   seq = 0;
   epoch = 0;
+  epochs = []; // [first seq, epoch]: who wrote from where on
   pieces = [];
   end = null;
   constructor(write, restart) { Object.assign(this, { write, restart }); }
@@ -93,7 +94,9 @@ class Reading {
   take(event) {
     if (this.end) return "ignored";
     if (event.type === "stream.adopted" && event.epoch > this.epoch) {
-      if (this.seq < event.from_seq) return "gap";
+      const isWhole = this.seq >= event.from_seq;
+      if (!isWhole || this.epochAt(event.from_seq) !== event.from_epoch) return "gap";
+      this.epochs = this.epochs.filter(([first]) => first <= event.from_seq);
       this.keep(event.next === "restart" ? 0 : event.from_seq);
     } else {
       const isSeen = event.epoch === this.epoch && event.seq <= this.seq;
@@ -104,9 +107,12 @@ class Reading {
       if (event.type === "attempt.failed" && event.next === "restart") this.keep(0);
       if (STREAM_ENDS.includes(event.type)) this.end = event;
     }
+    if (event.epoch !== this.epoch) this.epochs.push([event.seq, event.epoch]);
     [this.seq, this.epoch] = [event.seq, event.epoch];
     return "taken";
   }
+
+  epochAt(seq) { return this.epochs.findLast(([first]) => first <= seq)?.[1] ?? 0; }
 
   add({ seq, text }) {
     this.pieces.push({ seq, text });

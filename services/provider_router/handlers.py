@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from nats.aio.msg import Msg
@@ -42,6 +42,7 @@ from atlas.contracts.streams import (
     StreamState,
     StreamStatus,
 )
+from atlas.finishing import finish
 from atlas.reading import Reading, Verdict
 from atlas.service import Call, Doors
 from atlas.settings import ProviderSettings
@@ -50,13 +51,16 @@ from provider_router.routing.catalogue import Catalogue
 from provider_router.routing.health import HealthBoard
 from provider_router.streaming.controls import check_terminal
 from provider_router.streaming.peers import Peers
-from provider_router.streaming.store import StreamAddress, StreamStore
-from provider_router.streaming.supervisor import Supervisor
+from provider_router.streaming.store import Claim, StreamAddress, StreamStore
+from provider_router.streaming.supervisor import ENDS, Supervisor
 
 _ANSWER_S = 600.0
 """The longest a caller of `api.generate` is kept waiting; the stream itself goes on."""
 _LOOK_AGAIN_S = 2.0
 """After so long a silence history is asked whether something was missed."""
+_OWNER_ANSWERS_S = 0.6
+"""After so long another router answers a control; contract A3 promises an answer in a second."""
+_CONCURRENT_ANSWERS = 256
 _HISTORY_BYTES_SHARE = 0.8
 """How much of a message a page of history may fill."""
 
@@ -74,6 +78,7 @@ class Handlers:
     providers: dict[str, ProviderSettings]
     supervisor: Supervisor
     peers: Peers
+    _answering: set[asyncio.Task[object]] = field(default_factory=set)
 
     async def open(self, doors: Doors) -> None:
         """Open all doors."""
@@ -223,10 +228,18 @@ class Handlers:
 
     async def control(self, msg: Msg) -> None:
         """Answer a control for a stream whose owner cannot: none, dead, or done with it."""
-        if not msg.reply:
-            return
+        if msg.reply and len(self._answering) < _CONCURRENT_ANSWERS:
+            task = asyncio.create_task(self._answer_control(msg))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def close(self) -> None:
+        """Give the answers that are being looked up."""
+        await finish(set(self._answering), _OWNER_ANSWERS_S)
+
+    async def _answer_control(self, msg: Msg) -> None:
         try:
-            answer = await self._control_answer(msg)
+            answer: Contract | None = await self._control_answer(msg)
         except AtlasError as error:
             answer = error.to_reply()
         if answer is None:
@@ -242,24 +255,37 @@ class Handlers:
             raise NotFoundError(f"{parsed.id!r} is no stream id")
         address = StreamAddress(parsed.tenant, parsed.id)
         if self.supervisor.owns(address):
-            return None
+            await asyncio.sleep(_OWNER_ANSWERS_S)
+            if self.supervisor.owns(address):
+                return None
         control = door.read(StreamControl, msg.data, msg.headers)
         owner = await self.store.owner(address)
         if owner is None:
             if await self.store.queued_request(address) is None:
                 raise NotFoundError(f"no stream {parsed.id!r} of tenant {parsed.tenant!r}")
             return StreamStatus(stream_id=parsed.id, state=StreamState.QUEUED)
-        reading = await self.store.reading(address)
-        if reading.terminal is None:
-            if self.peers.is_alive(owner.ownership.router):
-                return None
-            return StreamStatus(stream_id=parsed.id, state=StreamState.ADOPTING, seq=reading.seq)
+        seq, state = await self._standing(address, owner)
+        if not state.is_terminal and self.peers.is_alive(owner.ownership.router):
+            # Its owner answers, unless it died just now: then a second answer comes in time, and
+            # where it did not, nobody reads the second one.
+            await asyncio.sleep(_OWNER_ANSWERS_S)
+            seq, state = await self._standing(address, owner)
         error = None
-        try:
-            check_terminal(reading.state, control)
-        except InvalidTransitionError as refusal:
-            error = refusal.to_info()
-        return StreamStatus(stream_id=parsed.id, state=reading.state, seq=reading.seq, error=error)
+        if state.is_terminal:
+            try:
+                check_terminal(state, control)
+            except InvalidTransitionError as refusal:
+                error = refusal.to_info()
+        return StreamStatus(stream_id=parsed.id, state=state, seq=seq, error=error)
+
+    async def _standing(self, address: StreamAddress, owner: Claim) -> tuple[int, StreamState]:
+        """How far a stream came that does not run here: its end, or that it is to be adopted."""
+        last = await self.store.last_event(address)
+        if last is not None and last.epoch != owner.ownership.epoch:  # the rule decides what counts
+            reading = await self.store.reading(address)
+            return reading.seq, reading.state if reading.terminal else StreamState.ADOPTING
+        seq = last.seq if last is not None else 0
+        return seq, ENDS.get(last.type if last is not None else "", StreamState.ADOPTING)
 
 
 def _response(stream_id: str, reading: Reading) -> ModelResponse:

@@ -19,7 +19,8 @@ from provider_router.streaming.supervisor import Supervisor
 from provider_router.streaming.window import PublishWindow
 
 _MARKS_PER_ACK_WAIT = 3
-_HAND_OVER_S = 5.0
+_HAND_OVER_S = 0.5
+_HAND_OVERS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,11 @@ class Router:
         """Let streams end; hand over those that do not in time."""
         self.intake.close()
         _, late = await asyncio.wait({self.intake_task}, timeout=self.drain_s)
-        if late:
-            self.supervisor.hand_over_all()
-            await asyncio.wait({self.intake_task}, timeout=_HAND_OVER_S)
+        for _ in range(_HAND_OVERS if late else 0):
+            self.supervisor.hand_over_all()  # again for what was only being claimed before
+            _, late = await asyncio.wait({self.intake_task}, timeout=_HAND_OVER_S)
+            if not late:
+                return
 
     def health(self) -> JsonObject:
         """How many streams run here."""
@@ -68,16 +71,22 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
     )
     await handlers.open(context.doors)
     ack_wait_s = settings.topology.ack_wait_ms / 1000
-    marks = asyncio.create_task(supervisor.mark_in_progress(ack_wait_s / _MARKS_PER_ACK_WAIT))
-    pulling = asyncio.create_task(intake.run())
-    try:
-        yield Router(intake, pulling, supervisor, settings.router.drain_ms / 1000)
-    finally:
-        for task in (pulling, marks):
-            task.cancel()
-        await asyncio.wait({pulling, marks})
-        for adapter in adapters.values():
-            await adapter.close()
+    async with asyncio.TaskGroup() as group:  # one that crashes ends the service
+        pulling = group.create_task(intake.run())
+        running = [
+            pulling,
+            group.create_task(supervisor.mark_in_progress(ack_wait_s / _MARKS_PER_ACK_WAIT)),
+            group.create_task(supervisor.heed_kept_controls()),
+        ]
+        try:
+            yield Router(intake, pulling, supervisor, settings.router.drain_ms / 1000)
+        finally:
+            for task in running:
+                task.cancel()
+            await handlers.close()
+            await asyncio.wait(running)
+            for adapter in adapters.values():
+                await adapter.close()
 
 
 def main() -> None:

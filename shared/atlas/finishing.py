@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Collection
 
 
-async def finish(tasks: Collection[asyncio.Task[None]], timeout_s: float) -> None:
+async def finish(tasks: Collection[asyncio.Task[object]], timeout_s: float) -> None:
     """Wait for tasks; cancel those that are late, and wait for these too. Raises nothing."""
     if not tasks:
         return

@@ -50,6 +50,8 @@ class Reading:
     terminal: TerminalStreamEvent | None = None
     restarts: int = 0
     """How often text was dropped; what was shown before that is void."""
+    _epochs: list[tuple[int, int]] = field(default_factory=list)
+    """From which seq on which epoch wrote."""
     _content: list[TextDelta | ReasoningDelta | ToolCallDelta] = field(default_factory=list)
 
     @property
@@ -123,20 +125,30 @@ class Reading:
         is_first = self.seq == 0 and event.seq == 1
         if not is_first and (event.epoch > self.epoch or event.seq > self.next_seq):
             return Verdict.GAP
+        if is_first:
+            self._epochs = [(event.seq, event.epoch)]
         self._apply(event)
         return Verdict.TAKEN
 
     def _adopt(self, event: StreamAdopted) -> Verdict:
-        if self.seq < event.from_seq:
-            return Verdict.GAP
+        if self.seq < event.from_seq or self._epoch_at(event.from_seq) != event.from_epoch:
+            return (
+                Verdict.GAP
+            )  # the second: an adoption was missed, and a late word of its victim taken
         before = len(self._content)
         self._content = [one for one in self._content if one.seq <= event.from_seq]
         if len(self._content) < before:
             self.restarts += 1
         if event.next == "restart":
             self._restart()
+        self._epochs = [one for one in self._epochs if one[0] <= event.from_seq]
+        self._epochs.append((event.seq, event.epoch))
         self.seq, self.epoch, self.attempt = event.seq, event.epoch, event.attempt
         return Verdict.TAKEN
+
+    def _epoch_at(self, seq: int) -> int:
+        """The epoch of the event with that seq; 0 before the first."""
+        return max((epoch for first, epoch in self._epochs if first <= seq), default=0)
 
     def _apply(self, event: StreamEvent) -> None:  # noqa: C901 - one line for each type of event
         self.seq, self.epoch = event.seq, event.epoch

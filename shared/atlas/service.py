@@ -282,16 +282,17 @@ async def _serve_until(stop: asyncio.Event, context: Context, compose: Compose) 
     context.bus.on_reconnect(back.set)
     async with compose(context) as app, asyncio.TaskGroup() as group:
         await context.bus.flush()  # "ready" means that the doors are open
-        beat = group.create_task(_heartbeat(context, app, began_ms))
+        draining = asyncio.Event()
+        beat = group.create_task(_heartbeat(context, app, began_ms, draining))
         checks = group.create_task(_check_after_reconnect(context, back))
         log.info("ready", service=context.name, instance=context.instance)
         await stop.wait()
         log.info("draining", service=context.name, instance=context.instance)
+        draining.set()
+        await context.doors.close(timeout_s=2)
+        await app.drain()
         beat.cancel()
         checks.cancel()
-        await context.doors.close(timeout_s=2)
-        await context.events.emit("service.health", _health(app, "draining"))
-        await app.drain()
         await context.events.emit("service.metrics", _metrics(context, app, began_ms))
         await context.events.emit("service.health", _health(app, "stopped"))
 
@@ -309,12 +310,20 @@ def _metrics(context: Context, app: App, began_ms: int) -> JsonObject:
     }
 
 
-async def _heartbeat(context: Context, app: App, began_ms: int) -> None:
+async def _heartbeat(context: Context, app: App, began_ms: int, draining: asyncio.Event) -> None:
+    """Say that the service is there, until it is not: a drain takes time too."""
+    interval_s = context.settings.health_interval_ms / 1000
     for beat in itertools.count(1):
-        await context.events.emit("service.health", _health(app, "ready"))
+        state = "draining" if draining.is_set() else "ready"
+        await context.events.emit("service.health", _health(app, state))
         if beat % _BEATS_PER_METRICS == 0:
             await context.events.emit("service.metrics", _metrics(context, app, began_ms))
-        await asyncio.sleep(context.settings.health_interval_ms / 1000)
+        if draining.is_set():
+            await asyncio.sleep(interval_s)
+            continue
+        with contextlib.suppress(TimeoutError):  # a change is told at once
+            async with asyncio.timeout(interval_s):
+                await draining.wait()
 
 
 async def _check_after_reconnect(context: Context, back: asyncio.Event) -> None:

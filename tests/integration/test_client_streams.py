@@ -153,7 +153,14 @@ async def test_a_watcher_that_returns_is_told_of_an_adoption_that_voids_what_it_
 ):
     await router.write(started("s1", 1), delta("s1", 2, "a"), delta("s1", 3, "b"))
     adopted = StreamAdopted(
-        stream_id="s1", seq=3, epoch=9, at_ms=0, from_seq=2, attempt=2, next="continue"
+        stream_id="s1",
+        seq=3,
+        epoch=9,
+        at_ms=0,
+        from_seq=2,
+        from_epoch=1,
+        attempt=2,
+        next="continue",
     )
     await router.write(adopted, delta("s1", 4, "c", 9), completed("s1", 5, "ac", 9))
     async with atlas.watch_stream("s1", from_seq=4) as stream:
@@ -193,7 +200,14 @@ async def test_an_adoption_that_was_lost_live_is_found_before_the_gap(
         pieces = aiter(stream)
         assert [await anext(pieces), await anext(pieces)] == ["a", "b"]
         adopted = StreamAdopted(
-            stream_id="s1", seq=2, epoch=9, at_ms=0, from_seq=1, attempt=2, next="restart"
+            stream_id="s1",
+            seq=2,
+            epoch=9,
+            at_ms=0,
+            from_seq=1,
+            from_epoch=1,
+            attempt=2,
+            next="restart",
         )
         await router.write(adopted, live=False)
         await router.write(delta("s1", 3, "a", 9), completed("s1", 4, "a", 9))

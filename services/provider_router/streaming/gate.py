@@ -1,10 +1,13 @@
 """The gate between a provider and its stream: pause, resume and cancel as they happen.
 
-It folds controls (pure, in `controls`), writes what they did into the stream, answers who asked,
-and interrupts the attempt when the stream must end or leave this router.
+It folds controls (pure, in `controls`) at the moment they are heard, has what they did written
+into the stream, answers who asked, and interrupts the attempt when the stream must end or leave
+this router. A control takes effect at once, also while a write waits for NATS; its answer waits
+for the write, but never longer than a moment.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,16 +19,21 @@ from atlas import door
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import AtlasError, InvalidTransitionError
 from atlas.contracts.streams import (
+    ControlAction,
     StreamControl,
     StreamState,
     StreamStatus,
 )
+from atlas.finishing import finish
 from atlas.wire import outgoing_headers
 from provider_router.streaming import making
 from provider_router.streaming.controls import ControlState, check_terminal, fold
+from provider_router.streaming.making import MakeEvent
 from provider_router.streaming.writer import OwnershipLostError, StreamOverError, StreamWriter
 
 _WAITING_CONTROLS = 256
+_ANSWER_S = 0.6
+"""What an answer waits for the stream to show the control; contract A3 allows a second in all."""
 
 log = structlog.get_logger("atlas.gate")
 
@@ -43,8 +51,13 @@ class Gate:
 
     def __init__(self, stream_id: str) -> None:
         self._stream_id = stream_id
-        self._messages: asyncio.Queue[Msg] = asyncio.Queue(_WAITING_CONTROLS)
+        self._early: list[Msg] = []
+        self._writer: StreamWriter | None = None
         self._state = ControlState()
+        self._heard = 0
+        self._is_closed = False
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._paused_since_s: float | None = None
@@ -56,9 +69,11 @@ class Gate:
     @property
     def state(self) -> StreamState:
         """What a control is answered."""
-        if self.stream_state.is_terminal or not self._state.is_paused:
+        if self.stream_state.is_terminal:
             return self.stream_state
-        return StreamState.PAUSED
+        if self._state.cancelled is not None:
+            return StreamState.CANCELLED
+        return StreamState.PAUSED if self._state.is_paused else self.stream_state
 
     @property
     def paused_ms(self) -> int:
@@ -67,13 +82,6 @@ class Gate:
         if self._paused_since_s is not None:
             running = asyncio.get_running_loop().time() - self._paused_since_s
         return int((self._paused_s + running) * 1000)
-
-    async def hear(self, msg: Msg) -> None:
-        """Take a control message off the wire; `serve` answers it."""
-        try:
-            self._messages.put_nowait(msg)
-        except asyncio.QueueFull:  # it stands in ATLAS_CONTROL, and its sender asks again
-            log.warning("controls_flood", stream=self._stream_id)
 
     async def passage(self) -> None:
         """Wait while the stream is paused."""
@@ -85,46 +93,159 @@ class Gate:
         if not self.interrupt.done():
             self.interrupt.set_result(interrupt)
 
-    async def fold_kept(self, kept: list[StreamControl], writer: StreamWriter) -> None:
-        """Apply what was asked before this router owned the stream."""
-        state = fold(kept)
-        if state.cancelled is not None:
-            self._state = state
-            self.stop(Interrupt("cancelled", state.cancelled))
-        elif state.is_paused:
-            last_pause = [control for control in kept if control.action == "pause"][-1]
-            await self._pause(last_pause, writer)
+    async def hear(self, msg: Msg) -> None:
+        """Take a control off the wire."""
+        self._heard += 1
+        if self._is_closed:
+            return  # the routers' queue group answers for a stream without an owner
+        if self._writer is not None:
+            self._take(msg, self._writer)
+        elif len(self._early) < _WAITING_CONTROLS:
+            self._early.append(msg)
+        else:  # it stands in ATLAS_CONTROL, and its sender asks again
+            log.warning("controls_flood", stream=self._stream_id)
 
-    async def serve(self, writer: StreamWriter) -> None:
-        """Answer controls, one after the other, until cancelled."""
+    async def open(
+        self, writer: StreamWriter, kept: Callable[[], Awaitable[list[StreamControl]]]
+    ) -> None:
+        """Apply what was asked before this router owned the stream; from now on apply at once."""
+        await self.fold_kept(kept, writer)
+        self._writer = writer
+        early, self._early = self._early, []
+        for msg in early:
+            self._take(msg, writer)
+
+    async def fold_kept(
+        self, kept: Callable[[], Awaitable[list[StreamControl]]], writer: StreamWriter
+    ) -> None:
+        """Come to the state that the kept controls say: at the start, and after a reconnect."""
         while True:
-            msg = await self._messages.get()
-            await _reply(msg, await self._handle(msg, writer))
+            heard = self._heard
+            controls = await kept()
+            if heard == self._heard or self._writer is None:
+                break  # what came meanwhile before the gate is open is applied after it
+        state = fold(controls)
+        if self._state.cancelled is not None:
+            return
+        if state.cancelled is not None:
+            self._apply(state.cancelled, writer)
+            return
+        last = [one for one in controls if one.action is not ControlAction.CANCEL]
+        if last and state.is_paused != self._state.is_paused:
+            self._apply(last[-1], writer)
 
-    async def answer_rest(self, seq: int) -> None:
-        """Answer what still waits, once the stream has ended."""
-        while not self._messages.empty():
-            msg = self._messages.get_nowait()
-            await _reply(msg, self._after_the_end(msg, seq))
+    async def close(self, seq: int) -> None:
+        """Answer what still waits, once the stream has ended or left."""
+        if not self._ended.done():
+            self._ended.set_result(None)
+        self._is_closed = True
+        early, self._early = self._early, []
+        if self.stream_state.is_terminal:  # else its next router answers
+            for msg in early:
+                await _reply(msg, self._after_the_end(msg, seq))
+        await finish(set(self._tasks), _ANSWER_S)
 
-    async def _handle(self, msg: Msg, writer: StreamWriter) -> Contract:
+    def continue_paused(self) -> None:
+        """The stream was paused when its last router left it; nothing flows until it is resumed."""
+        self._hold()
+
+    def _take(self, msg: Msg, writer: StreamWriter) -> None:
         try:
-            control = door.read(StreamControl, msg.data, msg.headers)
             if self.stream_state.is_terminal:
-                return self._after_the_end(msg, writer.seq)
-            await self._apply(control, writer)
+                self._answer(msg, self._after_the_end(msg, writer.seq))
+                return
+            control = door.read(StreamControl, msg.data, msg.headers)
+            written = self._apply(control, writer)
         except InvalidTransitionError as error:
-            return self._status(writer.seq, error)
-        except (OwnershipLostError, StreamOverError):
-            self.stop(Interrupt("lost"))
-            return self._status(writer.seq)
+            self._answer(msg, self._status(writer.seq, error))
         except AtlasError as error:
-            return error.to_reply()
-        return self._status(writer.seq)
+            self._answer(msg, error.to_reply())
+        else:
+            self._answer_when(msg, written, writer)
+
+    def _apply(self, control: StreamControl, writer: StreamWriter) -> asyncio.Task[bool] | None:
+        """Let a control take effect; gives the task that writes it, if it changed anything.
+
+        Raises:
+            InvalidTransitionError: The state does not allow it.
+        """
+        before, after = self._state, self._state.after(control)
+        self._state = after
+        if after.cancelled is not None:
+            self.stop(Interrupt("cancelled", after.cancelled))
+        elif after.is_paused and not before.is_paused:
+            self._hold()
+            return self._write(making.paused(control), writer)
+        elif before.is_paused and not after.is_paused:
+            return self._write(making.resumed(control), writer, then=self._let_flow)
+        return None
+
+    def _hold(self) -> None:
+        self._state = ControlState(is_paused=True)
+        self._flowing.clear()
+        if self._paused_since_s is None:
+            self._paused_since_s = asyncio.get_running_loop().time()
+
+    def _let_flow(self) -> None:
+        if self._state.is_paused:
+            return  # paused again before the resume was written
+        if self._paused_since_s is not None:
+            self._paused_s += asyncio.get_running_loop().time() - self._paused_since_s
+            self._paused_since_s = None
+        self._flowing.set()
+
+    def _write(
+        self, make: MakeEvent, writer: StreamWriter, *, then: Callable[[], None] | None = None
+    ) -> asyncio.Task[bool]:
+        """Write an event in the order in which the controls came; the writer's lock is fair."""
+
+        async def write() -> bool:
+            try:
+                await writer.event(make)
+            except (OwnershipLostError, StreamOverError):
+                self.stop(Interrupt("lost"))
+                return False
+            except AtlasError as error:  # the attempt meets the same and decides
+                log.warning("control_not_written", stream=self._stream_id, error=error.message)
+                return False
+            finally:
+                if then is not None:
+                    then()
+            return True
+
+        return self._own(asyncio.create_task(write()))
+
+    def _answer_when(
+        self, msg: Msg, written: asyncio.Task[bool] | None, writer: StreamWriter
+    ) -> None:
+        """Answer once the stream shows what was done: the written event, or its end."""
+
+        async def answer() -> None:
+            if written is not None:
+                await asyncio.wait({written}, timeout=_ANSWER_S)
+            elif self._state.cancelled is not None:
+                await asyncio.wait({self._ended}, timeout=_ANSWER_S)
+            is_shown = written is not None and written.done() and written.result()
+            if self.stream_state.is_terminal and not is_shown:
+                await _reply(msg, self._after_the_end(msg, writer.seq))
+            else:
+                await _reply(msg, self._status(writer.seq))
+
+        self._own(asyncio.create_task(answer()))
+
+    def _answer(self, msg: Msg, answer: Contract) -> None:
+        self._own(asyncio.create_task(_reply(msg, answer)))
+
+    def _own[T: (None, bool)](self, task: asyncio.Task[T]) -> asyncio.Task[T]:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _after_the_end(self, msg: Msg, seq: int) -> Contract:
         try:
-            check_terminal(self.stream_state, door.read(StreamControl, msg.data, msg.headers))
+            control = door.read(StreamControl, msg.data, msg.headers)
+            if self.stream_state.is_terminal:
+                check_terminal(self.stream_state, control)
         except InvalidTransitionError as error:
             return self._status(seq, error)
         except AtlasError as error:
@@ -132,39 +253,12 @@ class Gate:
         return self._status(seq)
 
     def _status(self, seq: int, error: AtlasError | None = None) -> StreamStatus:
-        state = self.state
-        if self._state.cancelled is not None and not self.stream_state.is_terminal:
-            state = StreamState.CANCELLED
         return StreamStatus(
             stream_id=self._stream_id,
-            state=state,
+            state=self.state,
             seq=seq,
             error=error.to_info() if error else None,
         )
-
-    async def _apply(self, control: StreamControl, writer: StreamWriter) -> None:
-        before, after = self._state, self._state.after(control)
-        if after.cancelled is not None:
-            self._state = after
-            self.stop(Interrupt("cancelled", after.cancelled))
-        elif after.is_paused and not before.is_paused:
-            await self._pause(control, writer)
-        elif before.is_paused and not after.is_paused:
-            await self._resume(control, writer)
-
-    async def _pause(self, control: StreamControl, writer: StreamWriter) -> None:
-        self._state = ControlState(is_paused=True)
-        self._flowing.clear()
-        self._paused_since_s = asyncio.get_running_loop().time()
-        await writer.event(making.paused(control))
-
-    async def _resume(self, control: StreamControl, writer: StreamWriter) -> None:
-        self._state = ControlState()
-        if self._paused_since_s is not None:
-            self._paused_s += asyncio.get_running_loop().time() - self._paused_since_s
-            self._paused_since_s = None
-        await writer.event(making.resumed(control))
-        self._flowing.set()
 
 
 async def _reply(msg: Msg, answer: Contract) -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import structlog
 from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
 
 from atlas import subjects
 from atlas.bus import Bus
@@ -41,7 +42,7 @@ class Intake:
         try:
             while self._is_open:
                 taken = await self._take_slots(lane)
-                messages = await pull.fetch(1, wait_s=_FETCH_S)
+                messages = await pull.fetch(1, wait_s=_FETCH_S) if self._is_open else []
                 if not messages:
                     self._give_back(taken)
                     continue
@@ -51,6 +52,9 @@ class Intake:
             await pull.close()
 
     async def _carry(self, msg: Msg) -> None:
+        if not self._is_open:  # closed during the fetch
+            await _hand_back(msg)
+            return
         try:
             await self._supervisor.carry(msg)
         except Exception:  # one stream's failure is not the others'
@@ -66,3 +70,10 @@ class Intake:
     def _give_back(taken: list[asyncio.Semaphore]) -> None:
         for one in taken:
             one.release()
+
+
+async def _hand_back(msg: Msg) -> None:
+    try:
+        await msg.nak()
+    except NatsError as error:  # the ack wait brings it back
+        log.debug("jetstream_not_told", error=type(error).__name__)

@@ -12,6 +12,7 @@ from atlas.contracts.events import Event
 
 _BEATS = 3
 """So many beats missed, and a router counts as dead."""
+_STOPPED = float("-inf")
 
 log = structlog.get_logger("atlas.peers")
 
@@ -27,10 +28,16 @@ class Peers:
 
     async def open(self, bus: Bus) -> None:
         """Start listening."""
-        self._since_s = asyncio.get_running_loop().time()
+        self._listen_anew()
+        bus.on_reconnect(self._listen_anew)
         await bus.subscribe(
             subjects.events_of("*", "provider_router", "service.health"), self._hear
         )
+
+    def _listen_anew(self) -> None:
+        """What nobody could hear while NATS was away is no silence of theirs."""
+        self._since_s = asyncio.get_running_loop().time()
+        self._heard_s = {router: at for router, at in self._heard_s.items() if at == _STOPPED}
 
     def is_alive(self, router: str) -> bool:
         """Whether a router is alive; while we have not listened long enough, it is taken to be."""
@@ -47,6 +54,6 @@ class Peers:
             return
         router = str(event.data.get("instance"))
         if event.data.get("state") == "stopped":
-            self._heard_s[router] = float("-inf")
+            self._heard_s[router] = _STOPPED
         else:
             self._heard_s[router] = asyncio.get_running_loop().time()

@@ -141,6 +141,8 @@ class Session:
                 attempts.cancel()
             await asyncio.wait({attempts})
         if self._gate.interrupt.done() and (attempts.cancelled() or attempts.exception()):
+            if self._writer.terminal is not None:  # it came just after the end
+                return self._writer.terminal
             return await self._interrupted(self._gate.interrupt.result())
         return attempts.result()
 
@@ -184,6 +186,7 @@ class Session:
             await self._start(candidate)
             try:
                 await self._stream(candidate)
+                end = await self._completed()
             except (ProviderError, HistoryLostError) as error:
                 info = error.to_info()
                 follows = await self._failed(info, candidate, tries)
@@ -192,7 +195,7 @@ class Session:
                 candidate, wait_ms = follows.candidate, follows.wait_ms
             else:
                 await self._report_health(candidate, None)
-                return await self._completed()
+                return end
 
     async def _start(self, candidate: Candidate) -> None:
         attempt = self._progress.attempt = self._progress.attempt + 1
@@ -316,10 +319,12 @@ class Session:
             self._metrics(),
             (digest.length, digest.sha256),
         )
-        return await self._end(end, StreamState.COMPLETED)
+        return await self._end(end, StreamState.COMPLETED, ends_text=True)
 
-    async def _end(self, make: MakeEvent, state: StreamState) -> StreamEvent:
-        event = await self._writer.fenced(make)
+    async def _end(
+        self, make: MakeEvent, state: StreamState, *, ends_text: bool = False
+    ) -> StreamEvent:
+        event = await self._writer.fenced(make, ends_text=ends_text)
         self._gate.stream_state = state
         await self._tell(event.type, _shown(event))
         return event

@@ -89,12 +89,24 @@ class StreamStore:
             seq = await self.bus.store(
                 address.owner, ownership.to_json(), expected_last=previous.seq if previous else 0
             )
-        except (FencedError, RequestTimeoutError):
+        except (FencedError, RequestTimeoutError) as error:
             standing = await self.owner(address)
             if standing is not None and standing.ownership == ownership:
                 return standing  # stored, and only its acknowledgement was lost
+            if isinstance(error, FencedError) and self._is_own(standing, previous):
+                return await self.claim(
+                    address, standing, request_seq=request_seq, request_sha256=request_sha256
+                )
             raise
         return Claim(ownership, seq)
+
+    def _is_own(self, standing: Claim | None, previous: Claim | None) -> bool:
+        """Whether a claim that came in between is an earlier one of ours, stored unnoticed."""
+        return (
+            standing is not None
+            and standing.ownership.router == self.router
+            and (previous is None or standing.seq > previous.seq)
+        )
 
     async def append_fenced(self, address: StreamAddress, claim: Claim, event: StreamEvent) -> None:
         """Store one event, if `claim` still stands.
@@ -106,6 +118,11 @@ class StreamStore:
         await self.bus.store(
             address.write, event.to_json(), expected_last=claim.seq, expected_of=address.owner
         )
+
+    async def last_event(self, address: StreamAddress) -> StreamEvent | None:
+        """The event stored last, whether or not it counts; None when there is none."""
+        stored = await self.bus.last(subjects.STREAMS, address.write)
+        return None if stored is None else read_event(stored)
 
     async def history(self, address: StreamAddress) -> AsyncIterator[StreamEvent]:
         """All stored events, in stored order."""

@@ -6,10 +6,11 @@ marking, and the request comes to another one.
 """
 
 import asyncio
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from nats.aio.msg import Msg
@@ -26,20 +27,22 @@ from atlas.contracts.errors import (
     ProviderStreamError,
 )
 from atlas.contracts.ids import ID_PATTERN, derived_id, is_id
-from atlas.contracts.inference import Cost, ModelRequest, Usage
+from atlas.contracts.inference import ModelRequest
 from atlas.contracts.streams import StreamEvent, StreamState
 from atlas.dead_letters import bury
 from atlas.reading import Reading
 from atlas.service import Events
-from provider_router.routing.catalogue import Candidate, Catalogue
+from provider_router.routing.catalogue import Catalogue
 from provider_router.streaming import making
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.ledger import Ledger, ledger_of_history
+from provider_router.streaming.making import MakeEvent
 from provider_router.streaming.peers import Peers
 from provider_router.streaming.session import Job, Providers, Session
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.window import PublishWindow
 from provider_router.streaming.writer import (
+    MAY_PASS,
     OwnershipLostError,
     StreamOverError,
     StreamWriter,
@@ -68,6 +71,10 @@ class Delivery:
     seq: int
     sha256: str
     gate: Gate
+    ledger: Ledger = field(default_factory=Ledger)
+    """What the stream used so far, its dead routers included."""
+    writer: StreamWriter | None = None
+    """From the moment on at which the stream is owned."""
 
 
 class Supervisor:
@@ -107,6 +114,25 @@ class Supervisor:
         """Let every stream go; other routers adopt them."""
         for delivery in list(self._running.values()):
             delivery.gate.stop(Interrupt("hand_over"))
+
+    async def heed_kept_controls(self) -> None:
+        """After a reconnect, heed the controls that nobody could hear. Runs until cancelled."""
+        back = asyncio.Event()
+        self._bus.on_reconnect(back.set)
+        while True:
+            await back.wait()
+            back.clear()
+            for delivery in list(self._running.values()):
+                if delivery.writer is None:
+                    continue  # it reads them when it opens its gate
+                kept = functools.partial(self._store.controls, delivery.address)
+                try:
+                    await delivery.gate.fold_kept(kept, delivery.writer)
+                except AtlasError as error:
+                    log.warning("controls_not_read", error=error.message)
+                    back.set()
+                    await asyncio.sleep(_LATER_S)
+                    break
 
     async def mark_in_progress(self, every_s: float) -> None:
         """Keep the requests of running streams from being delivered again. Runs until cancelled."""
@@ -186,31 +212,27 @@ class Supervisor:
         for event in history:
             reading.take(event)
         writer = StreamWriter(self._store, self._window, address, claim, reading)
-        answering = asyncio.create_task(gate.serve(writer))
+        seq = reading.seq
         try:
             end = await self._stream(delivery, writer, reading, history)
         except StreamOverError:
             return True
-        except (OwnershipLostError, _LetterNotKeptError):
+        except (OwnershipLostError, _LetterNotKeptError, *MAY_PASS):
             raise
         except Exception as error:  # exactly one end, whatever happens
             log.exception("stream_failed_inside", stream=address.stream_id)
-            info = (
-                error.to_info()
-                if isinstance(error, AtlasError)
-                else AtlasError("the router failed inside; its log has the cause").to_info()
-            )
-            end = await writer.fenced(making.failed(info, Usage(), Cost()))
+            end = await self._failed_inside(writer, delivery.ledger, error)
         finally:
-            answering.cancel()
-            await asyncio.wait({answering})
+            seq = writer.seq
+            if writer.terminal is not None:
+                gate.stream_state = ENDS[writer.terminal.type]
+            delivery.writer = None
+            await gate.close(seq)
         if end is None:
             if gate.interrupt.result().kind != "lost":
                 await _tell_jetstream(delivery.msg.nak())
             return False
-        gate.stream_state = _STATES[end.type]
         self.ended[end.type.removeprefix("stream.")] += 1
-        await gate.answer_rest(writer.seq)
         return True
 
     async def _stream(
@@ -220,26 +242,47 @@ class Supervisor:
         reading: Reading,
         history: list[StreamEvent],
     ) -> StreamEvent | None:
+        request = self._read(delivery.msg)
+        if isinstance(request, ModelRequest):
+            delivery.ledger = ledger_of_history(history, request, self._catalogue.kinds)
+        if history:  # a router that claimed it and died before its first word left nothing
+            is_final = (
+                isinstance(request, ModelRequest)
+                and request.fallback.on_failure == "fail"
+                and reading.has_content
+            )
+            await writer.adopt(reading.attempt + 1, None if is_final else "restart")
+            if is_final:
+                return await writer.fenced(_failed(_ROUTER_DIED, delivery.ledger))
+        if isinstance(request, AtlasError):
+            return await self._reject(delivery, writer, request)
         try:
-            request, candidates = self._read(delivery.msg)
+            candidates = self._catalogue.candidates(request)
         except AtlasError as error:
             return await self._reject(delivery, writer, error)
-        if reading.seq:
-            may_restart = request.fallback.on_failure != "fail" or not reading.has_content
-            await writer.adopt(reading.attempt + 1, "restart" if may_restart else None)
-            if not may_restart:
-                info = _ROUTER_DIED.to_info()
-                used = ledger_of_history(history, request, self._catalogue.kinds)
-                return await writer.fenced(making.failed(info, used.usage(), used.cost()))
-        ledger = ledger_of_history(history, request, self._catalogue.kinds) if history else Ledger()
-        await delivery.gate.fold_kept(await self._store.controls(delivery.address), writer)
+        gate = delivery.gate
+        if reading.state is StreamState.PAUSED:
+            gate.continue_paused()
+        await gate.open(writer, functools.partial(self._store.controls, delivery.address))
+        delivery.writer = writer
         job = Job(delivery.address, request, candidates, delivery.msg.headers or {})
-        session = Session(job, writer, delivery.gate, self._providers, self._events, ledger)
+        session = Session(job, writer, gate, self._providers, self._events, delivery.ledger)
         return await session.run()
 
-    def _read(self, msg: Msg) -> tuple[ModelRequest, list[Candidate]]:
-        request = door.read(ModelRequest, msg.data, msg.headers)
-        return request, self._catalogue.candidates(request)
+    @staticmethod
+    def _read(msg: Msg) -> ModelRequest | AtlasError:
+        try:
+            return door.read(ModelRequest, msg.data, msg.headers)
+        except AtlasError as error:
+            return error
+
+    @staticmethod
+    async def _failed_inside(writer: StreamWriter, ledger: Ledger, error: Exception) -> StreamEvent:
+        if writer.terminal is not None:
+            return writer.terminal
+        if not isinstance(error, AtlasError):
+            error = AtlasError("the router failed inside; its log has the cause")
+        return await writer.fenced(_failed(error, ledger))
 
     async def _reject(
         self, delivery: Delivery, writer: StreamWriter, error: AtlasError
@@ -251,7 +294,7 @@ class Supervisor:
         except AtlasError as failure:
             raise _LetterNotKeptError(failure.message) from failure
         await self._tell_rejected(address, info)
-        return await writer.fenced(making.failed(info, Usage(), Cost()))
+        return await writer.fenced(_failed(error, delivery.ledger))
 
     async def _refuse_name(self, msg: Msg, address: StreamAddress) -> None:
         """No stream can have this name, so there is none to fail."""
@@ -291,11 +334,16 @@ class Supervisor:
         )
 
 
-_STATES = {
+ENDS = {
     "stream.completed": StreamState.COMPLETED,
     "stream.failed": StreamState.ERROR,
     "stream.cancelled": StreamState.CANCELLED,
 }
+"""The state that each terminal event leaves a stream in."""
+
+
+def _failed(error: AtlasError, ledger: Ledger) -> MakeEvent:
+    return making.failed(error.to_info(), ledger.usage(), ledger.cost())
 
 
 async def _tell_jetstream(call: Awaitable[None]) -> None:

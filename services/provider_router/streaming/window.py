@@ -10,6 +10,7 @@ one JetStream stream, so an acknowledgement speaks for everything sent before it
 import asyncio
 from collections import deque
 
+import structlog
 from nats.aio.msg import Msg
 
 from atlas.bus import Bus
@@ -18,6 +19,10 @@ from atlas.wire import read_ack
 
 _ASK_EVERY = 64
 _ASK_AFTER_S = 0.05
+_ANSWER_S = 10.0
+"""A full window whose acknowledgements take longer counts as lost; streams then look it up."""
+
+log = structlog.get_logger("atlas.window")
 
 
 class PublishWindow:
@@ -48,7 +53,7 @@ class PublishWindow:
             ConnectionFailedError: NATS is away and its buffer is full.
         """
         if not self._room.is_set():
-            await self._room.wait()
+            await self._wait_for_room()
         self.sent = number = self.sent + 1
         now_s = asyncio.get_running_loop().time()
         if number % _ASK_EVERY and now_s - self._last_ask_s < _ASK_AFTER_S:
@@ -60,6 +65,14 @@ class PublishWindow:
         if number - self.stored >= self._bound:
             self._room.clear()
         return number
+
+    async def _wait_for_room(self) -> None:
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await self._room.wait()
+        except TimeoutError:
+            log.warning("store_silent", unanswered=self.sent - self.stored)
+            self._lost()
 
     async def _acknowledged(self, msg: Msg) -> None:
         number = int(msg.subject.rpartition(".")[2])

@@ -17,13 +17,22 @@ from atlas.contracts.base import now_ms
 from atlas.contracts.errors import (
     AtlasError,
     ConnectionFailedError,
+    ErrorCategory,
     FencedError,
     NoResponderError,
     RequestTimeoutError,
     StoreRefusedError,
 )
-from atlas.contracts.streams import NextStep, StreamAdopted, StreamEvent
-from atlas.reading import Reading
+from atlas.contracts.streams import (
+    NextStep,
+    StreamAdopted,
+    StreamCancelled,
+    StreamCompleted,
+    StreamEvent,
+    StreamFailed,
+    TerminalStreamEvent,
+)
+from atlas.reading import Reading, Verdict
 from provider_router.streaming.encoding import Content, encode_content
 from provider_router.streaming.making import MakeEvent
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
@@ -33,13 +42,13 @@ _RETRY_S = 0.2
 _OUTAGE_S = 300.0
 """How long a stream waits for NATS before it is given up."""
 
-_MAY_PASS = (RequestTimeoutError, ConnectionFailedError, NoResponderError, StoreRefusedError)
+MAY_PASS = (RequestTimeoutError, ConnectionFailedError, NoResponderError, StoreRefusedError)
 """What a server says, or fails to say, while it goes down, comes up, or has no room."""
 
 log = structlog.get_logger("atlas.writer")
 
 
-class OwnershipLostError(FencedError):
+class OwnershipLostError(AtlasError):
     """Another router owns the stream; say nothing more on its behalf."""
 
     code = "ownership_lost"
@@ -51,10 +60,12 @@ class StreamOverError(AtlasError):
     code = "stream_over"
 
 
-class HistoryLostError(StoreRefusedError):
+class HistoryLostError(AtlasError):
     """History lacks events that were known to be stored; the attempt begins anew."""
 
     code = "history_lost"
+    category = ErrorCategory.SERVER
+    retryable = True
 
 
 class StreamWriter:
@@ -77,10 +88,17 @@ class StreamWriter:
         self._outbox: deque[tuple[int, int, Content | MakeEvent]] = deque()
         self._losses = window.losses
         self._confirmed = reading.seq
-        self._in_history = reading.seq
+        self._read_epoch = reading.epoch
+        self._step: NextStep | None = "continue"
+        self._is_adopted = False
+        self._unsure: StreamEvent | None = None
+        self._is_unsure_stored = False
+        self._is_history_lost = False
         self._trouble_since_s: float | None = None
         self.seq = reading.seq
         self.attempt = reading.attempt
+        self.terminal: TerminalStreamEvent | None = None
+        """How the stream ended, once it did by this pen."""
 
     @property
     def epoch(self) -> int:
@@ -92,61 +110,83 @@ class StreamWriter:
         return self._lock
 
     async def content(self, contents: list[Content]) -> None:
-        """Publish content events, one each, without waiting for storage."""
+        """Publish content events, one each, without waiting for storage.
+
+        Raises:
+            HistoryLostError: What this attempt wrote before is gone.
+        """
         async with self._lock:
             for one in contents:
                 await self._send(one)
+            self._check_history()
 
     async def event(self, make: MakeEvent) -> None:
         """Publish any other event that needs no fence, without waiting for storage."""
         async with self._lock:
             await self._send(make)
 
-    async def fenced(self, make: MakeEvent) -> StreamEvent:
+    async def fenced(self, make: MakeEvent, *, ends_text: bool = False) -> StreamEvent:
         """Store an event while the claim stands, and wait until it is there.
+
+        Args:
+            make: Makes the event.
+            ends_text: Whether the event speaks for the whole text, so that it must be there.
+
+        Raises:
+            OwnershipLostError: The stream belongs to another router.
+            StreamOverError: The stream has ended.
+            HistoryLostError: The text that the event speaks for is gone.
+        """
+        async with self._lock:
+            self._check_open()
+            try:
+                return await self._store_fenced(make, ends_text=ends_text)
+            finally:
+                self._unsure, self._is_unsure_stored = None, False
+
+    async def _store_fenced(self, make: MakeEvent, *, ends_text: bool) -> StreamEvent:
+        while True:
+            await self._heal()
+            if ends_text:
+                self._check_history()
+            self._is_history_lost = False  # what is not the end of a text begins one
+            tried = self.seq + 1
+            event = self._unsure = make(self._address.stream_id, tried, self.epoch)
+            try:
+                await self._store.append_fenced(self._address, self._claim, event)
+            except FencedError as error:
+                raise self._lost() from error
+            except MAY_PASS as error:
+                await self._wait_for_nats(error)
+                self._losses = -1  # stored or not? history tells
+                await self._heal()
+                if self._is_unsure_stored:
+                    return event
+                continue
+            self._trouble_since_s = None
+            self.seq = self._confirmed = tried
+            self._outbox.clear()
+            self._ended_by(event)
+            return event
+
+    async def adopt(self, attempt: int, step: NextStep | None) -> None:
+        """Say that the stream has a new owner and that attempt number `attempt` comes next.
 
         Raises:
             OwnershipLostError: The stream belongs to another router.
             StreamOverError: The stream has ended.
         """
         async with self._lock:
-            while True:
+            self.attempt, self._step, self._is_adopted = attempt, step, True
+            try:
+                await self._write_again(self.seq)
+            except MAY_PASS as error:
+                await self._wait_for_nats(error)
+                self._losses = -1
                 await self._heal()
-                tried = self.seq + 1
-                event = make(self._address.stream_id, tried, self.epoch)
-                try:
-                    await self._store.append_fenced(self._address, self._claim, event)
-                except FencedError as error:
-                    raise self._lost() from error
-                except _MAY_PASS as error:
-                    await self._wait_for_nats(error)
-                    self._losses = -1  # stored or not? history tells
-                    await self._heal()
-                    if self._in_history >= tried:
-                        return event
-                    continue
-                self._trouble_since_s = None
-                self.seq = self._confirmed = tried
-                self._outbox.clear()
-                return event
-
-    async def adopt(self, attempt: int, next_step: NextStep | None) -> None:
-        """Say that the stream has a new owner and that attempt number `attempt` comes next."""
-
-        def adopted(stream_id: str, seq: int, epoch: int) -> StreamEvent:
-            return StreamAdopted(
-                stream_id=stream_id,
-                seq=seq,
-                epoch=epoch,
-                at_ms=now_ms(),
-                from_seq=seq - 1,
-                attempt=attempt,
-                next=next_step,
-            )
-
-        await self.fenced(adopted)
 
     async def _send(self, item: Content | MakeEvent) -> None:
+        self._check_open()
         while True:
             await self._heal()
             try:
@@ -174,28 +214,35 @@ class StreamWriter:
         return await self._window.publish(self._subject, data)
 
     async def _heal(self) -> None:
-        """Write again what the window lost; cheap when nothing was."""
+        """Write again what the window lost; cheap when nothing was.
+
+        What a pass finds out (lost history, an event that was stored after all) stays known when
+        the pass itself fails and is repeated.
+        """
         while self._losses != self._window.losses:
             losses = self._window.losses
             try:
                 await self._bus.wait_connected(_OUTAGE_S)
                 reading = await self._take_again()
-                is_lost = reading.seq < self._confirmed
-                if is_lost:
-                    self._outbox.clear()
-                if reading.seq or self._outbox:
-                    await self._write_again(reading.seq, "restart" if is_lost else "continue")
-            except OwnershipLostError:
-                raise
-            except _MAY_PASS as error:
+                if reading.terminal is not None:
+                    self._over(reading.terminal)
+                else:
+                    await self._continue_from(reading)
+            except MAY_PASS as error:
                 await self._wait_for_nats(error)
                 continue
             self._losses, self._trouble_since_s = losses, None
-            if is_lost:
-                raise HistoryLostError(
-                    f"history of stream {self._address.stream_id} lacks events that were stored; "
-                    "has the NATS server lost its disk?"
-                )
+
+    async def _continue_from(self, reading: Reading) -> None:
+        self._read_epoch = reading.epoch
+        if reading.seq < self._confirmed:
+            self._is_history_lost = True
+            self._outbox.clear()
+            log.error("history_lost", stream=self._address.stream_id, has=reading.seq)
+            if self._step is not None:
+                self._step = "restart"
+        if reading.seq or self._outbox or self._is_adopted:
+            await self._write_again(reading.seq)
 
     async def _take_again(self) -> Reading:
         try:
@@ -207,13 +254,22 @@ class StreamWriter:
             )
         except FencedError as error:
             raise self._lost() from error
-        reading = await self._store.reading(self._address)
-        self._in_history = reading.seq
-        if reading.terminal is not None:
-            raise StreamOverError(f"stream {self._address.stream_id} has ended")
+        reading = Reading()
+        self._is_unsure_stored = False
+        async for event in self._store.history(self._address):
+            if reading.take(event) is Verdict.TAKEN and _is_same(event, self._unsure):
+                self._is_unsure_stored = True
         return reading
 
-    async def _write_again(self, from_seq: int, step: NextStep) -> None:
+    def _over(self, terminal: TerminalStreamEvent) -> None:
+        """The stream has ended: by the event whose acknowledgement was lost, or not by us."""
+        if not _is_same(terminal, self._unsure):
+            raise StreamOverError(f"stream {self._address.stream_id} has ended")
+        self.seq = terminal.seq
+        self._outbox.clear()
+        self._ended_by(terminal)
+
+    async def _write_again(self, from_seq: int) -> None:
         """Adopt the stream anew and publish the outbox after what history holds.
 
         The outbox is numbered before anything is sent, so that whatever fails here, the next try
@@ -232,16 +288,35 @@ class StreamWriter:
             epoch=self.epoch,
             at_ms=now_ms(),
             from_seq=from_seq,
+            from_epoch=self._read_epoch if from_seq else 0,
             attempt=max(self.attempt, 1),
-            next=step,
+            next=self._step,
         )
         try:
             await self._store.append_fenced(self._address, self._claim, adopted)
         except FencedError as error:
             raise self._lost() from error
+        self._step = "continue"
+        self._confirmed = adopted_seq
         sent = [(await self._publish(seq, item), seq, item) for _, seq, item in self._outbox]
         self._outbox = deque(sent)
         log.info("stream_written_again", stream=self._address.stream_id, events=len(items))
+
+    def _check_open(self) -> None:
+        if self.terminal is not None:
+            raise StreamOverError(f"stream {self._address.stream_id} has ended")
+
+    def _check_history(self) -> None:
+        if self._is_history_lost:
+            self._is_history_lost = False
+            raise HistoryLostError(
+                f"history of stream {self._address.stream_id} lacks events that were stored; "
+                "has the NATS server lost its disk?"
+            )
+
+    def _ended_by(self, event: StreamEvent) -> None:
+        if isinstance(event, StreamCompleted | StreamFailed | StreamCancelled):
+            self.terminal = event
 
     def _lost(self) -> OwnershipLostError:
         return OwnershipLostError(
@@ -266,3 +341,11 @@ class StreamWriter:
     @property
     def _bus(self) -> Bus:
         return self._store.bus
+
+
+def _is_same(stored: StreamEvent, tried: StreamEvent | None) -> bool:
+    """Whether a stored event is the one whose acknowledgement did not come."""
+    return tried is not None and (
+        (stored.type, stored.epoch, stored.seq, stored.at_ms)
+        == (tried.type, tried.epoch, tried.seq, tried.at_ms)
+    )

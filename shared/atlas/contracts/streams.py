@@ -96,6 +96,10 @@ class StreamAdopted(_StreamEvent):
 
     type: Literal["stream.adopted"] = "stream.adopted"
     from_seq: Count
+    from_epoch: Count = Field(
+        description="The epoch of the event at `from_seq`, 0 when there is none: a watcher whose "
+        "event is of another one missed an adoption and asks history."
+    )
     attempt: int = Field(ge=1, description="The attempt that comes next.")
     next: NextStep | None = None
 

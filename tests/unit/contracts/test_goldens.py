@@ -17,7 +17,7 @@ from .examples import EXAMPLES
 from .public_models import public_models
 
 GOLDEN = Path(__file__).parent / "golden"
-IS_WRITING = os.environ.get("ATLAS_WRITE_GOLDENS") == "1"
+IS_WRITING = os.environ.get("WRITE_GOLDENS") == "1"
 MODELS = public_models()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from atlas.contracts.errors import ConfigurationError
-from atlas.settings import has_real_provider, load_settings
+from atlas.settings import foreign_variables, has_real_provider, load_settings
 
 OURS = ("ATLAS_", "NATS_", "OPENAI_", "ANTHROPIC_", "OLLAMA_")
 
@@ -25,6 +25,10 @@ def _file(text: str) -> None:
 
 def _problems(text: str) -> str:
     _file(text)
+    return _refusal()
+
+
+def _refusal() -> str:
     with pytest.raises(ConfigurationError) as refusal:
         load_settings()
     return refusal.value.message
@@ -110,12 +114,166 @@ def test_every_problem_is_named_at_once(where: str) -> None:
     )
 
 
-def test_a_problem_says_which_file_it_may_stand_in() -> None:
-    assert "atlas.yaml" in _problems("router: {max_streams: 0}")
+def test_a_problem_says_which_file_it_stands_in() -> None:
+    assert _problems("router: {max_streams: 0}").startswith("atlas.yaml: router.max_streams: ")
 
 
-def test_a_file_that_is_no_yaml_is_refused_as_such() -> None:
-    assert "not YAML" in _problems("tenant: [")
+def test_a_problem_says_which_variable_it_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    _file("router: {max_streams: 3}")
+    monkeypatch.setenv("ATLAS_ROUTER__MAX_STREAMS", "0")
+    assert _refusal() == "ATLAS_ROUTER__MAX_STREAMS: give a number above 0, not '0'"
+
+
+def test_a_problem_of_a_section_in_one_variable_says_both_places_it_may_stand_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _file("router: {max_streams: 3}")
+    monkeypatch.setenv("ATLAS_ROUTER", '{"max_streams": 0}')
+    assert _refusal().startswith("atlas.yaml or ATLAS_ROUTER: router.max_streams: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("ATLAS_TENNANT", "ATLAS_TENANT"),
+        ("ATLAS_LOGLEVEL", "ATLAS_LOG_LEVEL"),
+        ("ATLAS_CONFG", "ATLAS_CONFIG"),
+        ("ATLAS_NATS_URL", "ATLAS_NATS__URL"),
+        ("ATLAS_ROUTER_MAX_STREAMS", "ATLAS_ROUTER__MAX_STREAMS"),
+        ("ATLAS_ROUTER__MAX_STREEMS", "ATLAS_ROUTER__MAX_STREAMS"),
+        ("ATLAS_DEFAULT_MODEL", "ATLAS_ROUTER__DEFAULT_MODEL"),
+        ("ATLAS_PROVIDERS__GROQ__KNID", "ATLAS_PROVIDERS__GROQ__KIND"),
+        ("ATLAS_PROVIDER__GROQ__KIND", "ATLAS_PROVIDERS__GROQ__KIND"),
+        ("ATLAS_PROVIDERS__GROQ__MOCK__SEAD", "ATLAS_PROVIDERS__GROQ__MOCK__SEED"),
+        ("ATLAS_TENANT__X", "ATLAS_TENANT"),
+        ("ATLAS_PROVIDER", "ATLAS_PROVIDERS"),
+    ],
+)
+def test_a_misspelt_variable_is_refused_once_with_the_nearest_known_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, meant: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    assert _refusal().count(name) == 1
+    assert f"{name}: unknown setting; did you mean {meant}?" in _refusal()
+
+
+def test_a_variable_of_a_section_that_resembles_nothing_is_refused_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ATLAS_ROUTER__ZZZ", "1")
+    assert _refusal() == "ATLAS_ROUTER__ZZZ: unknown setting; remove it"
+
+
+def test_misspelt_variables_stand_in_one_list_with_other_problems(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ATLAS_TENNANT", "acme")
+    assert len(_problems("router: {max_streams: 0}\ntenant: a b").splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ATLAS_CONFIG", ""),
+        ("atlas_tenant", "acme"),
+        ("ATLAS_ROUTER", '{"max_streams": 7}'),
+        ("ATLAS_PROVIDERS", '{"groq": {"kind": "openai"}}'),
+        ("ATLAS_PROVIDERS__MOCK__KIND", "mock"),
+        ("ATLAS_CONTROLLER__PLANNER_REQUIREMENTS__TASK_TYPE", "code_generation"),
+    ],
+)
+def test_every_variable_that_is_a_setting_is_known(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert load_settings()
+    assert foreign_variables() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ATLAS_ROUTER_SERVICE_HOST", "10.0.0.1"),
+        ("ATLAS_ROUTER_PORT", "tcp://10.0.0.1:80"),
+        ("ATLAS_NATS_SERVICE_PORT_CLIENT", "4222"),
+        ("ATLAS_NATS_PORT_4222_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_what_kubernetes_sets_for_a_service_of_our_name_is_no_misspelt_setting(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert load_settings()
+    assert foreign_variables() == []
+
+
+def test_a_variable_of_another_program_called_atlas_is_told_and_not_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ATLAS_PUBLIC_KEY", "x")
+    assert load_settings()
+    assert foreign_variables() == ["ATLAS_PUBLIC_KEY"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("tenannt: acme", "tenannt: unknown setting; did you mean 'tenant'?"),
+        ("tenant: a b", "tenant: give 1 to 64 of the characters A-Z a-z 0-9 _ -, not 'a b'"),
+        ("tenant: 3", "tenant: give a text, in quotes, not 3"),
+        ("log_level: INFO", "not 'INFO'; did you mean 'info'?"),
+        ("router: {max_streams: many}", "router.max_streams: give a whole number, not 'many'"),
+        ("router: {max_attempts: 0}", "router.max_attempts: give a number from 1 on, not 0"),
+        ("topology: {replicas: 9}", "topology.replicas: give a number up to 5, not 9"),
+        ("topology: {replay_hours: x}", "topology.replay_hours: give a number, not 'x'"),
+        ("worker: {capabilities: code}", "give a list, such as [a, b], not 'code'"),
+        ("router:", "router: give `name: value` pairs, or remove it"),
+        ("providers: {x: {}}", "providers.x.kind: is missing; set it"),
+        ("providers: {x: {kind: opnai}}", "'ollama' or 'mock', not 'opnai'; did you mean 'openai'"),
+        (
+            "providers: {x: {kind: openai, base_url: 'box:80'}}",
+            "x.base_url: give a URL that begins with http:// or https://, not 'box:80'",
+        ),
+        ("- tenant", "atlas.yaml: holds no settings; write each as `name: value`"),
+        ("1: 2", "atlas.yaml: 1: unknown setting; remove it"),
+    ],
+)
+def test_a_problem_says_what_to_write(text: str, said: str) -> None:
+    assert said in _problems(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ATLAS_WORKER__CAPABILITIES", "a,b", 'give a JSON list, such as ["a", "b"], not \'a,b\''),
+        ("ATLAS_PROVIDERS__X__MODELS", "a", 'give a JSON list, such as ["a", "b"], not \'a\''),
+        ("ATLAS_ROUTER", "a", "give a JSON object, such as {\"name\": 1}, not 'a'"),
+    ],
+)
+def test_a_variable_that_must_be_json_and_is_not_is_refused_with_an_example(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert f"{name}: {said}" in _refusal()
+
+
+def test_a_vendors_address_that_is_none_is_refused_under_the_vendors_own_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", "proxy")
+    assert _refusal().startswith("OPENAI_BASE_URL: give a URL")
+
+
+def test_a_file_that_is_no_yaml_is_refused_with_the_place() -> None:
+    (line,) = _problems("tenant: acme\nrouter: [").splitlines()
+    assert "atlas.yaml: not YAML: " in line
+    assert "line 2" in line
+
+
+def test_a_file_that_cannot_be_read_is_refused_as_such() -> None:
+    Path("atlas.yaml").mkdir()
+    assert _refusal() == "atlas.yaml: Is a directory; give a readable file"
 
 
 @pytest.mark.parametrize("vendor", ["openai", "anthropic"])

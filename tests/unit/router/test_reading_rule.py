@@ -63,9 +63,10 @@ class Writers:
             self.counting.pop()
             forgotten -= 1
         from_seq = len(self.counting)
+        from_epoch = self.counting[-1].epoch
         self.say(
             lambda seq, epoch: StreamAdopted(
-                **_head(seq, epoch), from_seq=from_seq, attempt=2, next=step
+                **_head(seq, epoch), from_seq=from_seq, from_epoch=from_epoch, attempt=2, next=step
             )
         )
         for place in range(1, late + 1):
@@ -174,3 +175,17 @@ def test_a_gap_is_told_and_never_joined_over(writers: Writers, data):
     following = counting[lost + 1]
     is_healing = isinstance(following, StreamAdopted) and following.from_seq <= lost
     assert is_healing or reading.take(following) is Verdict.GAP
+
+
+def test_a_late_word_of_a_dead_router_is_not_taken_for_the_adoption_that_was_missed():
+    writers = Writers()
+    writers.start()
+    writers.adopt(0, "restart", 1)
+    writers.adopt(0, "continue", 0)
+    writers.complete()
+    started, missed, late, adopted, end = writers.stored
+    reading = Reading()
+    read(reading, [started, late])
+    assert (reading.text, reading.take(adopted)) == ("from the dead ", Verdict.GAP)
+    read(reading, [missed, adopted, end])
+    assert (reading.text, reading.terminal) == ("", end)

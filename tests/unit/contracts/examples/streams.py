@@ -85,6 +85,7 @@ STREAMS: dict[str, Contract] = {
         epoch=AT_MS + 9_000,
         at_ms=AT_MS + 9_000,
         from_seq=7,
+        from_epoch=AT_MS,
         attempt=2,
         next="continue",
     ),
