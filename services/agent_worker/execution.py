@@ -1,6 +1,7 @@
 """Doing one subtask: from the work to its outcome, by one stream of a model."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from agent_worker.following import StreamFollower
@@ -45,6 +46,10 @@ class Outcome:
     cost: Cost = field(default_factory=Cost)
 
 
+type Begin = Callable[[], Awaitable[None]]
+"""Tells that an attempt has begun: its stream is asked for, and known to whoever looks for it."""
+
+
 class Executor:
     """Carries out subtasks."""
 
@@ -63,8 +68,10 @@ class Executor:
         self._default_model = default_model
         self._silence_s = silence_ms / 1000
 
-    async def attempt(self, tenant: str, subtask: Subtask, lane: str) -> Outcome:
+    async def attempt(self, tenant: str, subtask: Subtask, lane: str, begin: Begin) -> Outcome:
         """Do a subtask; attaches to its stream when that runs already.
+
+        `begin` is called once the stream is asked for, so that whoever hears of it finds it.
 
         Raises:
             AtlasError: NATS failed us; the attempt may go on elsewhere, or later.
@@ -80,6 +87,7 @@ class Executor:
             async with asyncio.timeout(_seconds_left(subtask)):
                 await follower.open()
                 await self._submit(tenant, subtask.stream_id, lane, request)
+                await begin()
                 reading = await follower.to_end(self._silence_s)
         except TimeoutError:
             late = RequestTimeoutError(

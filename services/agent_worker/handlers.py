@@ -141,8 +141,6 @@ class Desk:
             headers=msg.headers,
             attributes=attributes,
         ):
-            await self.tools.reporter.started(tenant, subtask)
-            await self._tell("subtask.started", tenant, subtask)
             lane = "interactive" if priority == "high" else "batch"
             outcome = await self._until_done_or_pointless(msg, tenant, subtask, lane)
             if outcome is not None:
@@ -154,7 +152,12 @@ class Desk:
         self, msg: Msg, tenant: str, subtask: Subtask, lane: str
     ) -> Outcome | None:
         """The outcome, or None when the task's log says that nobody waits for it any more."""
-        doing = asyncio.create_task(self.tools.executor.attempt(tenant, subtask, lane))
+
+        async def begin() -> None:
+            await self.tools.reporter.started(tenant, subtask)
+            await self._tell("subtask.started", tenant, subtask)
+
+        doing = asyncio.create_task(self.tools.executor.attempt(tenant, subtask, lane, begin))
         others = [
             asyncio.create_task(self._watch_log(tenant, subtask)),
             asyncio.create_task(self._beat(msg, tenant, subtask)),

@@ -38,7 +38,7 @@ class Reporter:
         self._worker = worker
 
     async def started(self, tenant: str, subtask: Subtask) -> None:
-        """Tell that it begins, and where its tokens stream."""
+        """Tell that it has begun, and where its tokens stream: after the stream was asked for."""
         await self._report(tenant, subtask, "started")
 
     async def progress(self, tenant: str, subtask: Subtask, progress: JsonObject) -> None:

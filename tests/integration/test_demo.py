@@ -15,7 +15,6 @@ from uuid import uuid4
 import pytest
 
 from atlas.client import Atlas
-from atlas.contracts.errors import ConnectionFailedError, NotFoundError
 from atlas.contracts.streams import StreamCompleted
 from atlas.contracts.tasks import (
     SubtaskStarted,
@@ -139,26 +138,12 @@ async def _follow(
 
 
 async def _whole_text(atlas: Atlas, stream_id: str, flowing: asyncio.Event) -> str:
-    """The text of a stream as a watcher reads it, checked against what its writer says.
-
-    A worker tells that it started before it asks for the stream, and the server may be away just
-    when a watcher comes: until its first word it comes again, from then on it may not lose one.
-    """
-    is_reading = False
-    while True:
-        try:
-            async with atlas.watch_stream(stream_id) as stream:
-                async for _ in stream:
-                    is_reading = True
-                    flowing.set()
-                text = (await stream.result()).content
-                end: Any = stream.reading.terminal
-        except (ConnectionFailedError, NotFoundError):
-            if is_reading:
-                raise
-            await asyncio.sleep(0.1)  # nobody announces that a stream is known
-        else:
-            break
+    """The text of a stream as a watcher reads it, checked against what its writer says."""
+    async with atlas.watch_stream(stream_id) as stream:
+        async for _ in stream:
+            flowing.set()
+        text = (await stream.result()).content
+        end: Any = stream.reading.terminal
     assert isinstance(end, StreamCompleted)
     assert len(text) == end.text_length
     assert hashlib.sha256(text.encode()).hexdigest() == end.text_sha256

@@ -204,6 +204,28 @@ async def test_a_subtask_becomes_a_stream_and_its_text_the_result(bus, nats_serv
     assert result.worker == "w1"
 
 
+async def test_a_subtask_is_told_to_have_started_once_its_stream_can_be_found(bus, nats_server):
+    told = await bus.open(subjects.report("default", "t1", "s1", 1))
+    await bus.flush()
+    async with worker(nats_server.url):
+        await send(bus, subtask())
+        report = SubtaskReport.model_validate_json((await told.next_msg(timeout=5)).data)
+        (stream_id,) = report.stream_ids
+        door = subjects.stream_request("default", stream_id, "batch")
+        assert await bus.last(subjects.REQUESTS, door) is not None
+    assert report.type == "started"
+
+
+async def test_work_that_never_becomes_a_stream_fails_without_a_start(bus, nats_server):
+    work = subtask(tools=["browser"])
+    async with worker(nats_server.url):
+        await send(bus, work)
+        await failure_of(bus, work)
+    subject = subjects.report("default", "t1", "s1", 1)
+    told = [json.loads(one.data)["type"] async for one in bus.read(subjects.REPORTS, subject)]
+    assert told == ["failed"]
+
+
 async def test_an_answer_that_breaks_its_schema_is_a_failure_that_may_be_retried(bus, nats_server):
     work = subtask(output_schema=SCHEMA)
     async with routing(bus, lambda _: "no"), worker(nats_server.url):
