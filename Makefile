@@ -87,7 +87,7 @@ test-containers: $(STAMP)  ## Build the image, start the composition, run a task
 
 .PHONY: goldens
 goldens: $(STAMP)  ## Write the golden files of the wire format anew, for review
-	ATLAS_WRITE_GOLDENS=1 $(BIN)/pytest -q tests/unit/contracts/test_goldens.py
+	WRITE_GOLDENS=1 $(BIN)/pytest -q tests/unit/contracts/test_goldens.py
 
 .PHONY: contract
 contract: $(STAMP)  ## Write docs/contract.md and docs/schemas anew from the models

@@ -5,25 +5,51 @@ defaults; besides them the names everyone knows: `NATS_URL`, `NATS_CREDS`, the v
 hosts (contract A8). `OTEL_*` is read by OpenTelemetry itself.
 """
 
+import json
 import os
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
 )
 
+from atlas import config_file, problems
 from atlas.contracts.base import JsonObject, PositiveMs
 from atlas.contracts.errors import ConfigurationError
-from atlas.spelling import known_names, nearest
 
 DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
 CONFIG_FILE = "atlas.yaml"
+
+
+def _is_http(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _http_url(value: str) -> str:
+    if not _is_http(value):
+        raise ValueError(f"give a URL that begins with http:// or https://, not {value!r}")
+    return value
+
+
+def _subject_token(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        raise ValueError(f"give 1 to 64 of the characters A-Z a-z 0-9 _ -, not {value!r}")
+    return value
 
 
 class _Section(BaseModel):
@@ -85,7 +111,7 @@ class ProviderSettings(_Section):
     kind: Literal["anthropic", "openai", "ollama", "mock"] = Field(
         description="The dialect; `openai` speaks to every compatible base URL."
     )
-    base_url: str | None = Field(default=None, pattern=r"^https?://")
+    base_url: Annotated[str, AfterValidator(_http_url)] | None = None
     api_key_env: str | None = Field(default=None, description="The variable that holds the key.")
     api_key_file: Path | None = Field(default=None, description="The file that holds the key.")
     api: Literal["auto", "chat", "responses"] = Field(
@@ -180,7 +206,7 @@ class Settings(BaseSettings):
         env_prefix="ATLAS_", env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
-    tenant: str = Field(default="default", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    tenant: Annotated[str, AfterValidator(_subject_token)] = "default"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     health_interval_ms: PositiveMs = Field(
         default=1_000, description="How often services say that they are there."
@@ -200,14 +226,25 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is the library's
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - no .env of our own
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - *_file instead
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment over file over defaults."""
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, config_file())
+        """Only what is given: `load_settings` reads the sources, to name every problem at once."""
+        return (init_settings,)
+
+
+class _Environment(EnvSettingsSource):
+    """`ATLAS_*`, as the settings take them."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: str) -> object:
+        """A list or a section is JSON; what is not is refused where it stands, like any value."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except json.JSONDecodeError:
+            return value
 
 
 def tracing_endpoint() -> str | None:
@@ -224,9 +261,21 @@ def child_environment() -> dict[str, str]:
     return dict(os.environ)
 
 
-def config_file() -> Path:
+def config_path() -> Path:
     """The configuration file: `ATLAS_CONFIG`, or `atlas.yaml` here. It need not exist."""
-    return Path(os.environ.get("ATLAS_CONFIG") or CONFIG_FILE)
+    return Path(os.environ.get(problems.CONFIG_VARIABLE) or CONFIG_FILE)
+
+
+def origin() -> problems.Origin:
+    """Where the settings of this process come from, for telling where a problem stands."""
+    path = config_path()
+    names = frozenset(name.upper() for name in os.environ)
+    return problems.Origin(path if path.is_file() else None, names)
+
+
+def foreign_variables() -> list[str]:
+    """Variables with our prefix that resemble no setting, such as those of another Atlas."""
+    return [one.variable for one in _unknown_variables() if not one.is_ours]
 
 
 def load_settings(**overrides: object) -> Settings:
@@ -235,17 +284,20 @@ def load_settings(**overrides: object) -> Settings:
     Raises:
         ConfigurationError: Names every problem at once, each with where it stands and a suggestion.
     """
-    path = config_file()
-    if os.environ.get("ATLAS_CONFIG") and not path.is_file():
+    path = config_path()
+    if os.environ.get(problems.CONFIG_VARIABLE) and not path.is_file():
         raise ConfigurationError(f"ATLAS_CONFIG names {path}, which is no file; correct the path")
+    said = config_file.over(config_file.read(path), _Environment(Settings)())
+    said = config_file.over(said, overrides)
+    unknown = [one for one in _unknown_variables() if one.is_ours]
+    found = [*map(str, unknown), *_vendor_problems()]
     try:
-        settings = Settings(**overrides)  # type: ignore[arg-type]
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path}: not YAML: {error}") from error
+        settings = Settings(**said)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise ConfigurationError(
-            "\n".join(_problems(error, path)), details={"problems": len(error.errors())}
-        ) from error
+        found += problems.of_values(error, Settings, origin(), unknown)
+        raise _refusal(found) from error
+    if found:
+        raise _refusal(found)
     return settings.model_copy(
         update={
             "nats": _nats_from_environment(settings.nats),
@@ -279,20 +331,27 @@ def _found_providers(declared: dict[str, ProviderSettings]) -> dict[str, Provide
                 base_url=os.environ.get(url_variable) or None,
             )
     if "ollama" not in declared and (host := os.environ.get("OLLAMA_HOST")):
-        url = host if host.startswith(("http://", "https://")) else f"http://{host}"
+        url = host if _is_http(host) else f"http://{host}"
         found["ollama"] = ProviderSettings(kind="ollama", base_url=url)
     if "mock" not in declared:
         found["mock"] = ProviderSettings(kind="mock", models=["standard", "fast"])
     return found
 
 
-def _problems(error: ValidationError, path: Path) -> list[str]:
-    lines = []
-    for problem in error.errors():
-        where = ".".join(str(part) for part in problem["loc"])
-        hint = ""
-        if problem["type"] == "extra_forbidden":
-            near = nearest(str(problem["loc"][-1]), known_names(Settings, problem["loc"][:-1]))
-            hint = f"; did you mean {near!r}?" if near else "; remove it"
-        lines.append(f"{path} or ATLAS_*: {where}: {problem['msg']}{hint}")
-    return lines
+def _vendor_problems() -> list[str]:
+    """What is wrong with the vendors' own variables."""
+    return [
+        f"{url_variable}: give a URL that begins with http:// or https://, not {url!r}"
+        for _, key_variable, url_variable in _VENDORS.values()
+        if os.environ.get(key_variable)
+        and (url := os.environ.get(url_variable))
+        and not _is_http(url)
+    ]
+
+
+def _unknown_variables() -> list[problems.Unknown]:
+    return problems.unknown_variables(Settings, os.environ)
+
+
+def _refusal(found: list[str]) -> ConfigurationError:
+    return ConfigurationError("\n".join(found), details={"problems": len(found)})

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,14 @@ class Ended:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-async def start(*arguments: str, nats_url: str | None, cwd: Path) -> asyncio.subprocess.Process:
-    """Start `atlas` without any of the caller's own settings."""
+async def start(
+    *arguments: str,
+    nats_url: str | None,
+    cwd: Path,
+    settings: Mapping[str, str] | None = None,
+    stdin: int = asyncio.subprocess.DEVNULL,
+) -> asyncio.subprocess.Process:
+    """Start `atlas` with the given variables and without any of the caller's own settings."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -39,22 +46,30 @@ async def start(*arguments: str, nats_url: str | None, cwd: Path) -> asyncio.sub
         "-m",
         "atlas.cli",
         *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=kept,
+        env={**kept, **(settings or {})},
         cwd=cwd,
     )
 
 
-async def ended(process: asyncio.subprocess.Process) -> Ended:
-    """Wait for the end of a command."""
+async def ended(process: asyncio.subprocess.Process, said: str | None = None) -> Ended:
+    """Wait for the end of a command, after saying to it what it reads from stdin."""
     async with asyncio.timeout(PATIENCE_S):
-        out, err = await process.communicate()
+        out, err = await process.communicate(None if said is None else said.encode())
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())
 
 
-async def atlas(*arguments: str, nats_url: str | None, cwd: Path) -> Ended:
+async def atlas(
+    *arguments: str,
+    nats_url: str | None,
+    cwd: Path,
+    settings: Mapping[str, str] | None = None,
+    said: str | None = None,
+) -> Ended:
     """Run `atlas` to its end."""
-    return await ended(await start(*arguments, nats_url=nats_url, cwd=cwd))
+    stdin = asyncio.subprocess.DEVNULL if said is None else asyncio.subprocess.PIPE
+    process = await start(*arguments, nats_url=nats_url, cwd=cwd, settings=settings, stdin=stdin)
+    return await ended(process, said)

@@ -321,6 +321,17 @@ async def test_the_configuration_is_checked_with_every_problem_at_once(cli, tmp_
     assert shown["tenant"] == "acme"
 
 
+async def test_a_variable_that_is_no_setting_is_shown_by_the_check_of_the_configuration(tmp_path):
+    ended = await cli_process.atlas(
+        *("config", "check"),
+        nats_url=None,
+        cwd=tmp_path,
+        settings={"ATLAS_PUBLIC_KEY": "of another program"},
+    )
+    assert ended.status == 0
+    assert "ignored    ATLAS_PUBLIC_KEY" in ended.out
+
+
 async def test_who_reads_no_further_ends_the_command_quietly(
     router: FakeRouter, nats_server, tmp_path
 ):

@@ -3,7 +3,13 @@
 from atlas.cli.output import Output
 from atlas.cli.session import DONE, configured
 from atlas.contracts.errors import ConfigurationError
-from atlas.settings import Settings, config_file, has_real_provider
+from atlas.settings import (
+    Settings,
+    config_path,
+    foreign_variables,
+    has_real_provider,
+    origin,
+)
 from atlas.wire import without_secrets
 
 
@@ -24,16 +30,15 @@ async def check(*, as_json: bool) -> int:
 def _provider_problems(settings: Settings) -> list[str]:
     problems = []
     for name, provider in settings.providers.items():
-        where = f"{config_file()} or ATLAS_*: providers.{name}"
         try:
             key = provider.api_key()
         except ConfigurationError as error:
-            problems.append(f"{where}: {error.message}")
+            problems.append(f"{origin().place(('providers', name))}: {error.message}")
             continue
         if provider.api_key_env and key is None:
+            where = origin().place(("providers", name, "api_key_env"))
             problems.append(
-                f"{where}.api_key_env: {provider.api_key_env} is not set; set it, or remove "
-                "the provider"
+                f"{where}: {provider.api_key_env} is not set; set it, or remove the provider"
             )
     return problems
 
@@ -47,7 +52,8 @@ def _file_problems(settings: Settings) -> list[str]:
 
 def _summary(settings: Settings) -> dict[str, object]:
     shown = settings.model_dump(mode="json", exclude={"providers", "nats"})
-    shown["config_file"] = str(config_file()) if config_file().is_file() else None
+    shown["config_file"] = str(config_path()) if config_path().is_file() else None
+    shown["ignored_variables"] = foreign_variables()
     shown["nats"] = {
         **settings.nats.model_dump(mode="json"),
         "url": without_secrets(settings.nats.url),
@@ -60,7 +66,7 @@ def _summary(settings: Settings) -> dict[str, object]:
 
 
 def _as_text(settings: Settings) -> str:
-    file = config_file()
+    file = config_path()
     lines = [
         f"file       {file}" if file.is_file() else f"file       none ({file} is not there)",
         f"nats       {without_secrets(settings.nats.url)}",
@@ -72,4 +78,5 @@ def _as_text(settings: Settings) -> str:
         lines.append(f"provider   {name}: {provider.kind}{where}, {key}")
     if not has_real_provider(settings):
         lines.append("           only the mock answers: no vendor's key or host is set")
+    lines += [f"ignored    {name}: no setting of this program" for name in foreign_variables()]
     return "\n".join([*lines, "the configuration is valid"])

@@ -1,0 +1,197 @@
+"""What is wrong with a configuration, in words: where it stands, and what to write. Pure.
+
+For `settings`, which reads file and environment.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from atlas.spelling import known_names, models_in, nearest
+
+PREFIX = "ATLAS_"
+CONFIG_VARIABLE = "ATLAS_CONFIG"
+"""Names the file; the one variable with the prefix that is no setting."""
+
+_NESTED = "__"
+_CLOSE = 0.7
+"""Short names resemble each other by chance: `ROOT` and `ROUTER` are 0.6 alike."""
+_SERVICE_LINK = re.compile(
+    r"\w+(_SERVICE_(HOST|PORT\w*)=|_PORT(_\d+_(TCP|UDP|SCTP)\w*=|=(tcp|udp|sctp)://))"
+)
+"""What Kubernetes sets in every container of a namespace with a service called `atlas…`."""
+_LONGEST_SHOWN = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where settings come from."""
+
+    file: Path | None
+    """None: there is none."""
+    variables: frozenset[str]
+    """The names of all that are set, in capitals."""
+
+    def place(self, loc: tuple[int | str, ...]) -> str:
+        """Where a value stands: its variable, or the file and the key in it."""
+        parts = [str(part) for part in loc if part != "[key]"]
+        variable = variable_of(parts)
+        if variable in self.variables or self.file is None:
+            return variable
+        above = (variable_of(parts[:end]) for end in range(len(parts) - 1, 0, -1))
+        whole = next((f" or {name}" for name in above if name in self.variables), "")
+        return f"{self.file}{whole}: {'.'.join(parts)}"
+
+    def is_variable(self, loc: tuple[int | str, ...]) -> bool:
+        """Whether a value was given in the variable of its own name."""
+        return variable_of([str(part) for part in loc]) in self.variables
+
+
+def variable_of(parts: list[str]) -> str:
+    """The variable of a setting."""
+    return PREFIX + _NESTED.join(parts).upper()
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A variable with our prefix that is no setting."""
+
+    variable: str
+    nearest: str | None
+    is_ours: bool
+    """Whether it must be meant for us: it resembles a setting, or stands under a section."""
+
+    def __str__(self) -> str:
+        meant = f"did you mean {self.nearest}?" if self.nearest else "remove it"
+        return f"{self.variable}: unknown setting; {meant}"
+
+
+def unknown_variables(model: type[BaseModel], environment: Mapping[str, str]) -> list[Unknown]:
+    """Every variable that looks like a setting of `model` and is none."""
+    found = []
+    for name, value in sorted(environment.items()):
+        variable = name.upper()
+        if not variable.startswith(PREFIX) or variable == CONFIG_VARIABLE:
+            continue
+        parts = variable.removeprefix(PREFIX).lower().split(_NESTED)
+        if _is_setting(model, parts) or _SERVICE_LINK.match(f"{variable}={value}"):
+            continue
+        near = nearest(
+            variable.removeprefix(PREFIX),
+            [one.removeprefix(PREFIX) for one in _variables(model, parts)],
+            _CLOSE,
+        )
+        is_ours = near is not None or (len(parts) > 1 and parts[0] in model.model_fields)
+        found.append(Unknown(name, PREFIX + near if near else None, is_ours))
+    return found
+
+
+def of_values(
+    error: ValidationError, model: type[BaseModel], origin: Origin, told: list[Unknown]
+) -> list[str]:
+    """A line for every value that is refused, but for what was told of unknown variables."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        variable = variable_of([str(part) for part in problem["loc"]])
+        if any(f"{one.variable.upper()}{_NESTED}".startswith(variable + _NESTED) for one in told):
+            continue
+        words = _in_words(problem, model, is_variable=origin.is_variable(problem["loc"]))
+        lines.append(f"{origin.place(problem['loc'])}: {words}")
+    return lines
+
+
+def _in_words(  # noqa: PLR0911 - a line for each kind of problem
+    problem: ErrorDetails, model: type[BaseModel], *, is_variable: bool
+) -> str:
+    given, context = problem["input"], problem.get("ctx", {})
+    match problem["type"]:
+        case "extra_forbidden":
+            near = nearest(str(problem["loc"][-1]), known_names(model, problem["loc"][:-1]))
+            return (
+                f"unknown setting; did you mean {near!r}?"
+                if near
+                else ("unknown setting; remove it")
+            )
+        case "missing":
+            return "is missing; set it"
+        case "list_type":
+            example = 'a JSON list, such as ["a", "b"]' if is_variable else "a list, such as [a, b]"
+            return f"give {example}{_not(given)}"
+        case "dict_type" | "model_type" | "model_attributes_type":
+            example = 'a JSON object, such as {"name": 1}' if is_variable else "`name: value` pairs"
+            return f"give {example}{_not(given)}"
+        case "literal_error":
+            near = nearest(str(given).lower(), re.findall(r"'([^']+)'", context["expected"]))
+            meant = f"; did you mean {near!r}?" if near else ""
+            return f"give {context['expected']}{_not(given)}{meant}"
+        case "greater_than":
+            return f"give a number above {context['gt']}{_not(given)}"
+        case "greater_than_equal":
+            return f"give a number from {context['ge']} on{_not(given)}"
+        case "less_than_equal":
+            return f"give a number up to {context['le']}{_not(given)}"
+        case type_:
+            if (wanted := _WANTED.get(type_)) is not None:
+                return f"give {wanted}{_not(given)}"
+            return problem["msg"].removeprefix("Value error, ")
+
+
+_WANTED = {
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "string_type": "a text, in quotes",
+    "path_type": "a path",
+}
+
+
+def _not(given: object) -> str:
+    if given is None:
+        return ", or remove it"
+    if isinstance(given, dict | list):
+        return ""
+    shown = repr(given)
+    return f", not {shown}" if len(shown) <= _LONGEST_SHOWN else ""
+
+
+def _is_setting(annotation: Any, parts: list[str]) -> bool:
+    """Whether a variable's parts lead to something that can be set."""
+    if not parts:
+        return True
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        field = annotation.model_fields.get(parts[0])
+        return field is not None and _is_setting(field.annotation, parts[1:])
+    if (alias := getattr(annotation, "__value__", None)) is not None:
+        return _is_setting(alias, parts)
+    inside = get_args(annotation)
+    if getattr(annotation, "__origin__", None) is dict:  # any key, then what the value takes
+        return inside[-1] is object or _is_setting(inside[-1], parts[1:])
+    return any(_is_setting(one, parts) for one in inside)
+
+
+def _variables(model: type[BaseModel], typed: list[str]) -> Iterator[str]:
+    """What a misspelt variable may have meant: every setting, and whole sections if it was flat.
+
+    Where any key may stand, it is the one that was typed.
+    """
+    yield CONFIG_VARIABLE
+    key = typed[1] if len(typed) > 2 else "name"  # noqa: PLR2004 - section, key, setting
+    yield from _under(model, [], key, sections=len(typed) == 1)
+
+
+def _under(model: type[BaseModel], above: list[str], key: str, *, sections: bool) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        parts = [*above, name]
+        inside = models_in(field.annotation)
+        if sections or not inside:
+            yield variable_of(parts)
+        is_keyed = getattr(field.annotation, "__origin__", None) is dict
+        for inner in inside:
+            yield from _under(inner, [*parts, key] if is_keyed else parts, key, sections=sections)
