@@ -4,7 +4,7 @@ For `settings`, which reads file and environment.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -103,6 +103,41 @@ def of_values(
         words = _in_words(problem, model, is_variable=origin.is_variable(problem["loc"]))
         lines.append(f"{origin.place(problem['loc'])}: {words}")
     return lines
+
+
+def of_default_model(
+    name: object,
+    providers: Mapping[str, Collection[str]],
+    keys: Mapping[str, str],
+    origin: Origin,
+) -> str | None:
+    """Why nobody can serve `router.default_model`; a name without a provider is the router's.
+
+    Args:
+        name: What was given, whatever it is.
+        providers: The configured providers, with the models that the configuration names.
+        keys: The variable that brings a provider in that is not configured.
+        origin: Where it was given.
+    """
+    if not isinstance(name, str) or any(name in models for models in providers.values()):
+        return None
+    provider, slash, model = name.partition("/")
+    if not slash or (model and provider in providers):
+        return None
+    where = origin.place(("router", "default_model"))
+    if provider in providers:
+        return f"{where}: {name!r} names no model; write one after the slash"
+    others = f"name a model of {', '.join(providers)}"
+    if provider in keys:
+        return (
+            f"{where}: {name!r} is served by {provider}, which is not configured; "
+            f"set {keys[provider]}, or {others}"
+        )
+    near = nearest(provider, [*providers, *keys])
+    meant = (
+        f"did you mean '{near}/{model}'?" if near else f"declare it under providers, or {others}"
+    )
+    return f"{where}: there is no provider {provider!r}; {meant}"
 
 
 def _in_words(  # noqa: PLR0911 - a line for each kind of problem

@@ -8,6 +8,7 @@ hosts (contract A8). `OTEL_*` is read by OpenTelemetry itself.
 import json
 import os
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -197,6 +198,8 @@ _VENDORS: dict[str, tuple[Literal["anthropic", "openai", "ollama"], str, str]] =
     "anthropic": ("anthropic", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
     "openai": ("openai", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
 }
+_KEYS = {name: key for name, (_, key, _) in _VENDORS.items()} | {"ollama": "OLLAMA_HOST"}
+"""The variable that brings a vendor in."""
 
 
 class Settings(BaseSettings):
@@ -291,6 +294,8 @@ def load_settings(**overrides: object) -> Settings:
     said = config_file.over(said, overrides)
     unknown = [one for one in _unknown_variables() if one.is_ours]
     found = [*map(str, unknown), *_vendor_problems()]
+    if (misspelt := _misspelt_default_model(said)) is not None:
+        found.append(misspelt)
     try:
         settings = Settings(**said)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -304,6 +309,16 @@ def load_settings(**overrides: object) -> Settings:
             "providers": {**settings.providers, **_found_providers(settings.providers)},
         }
     )
+
+
+def default_model_problem(settings: Settings) -> str | None:
+    """Why a router with these settings could not serve its default model; None: it can.
+
+    Stricter than `load_settings`, for where the router runs: elsewhere a vendor's key need not be
+    set.
+    """
+    models = {name: provider.models for name, provider in settings.providers.items()}
+    return problems.of_default_model(settings.router.default_model, models, _KEYS, origin())
 
 
 def has_real_provider(settings: Settings) -> bool:
@@ -336,6 +351,18 @@ def _found_providers(declared: dict[str, ProviderSettings]) -> dict[str, Provide
     if "mock" not in declared:
         found["mock"] = ProviderSettings(kind="mock", models=["standard", "fast"])
     return found
+
+
+def _misspelt_default_model(said: Mapping[str, object]) -> str | None:
+    """Looked at before anything is checked, so that it is told with all other problems."""
+    router, declared = said.get("router"), said.get("providers")
+    if not isinstance(router, dict):
+        return None
+    models: dict[str, Collection[str]] = dict.fromkeys((*_KEYS, "mock"), ())
+    for name, provider in declared.items() if isinstance(declared, dict) else ():
+        named = provider.get("models") if isinstance(provider, dict) else None
+        models[name] = named if isinstance(named, list) else ()
+    return problems.of_default_model(router.get("default_model"), models, {}, origin())
 
 
 def _vendor_problems() -> list[str]:

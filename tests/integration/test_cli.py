@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import re
 import signal
+from pathlib import Path
 
 import pytest
 from nats.aio.msg import Msg
@@ -319,6 +321,34 @@ async def test_the_configuration_is_checked_with_every_problem_at_once(cli, tmp_
     (tmp_path / "atlas.yaml").write_text("tenant: acme\n")
     shown = (await cli("config", "check", "--json")).records[0]
     assert shown["tenant"] == "acme"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("config", "check"),
+        ("up",),
+        ("task", "run", "--standalone", "--goal", "g"),
+    ],
+)
+async def test_a_default_model_without_its_key_is_told_before_anything_starts(tmp_path, command):
+    (tmp_path / "atlas.yaml").write_text("router: {default_model: anthropic/claude-sonnet-4-5}")
+    ended = await cli_process.atlas(*command, nats_url=None, cwd=tmp_path)
+    assert (ended.status, ended.out) == (2, "")
+    (line,) = ended.err.splitlines()
+    assert line.startswith("error: atlas.yaml: router.default_model: ")
+    assert "set ANTHROPIC_API_KEY" in line
+
+
+async def test_the_configuration_that_the_readme_shows_is_valid_with_the_key_it_names(tmp_path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    shown = re.search(r"```yaml\n(.*?)```", readme, re.DOTALL)
+    assert shown is not None
+    (tmp_path / "atlas.yaml").write_text(shown[1])
+    ended = await cli_process.atlas(
+        *("config", "check"), nats_url=None, cwd=tmp_path, settings={"GROQ_API_KEY": "x"}
+    )
+    assert ended.status == 0, ended.err
 
 
 async def test_a_variable_that_is_no_setting_is_shown_by_the_check_of_the_configuration(tmp_path):

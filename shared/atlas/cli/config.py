@@ -6,6 +6,7 @@ from atlas.contracts.errors import ConfigurationError
 from atlas.settings import (
     Settings,
     config_path,
+    default_model_problem,
     foreign_variables,
     has_real_provider,
     origin,
@@ -21,6 +22,8 @@ async def check(*, as_json: bool) -> int:
     """
     settings = configured()
     problems = [*_provider_problems(settings), *_file_problems(settings)]
+    if (problem := default_model_problem(settings)) is not None:
+        problems.append(problem)
     if problems:
         raise ConfigurationError("\n".join(problems), details={"problems": len(problems)})
     Output(as_json=as_json).show(_summary(settings), _as_text(settings))

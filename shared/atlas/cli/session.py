@@ -18,7 +18,7 @@ from atlas.contracts.errors import (
     InvalidRequestError,
 )
 from atlas.contracts.ids import new_id
-from atlas.settings import Settings, load_settings
+from atlas.settings import Settings, default_model_problem, load_settings
 
 DONE = 0
 FAILED = 1
@@ -90,13 +90,16 @@ def _atlas_errors(group: BaseExceptionGroup[BaseException]) -> Iterator[AtlasErr
             yield from _atlas_errors(error)
 
 
-def configured() -> Settings:
+def configured(*, runs_router: bool = False) -> Settings:
     """The settings, with logs set up: quiet, unless the settings ask for more.
 
     Raises:
-        ConfigurationError: The settings are wrong; names every problem.
+        ConfigurationError: The settings are wrong; names every problem. With `runs_router` also
+            when a router that is started here could not serve its default model.
     """
     settings = load_settings()
+    if runs_router and (problem := default_model_problem(settings)) is not None:
+        raise ConfigurationError(problem)
     is_asked = "log_level" in settings.model_fields_set
     logs.configure(settings.log_level if is_asked else "warning")
     if "connect_timeout_ms" in settings.nats.model_fields_set:

@@ -26,7 +26,7 @@ _LOG_LINES = 20
 async def run(submission: Submission, *, standalone: bool, as_json: bool) -> int:
     """Submit a task and follow it to its end; the exit status says how it ended."""
     output = Output(as_json=as_json)
-    settings = configured()
+    settings = configured(runs_router=standalone)
     inputs = await asyncio.to_thread(read_inputs, submission.inputs)
     async with _private(settings, output) if standalone else connected(settings) as atlas:
         await tell_who_answers(atlas, output)

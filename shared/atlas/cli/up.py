@@ -32,7 +32,7 @@ class Plan:
 async def up(plan: Plan, *, as_json: bool) -> int:
     """Run until a signal; after the ready line the signal is how it is meant to end."""
     output = Output(as_json=as_json)
-    settings = configured()
+    settings = configured(runs_router=plan.routers > 0)
     url = _given_url(settings)
     is_ready = False
     try:

@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 from atlas.contracts.errors import ConfigurationError
-from atlas.settings import foreign_variables, has_real_provider, load_settings
+from atlas.settings import (
+    default_model_problem,
+    foreign_variables,
+    has_real_provider,
+    load_settings,
+)
 
 OURS = ("ATLAS_", "NATS_", "OPENAI_", "ANTHROPIC_", "OLLAMA_")
 
@@ -347,3 +352,73 @@ def test_a_key_from_two_places_is_refused() -> None:
 def test_settings_do_not_show_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "hush-hush")
     assert "hush-hush" not in repr(load_settings())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mock/fast",
+        "groq/anything",
+        "gpt-5",
+        "no-such-name-but-that-is-for-the-router-to-know",
+        "meta-llama/llama-4",
+    ],
+)
+def test_a_default_model_of_a_configured_provider_or_without_one_is_taken(name: str) -> None:
+    _file(
+        f"router: {{default_model: {name}}}\n"
+        "providers: {groq: {kind: openai, models: [meta-llama/llama-4]}}"
+    )
+    assert default_model_problem(load_settings()) is None
+
+
+def test_a_default_model_of_a_provider_that_there_is_not_is_refused_with_the_nearest() -> None:
+    said = _problems("router: {default_model: grok/llama}\nproviders: {groq: {kind: openai}}")
+    assert said == (
+        "atlas.yaml: router.default_model: there is no provider 'grok'; did you mean 'groq/llama'?"
+    )
+
+
+def test_a_default_model_of_a_provider_that_resembles_none_is_refused_with_those_there_are() -> (
+    None
+):
+    said = _problems("router: {default_model: acme/x}")
+    assert "there is no provider 'acme'; declare it under providers, or name a model of" in said
+
+
+def test_a_default_model_that_names_only_a_provider_is_refused() -> None:
+    assert "'mock/' names no model" in _problems("router: {default_model: mock/}")
+
+
+def test_a_default_model_in_a_variable_is_refused_under_its_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ATLAS_ROUTER__DEFAULT_MODEL", "mokc/fast")
+    assert _refusal() == (
+        "ATLAS_ROUTER__DEFAULT_MODEL: there is no provider 'mokc'; did you mean 'mock/fast'?"
+    )
+
+
+def test_a_wrong_default_model_stands_in_one_list_with_other_problems() -> None:
+    said = _problems("router: {default_model: acme/x, max_streams: 0}\nproviders: {x: {}}")
+    assert [line.split(": ")[1] for line in said.splitlines()] == [
+        "router.default_model",
+        "router.max_streams",
+        "providers.x.kind",
+    ]
+
+
+def test_a_default_model_of_a_vendor_without_a_key_is_a_problem_only_where_the_router_runs() -> (
+    None
+):
+    _file("router: {default_model: anthropic/claude-sonnet-4-5}")
+    assert default_model_problem(load_settings()) == (
+        "atlas.yaml: router.default_model: 'anthropic/claude-sonnet-4-5' is served by anthropic, "
+        "which is not configured; set ANTHROPIC_API_KEY, or name a model of mock"
+    )
+
+
+def test_a_default_model_of_a_vendor_with_a_key_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    _file("router: {default_model: anthropic/claude-sonnet-4-5}")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "secret")
+    assert default_model_problem(load_settings()) is None
