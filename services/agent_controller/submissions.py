@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import structlog
 from nats.aio.msg import Msg
 from opentelemetry.trace import Span, SpanKind
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent_controller.open_tasks import Key, OpenTasks
 from agent_controller.planning.planner import check_request
@@ -34,6 +35,8 @@ from atlas.service import Events
 
 _MAX_REQUEST_BYTES = 512 * 1024
 """A request stands in its log and, in parts, in the work made of it: it must leave room."""
+_GOAL_KEPT = 1_000
+"""Characters of the goal of a submission that is refused."""
 _KIND = "submit"
 
 log = structlog.get_logger("agent_controller.submissions")
@@ -77,6 +80,21 @@ def conflict(task_id: str) -> ConflictError:
         f"the task id {task_id!r} stands for another request; choose another id, or send exactly "
         "the same request"
     )
+
+
+class _Goal(BaseModel):
+    """As much of a submission as tells what it is about, whatever else is wrong with it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    goal: str
+
+
+def _goal_in(data: bytes) -> str | None:
+    try:
+        return _Goal.model_validate_json(data).goal[:_GOAL_KEPT]
+    except ValidationError:
+        return None
 
 
 def _check_id(task_id: str) -> None:
@@ -161,7 +179,7 @@ class Submissions:
         tenant, task_id = key
         await bury(self._bus, msg, _KIND, tenant, task_id, error.to_info())
         if is_id(task_id):
-            await self._end_unread(key, error)
+            await self._end_unread(key, error, _goal_in(msg.data))
         await self._events.emit(
             "task.rejected",
             {"task_id": task_id, "error": error.to_info().model_dump(mode="json")},
@@ -169,7 +187,7 @@ class Submissions:
         )
         log.warning("task_rejected", task_id=task_id, error=error.message)
 
-    async def _end_unread(self, key: Key, error: AtlasError) -> None:
+    async def _end_unread(self, key: Key, error: AtlasError, goal: str | None) -> None:
         """A task that nobody could read ends where it begins; one that is there goes on."""
 
         def failed(view: TaskView, at_ms: int) -> list[TaskEvent]:
@@ -183,6 +201,7 @@ class Submissions:
                     error=error.to_info(),
                     usage=Usage(),
                     cost=Cost(),
+                    goal=goal,
                 )
             ]
 

@@ -202,6 +202,9 @@ def plan(*nodes) -> Any:
     ]
 
 
+BLANK = PlannedSubtask(id="blank", capability="general", instruction="\t")
+
+
 @pytest.fixture
 async def user(bus) -> Any:
     return User(bus)
@@ -312,6 +315,28 @@ async def test_what_cannot_be_done_is_refused_at_the_door_with_its_reason(nats_s
             await user.control("nobody", "pause")
 
 
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"goal": " \n"}, "goal"),
+        ({"pattern": "debate"}, "pattern"),
+        ({"plan": [*plan(["a"]), BLANK]}, "plan[1].instruction"),
+    ],
+)
+async def test_what_is_refused_at_the_door_is_named_and_leaves_nothing_behind(
+    bus, nats_server, user, fields, path
+):
+    async with controller(nats_server.url):
+        with pytest.raises(InvalidRequestError, match=path.replace("[", r"\[")) as refused:
+            await user.submit(task_id="t1", **fields)
+        with pytest.raises(NotFoundError):
+            await user.get("t1")
+    details: Any = refused.value.details
+    assert [one["path"] for one in details["problems"]] == [path]
+    for stream in (subjects.SUBMITS, subjects.TASKS, f"KV_{subjects.OPEN_TASKS}"):
+        assert (await bus.jetstream.stream_info(stream)).state.last_seq == 0
+
+
 async def test_the_durable_door_takes_work_while_no_controller_runs(bus, nats_server, user):
     request = TaskRequest(goal="g", pattern="single")
     await bus.store(subjects.task_submit("default", "t1"), request.to_json())
@@ -320,10 +345,23 @@ async def test_the_durable_door_takes_work_while_no_controller_runs(bus, nats_se
 
 
 @pytest.mark.parametrize(
-    "payload", [b"{not json", b'{"gaol": "x"}', b'{"goal": "x", "pattern": "vote"}']
+    ("payload", "goal"),
+    [
+        (b"{not json", ""),
+        (b'{"gaol": "x"}', ""),
+        (b'{"goal": 7}', ""),
+        (b'{"goal": "\\ud800"}', ""),
+        (b'{"goal": " "}', " "),
+        (b'{"goal": "a poem", "pattern": "vote"}', "a poem"),
+        (b'{"goal": "a poem", "pattrn": "single"}', "a poem"),
+        (
+            b'{"goal": "a poem", "plan": [{"id": "a", "capability": "b", "instruction": " "}]}',
+            "a poem",
+        ),
+    ],
 )
-async def test_what_the_durable_door_cannot_read_ends_with_its_reason(
-    bus, nats_server, user, payload
+async def test_what_the_durable_door_cannot_take_ends_with_its_reason_and_its_goal(
+    bus, nats_server, user, payload, goal
 ):
     events = await bus.open(subjects.events_of("default", "*", "task.rejected"))
     await bus.store(subjects.task_submit("default", "t1"), payload)
@@ -333,6 +371,8 @@ async def test_what_the_durable_door_cannot_read_ends_with_its_reason(
         letter = await bus.last(subjects.DEAD, subjects.dead("default", "submit", "t1"))
         with pytest.raises(ConflictError):
             await user.submit(task_id="t1", pattern="single")
+        (listed,) = (await user.ask("task.list", TaskList(), TaskListReply)).tasks
+    assert (listed.state, listed.goal, status.goal) == (TaskState.FAILED, goal, goal)
     assert status.state is TaskState.FAILED
     assert status.error.category == "validation"
     assert event["data"]["error"]["message"] == status.error.message

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from agent_controller.planning import patterns
 from agent_controller.tasks.limits import Limits
-from agent_controller.tasks.plan import Problem, check_plan, invalid_plan
+from agent_controller.tasks.plan import Problem, check_plan, invalid
 from agent_controller.tasks.view import PLANNING_IDS
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import InvalidRequestError
@@ -132,9 +132,8 @@ def read_plan(output: object, limits: Limits) -> tuple[PlannedSubtask, ...]:
     """
     nodes = output.get("subtasks") if isinstance(output, dict) else output
     if not isinstance(nodes, list):
-        raise invalid_plan(
-            [Problem("plan", "the answer is no object with a list `subtasks` in it")]
-        )
+        problem = Problem("plan", "the answer is no object with a list `subtasks` in it")
+        raise invalid("plan", [problem])
     plan: list[PlannedSubtask] = []
     problems: list[Problem] = []
     for index, node in enumerate(nodes):
@@ -146,7 +145,7 @@ def read_plan(output: object, limits: Limits) -> tuple[PlannedSubtask, ...]:
                 for one in error.errors(include_url=False)
             )
     if problems:
-        raise invalid_plan(problems)
+        raise invalid("plan", problems)
     check_plan(
         plan,
         max_nodes=limits.max_plan_nodes,

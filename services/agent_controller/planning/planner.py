@@ -5,12 +5,13 @@ was nonsense. When both are nonsense, or no model can be reached, the goal is st
 one subtask: a plan is a means.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from agent_controller.planning import model_plan, patterns
 from agent_controller.tasks.decide import AskModel, MakePlan
 from agent_controller.tasks.limits import Limits
-from agent_controller.tasks.plan import check_plan
+from agent_controller.tasks.plan import Problem, invalid, plan_problems
 from agent_controller.tasks.schema import schema_problem
 from agent_controller.tasks.view import PLAN, PLAN_REPAIR, SubtaskRecord, TaskView
 from atlas.contracts.errors import InvalidRequestError
@@ -24,33 +25,36 @@ def check_request(request: TaskRequest) -> None:
     """Refuse what can never be planned, before it is accepted.
 
     Raises:
-        InvalidRequestError: Names the unsupported pattern, or each problem of the caller's plan.
+        InvalidRequestError: Names each problem: a blank goal, a pattern that this version does not
+            know, and whatever is wrong with the caller's plan.
     """
-    if request.plan is None:
-        if request.pattern not in patterns.SUPPORTED:
-            raise _unsupported(request.pattern)
-        return
-    check_plan(request.plan)
-    problems = [
-        {"path": f"plan[{index}].output_schema", "message": problem}
-        for index, node in enumerate(request.plan)
-        if node.output_schema is not None
-        and (problem := schema_problem(node.output_schema)) is not None
-    ]
+    problems: list[Problem] = []
+    if not request.goal.strip():
+        problems.append(Problem("goal", "it is blank; say what is to be reached"))
+    if request.plan is not None:
+        problems += [*plan_problems(request.plan), *_no_schemas(request.plan)]
+    elif request.pattern not in patterns.SUPPORTED:
+        raise _unsupported(request.pattern, problems)
     if problems:
-        shown = "; ".join(f"{one['path']}: {one['message']}" for one in problems)
-        raise InvalidRequestError(
-            f"the plan is not valid: {shown}", details={"problems": list(problems)}
-        )
+        raise invalid("TaskRequest", problems)
 
 
-def _unsupported(pattern: Pattern) -> InvalidRequestError:
+def _no_schemas(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
+    for index, node in enumerate(plan):
+        if node.output_schema is None:
+            continue
+        if (problem := schema_problem(node.output_schema)) is not None:
+            yield Problem(f"plan[{index}].output_schema", problem)
+
+
+def _unsupported(pattern: Pattern, others: Sequence[Problem] = ()) -> InvalidRequestError:
     supported = ", ".join(patterns.SUPPORTED)
-    return InvalidRequestError(
-        f"pattern: {pattern} is not available in this version; use one of {supported}, "
+    problem = Problem(
+        "pattern",
+        f"{pattern} is not available in this version; use one of {supported}, "
         "or give a plan of your own",
-        details={"supported": list(patterns.SUPPORTED)},
     )
+    return invalid("TaskRequest", [*others, problem], supported=list(patterns.SUPPORTED))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,15 @@ is asked to repair it.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.tasks import PlannedSubtask
 from atlas.spelling import nearest
 
 _SHOWN = 8
+"""How many problems a message lists."""
+_KEPT = 100
+"""How many `details` holds: an answer must fit a message, and a plan may have 10,000 subtasks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,36 +33,52 @@ def check_plan(
     capabilities: Collection[str] | None = None,
     reserved: Collection[str] = (),
 ) -> None:
-    """Check a plan.
+    """Check a plan; the arguments are those of `plan_problems`.
+
+    Raises:
+        InvalidRequestError: The message and `details.problems` name each problem.
+    """
+    problems = plan_problems(
+        plan, max_nodes=max_nodes, capabilities=capabilities, reserved=reserved
+    )
+    if problems:
+        raise invalid("plan", problems)
+
+
+def plan_problems(
+    plan: Sequence[PlannedSubtask],
+    *,
+    max_nodes: int | None = None,
+    capabilities: Collection[str] | None = None,
+    reserved: Collection[str] = (),
+) -> list[Problem]:
+    """Everything that is wrong with a plan.
 
     Args:
         plan: The subtasks; each has passed its own validation.
         max_nodes: How many there may be.
         capabilities: The capabilities that may be named; None when any may.
         reserved: Ids that it may not use.
-
-    Raises:
-        InvalidRequestError: The message and `details.problems` name each problem.
     """
     problems = [
         *_size(plan, max_nodes),
         *_ids(plan, reserved),
+        *_instructions(plan),
         *_capabilities(plan, capabilities),
         *_dependencies(plan),
     ]
-    if not problems:
-        problems.extend(_cycles(plan))
-    if problems:
-        raise invalid_plan(problems)
+    return problems or list(_cycles(plan))
 
 
-def invalid_plan(problems: Sequence[Problem]) -> InvalidRequestError:
-    """The error that names these problems."""
+def invalid(what: str, problems: Sequence[Problem], **details: object) -> InvalidRequestError:
+    """The error that names these problems; `details` are further fields for a program."""
     shown = "; ".join(f"{one.path}: {one.message}" for one in problems[:_SHOWN])
     more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
+    kept: list[JsonObject] = [
+        {"path": one.path, "message": one.message} for one in problems[:_KEPT]
+    ]
     return InvalidRequestError(
-        f"the plan is not valid: {shown}{more}",
-        details={"problems": [{"path": one.path, "message": one.message} for one in problems]},
+        f"the {what} is not valid: {shown}{more}", details={"problems": kept, **details}
     )
 
 
@@ -82,6 +102,12 @@ def _ids(plan: Sequence[PlannedSubtask], reserved: Collection[str]) -> Iterator[
             yield Problem(f"plan[{index}].id", f"{node.id!r} is reserved; choose another id")
 
 
+def _instructions(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
+    for index, node in enumerate(plan):
+        if not node.instruction.strip():
+            yield Problem(f"plan[{index}].instruction", "it is blank; say what is to be done")
+
+
 def _capabilities(
     plan: Sequence[PlannedSubtask], capabilities: Collection[str] | None
 ) -> Iterator[Problem]:
@@ -99,13 +125,15 @@ def _capabilities(
 def _dependencies(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
     ids = [node.id for node in plan]
     known = set(ids)
+    hints = _SHOWN  # each is a search through all ids, and no more than these are read
     for index, node in enumerate(plan):
         for position, dependency in enumerate(node.depends_on):
             path = f"plan[{index}].depends_on[{position}]"
             if dependency == node.id:
                 yield Problem(path, f"{node.id!r} depends on itself")
             elif dependency not in known:
-                near = nearest(dependency, ids)
+                near = nearest(dependency, ids) if hints > 0 else None
+                hints -= 1
                 hint = f"; did you mean {near!r}?" if near else ""
                 yield Problem(path, f"there is no subtask {dependency!r}{hint}")
             elif dependency in node.depends_on[:position]:

@@ -12,6 +12,7 @@ from atlas.contracts.tasks import (
     PlannedSubtask,
     SubtaskState,
     SubtaskView,
+    TaskFailed,
     TaskRequest,
     TaskState,
     TaskStatus,
@@ -115,6 +116,13 @@ class TaskView:
     end: TerminalTaskEvent | None = None
 
     @property
+    def goal(self) -> str:
+        """What was asked for, also by a submission that was refused; empty when nobody can say."""
+        if self.request is not None:
+            return self.request.goal
+        return (self.end.goal or "") if isinstance(self.end, TaskFailed) else ""
+
+    @property
     def is_paused(self) -> bool:
         """Whether it stands still now."""
         return self.paused_at_ms is not None
@@ -156,12 +164,12 @@ class TaskView:
     def to_status(self) -> TaskStatus:
         """As `api.task.get` and every control answer it."""
         completed = self.end if self.end is not None and self.end.type == "task.completed" else None
-        failed = self.end if self.end is not None and self.end.type == "task.failed" else None
+        failed = self.end if isinstance(self.end, TaskFailed) else None
         return TaskStatus(
             task_id=self.task_id,
             state=self.state,
             version=self.version,
-            goal=self.request.goal if self.request else "",
+            goal=self.goal,
             pattern=self.request.pattern if self.request else Pattern.AUTO,
             subtasks=[record.to_view() for record in self.subtasks.values()],
             output=completed.output if completed else None,
@@ -179,7 +187,7 @@ class TaskView:
         return TaskSummary(
             task_id=self.task_id,
             state=self.state,
-            goal=(self.request.goal if self.request else "")[:_GOAL_SHOWN],
+            goal=self.goal[:_GOAL_SHOWN],
             version=self.version,
             subtasks=len(planned),
             subtasks_done=sum(one.state is SubtaskState.SUCCEEDED for one in planned),

@@ -4,11 +4,15 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
+from pydantic.config import JsonDict
 
 from atlas.contracts.base import Contract, Count, EpochMs, JsonObject, PositiveMs, UserInput
 from atlas.contracts.errors import ErrorInfo
 from atlas.contracts.ids import Capability, Id, StreamId, SubtaskId, TaskId
 from atlas.contracts.inference import Budget, Cost, Requirements, Usage
+
+_NOT_BLANK: JsonDict = {"pattern": r"\S"}
+"""For the schema; the doors enforce it, so that a log of an older version stays readable."""
 
 
 class Pattern(StrEnum):
@@ -47,7 +51,11 @@ class PlannedSubtask(UserInput):
 
     id: SubtaskId
     capability: Capability
-    instruction: str = Field(min_length=1)
+    instruction: str = Field(
+        min_length=1,
+        json_schema_extra=_NOT_BLANK,
+        description="What is to be done; blanks alone are refused.",
+    )
     depends_on: list[SubtaskId] = Field(default_factory=list)
     output_schema: JsonObject | None = Field(
         default=None, description="The JSON Schema that its output satisfies."
@@ -65,7 +73,11 @@ type Plan = Annotated[list[PlannedSubtask], Field(min_length=1, max_length=10_00
 class TaskRequest(UserInput):
     """A goal, and how to reach it."""
 
-    goal: str = Field(min_length=1)
+    goal: str = Field(
+        min_length=1,
+        json_schema_extra=_NOT_BLANK,
+        description="What is to be reached; blanks alone are refused.",
+    )
     inputs: JsonObject | None = Field(
         default=None, description="Named material for the work, such as the text of files."
     )
@@ -253,6 +265,10 @@ class TaskFailed(_TaskEvent):
     outputs: JsonObject = Field(default_factory=dict)
     usage: Usage
     cost: Cost
+    goal: str | None = Field(
+        default=None,
+        description="The beginning of what was asked, where a submission was refused and says it.",
+    )
 
 
 class TaskCancelled(_TaskEvent):

@@ -46,6 +46,13 @@ def test_every_problem_is_named_at_once_with_its_path():
     }
 
 
+def test_a_blank_instruction_is_a_problem_of_its_subtask():
+    blank = node("b").model_copy(update={"instruction": " \n\t"})
+    assert problems([node("a"), blank]) == {
+        "plan[1].instruction": "it is blank; say what is to be done"
+    }
+
+
 def test_a_cycle_is_named_as_a_path():
     found = problems([node("x", "a"), node("a", "b"), node("b", "c"), node("c", "a")])
     assert list(found.values()) == ["a cycle: a → b → c → a"]
@@ -107,6 +114,10 @@ def test_the_example_of_the_plan_schema_satisfies_it_and_is_a_plan():
             {"subtasks": [{"id": "a", "capability": "planning", "instruction": "x"}]},
             "plan[0].capability",
         ),
+        (
+            {"subtasks": [{"id": "a", "capability": "draft", "instruction": " "}]},
+            "plan[0].instruction",
+        ),
     ],
 )
 def test_nonsense_of_a_model_is_refused_with_its_path(output, path):
@@ -125,3 +136,22 @@ def test_a_plan_with_an_output_schema_that_is_none_is_refused():
     bad = node("a").model_copy(update={"output_schema": {"type": "objekt"}})
     with pytest.raises(InvalidRequestError, match=r"plan\[0\].output_schema"):
         check_request(TaskRequest(goal="g", plan=[bad]))
+
+
+def test_a_blank_goal_is_refused_together_with_all_else_that_is_wrong():
+    with pytest.raises(InvalidRequestError, match="goal: it is blank") as caught:
+        check_request(TaskRequest(goal="\u2003\n", plan=[node("a", "a")]))
+    assert [one["path"] for one in named(caught)] == ["goal", "plan[0].depends_on[0]"]
+
+
+def test_the_patterns_that_are_there_are_listed_for_a_program_too():
+    with pytest.raises(InvalidRequestError) as caught:
+        check_request(TaskRequest(goal=" ", pattern=Pattern.VOTE))
+    assert [one["path"] for one in named(caught)] == ["goal", "pattern"]
+    assert (caught.value.details or {})["supported"] == ["auto", "single", "sequential", "parallel"]
+
+
+def test_of_ten_thousand_problems_as_many_are_named_as_fit_an_answer():
+    with pytest.raises(InvalidRequestError, match=r"and 9992 more") as caught:
+        check_plan([node(f"n{number}", "nobody") for number in range(10_000)])
+    assert len(caught.value.to_reply().to_json()) < 64 * 1024

@@ -205,6 +205,7 @@ TASKS: dict[str, Contract] = {
         outputs={"outline": "three lakes"},
         usage=USAGE,
         cost=COST,
+        goal="Compare three lakes.",
     ),
     "TaskCancelled": TaskCancelled(
         task_id=ID,
