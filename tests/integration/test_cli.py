@@ -110,11 +110,21 @@ async def test_an_unknown_option_is_wrong_use(cli):
     assert (await cli("task", "run", "--gaol", "x")).status == 2
 
 
-async def test_a_pattern_that_does_not_exist_is_wrong_use(bus: Bus, cli):
-    assert bus.is_connected
-    ended = await cli("task", "submit", "--goal", "x", "--pattern", "sideways")
-    assert ended.status == 2
-    assert "pattern" in ended.err
+@pytest.mark.parametrize("command", ["run", "submit"])
+@pytest.mark.parametrize("options", [("--goal", "x", "--pattern", "debate"), ("--goal", " ")])
+async def test_a_task_that_no_controller_would_take_is_wrong_use_before_it_is_submitted(
+    command, options, bus: Bus, cli
+):
+    ended = await cli("task", command, *options)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith(f"error: {options[-2]}")
+    assert (await bus.jetstream.stream_info(subjects.SUBMITS)).state.messages == 0
+
+
+async def test_the_help_names_only_patterns_that_are_supported(cli):
+    shown = " ".join((await cli("task", "run", "--help")).out.split())
+    assert "parallel" in shown
+    assert "debate" not in shown
 
 
 async def test_watching_prints_the_text_and_nothing_else(router: FakeRouter, cli):

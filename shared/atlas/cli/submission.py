@@ -1,12 +1,15 @@
 """What `atlas task run|submit` was given, read from options and files."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from atlas.cli.options import PATTERNS
 from atlas.client import Atlas, Task
 from atlas.contracts.errors import InvalidRequestError
+from atlas.spelling import nearest
 
 MAX_INPUT_BYTES = 512 * 1024
 """All input files together: a task stands in one NATS message, of 1 MiB by default."""
@@ -26,6 +29,21 @@ class Submission:
     max_tokens: int | None = None
     task_id: str | None = None
 
+    def check(self) -> None:
+        """Refuse what no controller would take, before anything is asked or started.
+
+        Raises:
+            InvalidRequestError: Says which option, and what to give.
+        """
+        if not self.goal.strip():
+            raise InvalidRequestError("--goal: it is blank; say what is to be reached")
+        if self.pattern is not None and self.pattern not in PATTERNS:
+            near = nearest(self.pattern, PATTERNS)
+            raise InvalidRequestError(
+                f"--pattern {self.pattern}: not available in this version"
+                + (f"; did you mean {near!r}?" if near else f"; give {_or(PATTERNS)}")
+            )
+
     async def send(self, atlas: Atlas, inputs: dict[str, object] | None) -> Task:
         """Submit it.
 
@@ -44,6 +62,11 @@ class Submission:
             approval=self.approval,
             budget=given or None,
         )
+
+
+def _or(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} or {last}"
 
 
 def read_inputs(paths: tuple[Path, ...]) -> dict[str, object] | None:

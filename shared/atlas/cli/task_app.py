@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas.cli.options import AsJson, By, Reason
+from atlas.cli.options import PATTERNS, AsJson, By, Reason
 
 if TYPE_CHECKING:
     from atlas.cli.submission import Submission
@@ -21,11 +21,7 @@ Inputs = Annotated[
 ]
 PatternName = Annotated[
     str | None,
-    typer.Option(
-        "--pattern",
-        help="auto, single, sequential, parallel, map_reduce, pipeline, debate, vote, route, "
-        "evaluate_optimize.",
-    ),
+    typer.Option("--pattern", help=f"How it is broken down: {', '.join(PATTERNS)}."),
 ]
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", help="A plan of your own, as JSON or YAML.")

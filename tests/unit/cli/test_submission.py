@@ -2,7 +2,9 @@
 
 import pytest
 
-from atlas.cli.submission import MAX_INPUT_BYTES, read_inputs, read_plan
+from agent_controller.planning.patterns import SUPPORTED
+from atlas.cli.options import PATTERNS
+from atlas.cli.submission import MAX_INPUT_BYTES, Submission, read_inputs, read_plan
 from atlas.contracts.errors import InvalidRequestError
 
 
@@ -65,3 +67,31 @@ def test_what_is_no_plan_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(InvalidRequestError, match="--plan"):
         read_plan(path)
+
+
+def test_the_patterns_of_the_command_line_are_those_that_the_controller_supports():
+    assert set(PATTERNS) == {pattern.value for pattern in SUPPORTED}
+
+
+@pytest.mark.parametrize("pattern", [None, *PATTERNS])
+def test_a_pattern_that_is_supported_is_taken(pattern):
+    Submission(goal="g", pattern=pattern).check()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("debate", "not available in this version; give auto, single, sequential or parallel"),
+        ("paralel", "not available in this version; did you mean 'parallel'?"),
+    ],
+)
+def test_a_pattern_that_is_not_supported_is_refused_with_what_is(pattern, said):
+    with pytest.raises(InvalidRequestError) as refusal:
+        Submission(goal="g", pattern=pattern).check()
+    assert refusal.value.message == f"--pattern {pattern}: {said}"
+
+
+@pytest.mark.parametrize("goal", ["", "  ", "\n\t"])
+def test_a_blank_goal_is_refused(goal):
+    with pytest.raises(InvalidRequestError, match="--goal: it is blank"):
+        Submission(goal=goal).check()
