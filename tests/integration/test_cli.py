@@ -99,6 +99,15 @@ async def test_no_nats_is_wrong_use_with_one_line_that_says_where_it_looked(tmp_
     assert "atlas up" in line
 
 
+@pytest.mark.parametrize("command", ["task list", "doctor", "providers", "stream watch s1", "chat"])
+async def test_no_nats_is_told_in_the_same_way_by_every_command(command, tmp_path):
+    url = f"nats://127.0.0.1:{free_port()}"
+    ended = await cli_process.atlas(*command.split(), nats_url=url, cwd=tmp_path)
+    assert (ended.status, ended.out) == (2, "")
+    (line,) = ended.err.splitlines()
+    assert line.startswith(f"error: no NATS server answers at {url}")
+
+
 async def test_an_error_in_json_mode_is_one_json_object(tmp_path):
     url = f"nats://127.0.0.1:{free_port()}"
     ended = await cli_process.atlas("providers", "--json", nats_url=url, cwd=tmp_path)

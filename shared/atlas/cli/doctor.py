@@ -8,7 +8,11 @@ _MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗",
 
 
 async def doctor(service: str | None, *, as_json: bool) -> int:
-    """Look at everything, or only at one service on this host; 1 when there is a problem."""
+    """Look at everything, or only at one service on this host; 1 when there is a problem.
+
+    Raises:
+        ConnectionFailedError: No NATS answers; says where it looked and what to start.
+    """
     output = Output(as_json=as_json)
     settings = configured()
     if service is not None:

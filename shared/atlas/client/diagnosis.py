@@ -12,7 +12,7 @@ from nats.js.errors import NotFoundError as AssetNotFoundError
 from atlas import subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import Contract
-from atlas.contracts.errors import AtlasError, ConfigurationError, ConnectionFailedError
+from atlas.contracts.errors import AtlasError, ConfigurationError
 from atlas.settings import Settings, has_real_provider
 from atlas.wire import without_secrets
 
@@ -57,18 +57,16 @@ class Instance:
 
 
 async def diagnose(settings: Settings) -> list[Finding]:
-    """Look at NATS, its assets, the services and the providers' keys; never raises for those."""
-    findings = []
+    """Look at NATS, its assets, the services and the providers' keys; tells what it finds wrong.
+
+    Raises:
+        ConnectionFailedError: No NATS answers, so there is nothing to look at.
+    """
+    bus = await Bus.connect(settings.nats, "atlas-doctor")
     try:
-        bus = await Bus.connect(settings.nats, "atlas-doctor")
-    except ConnectionFailedError as error:
-        findings.append(Finding(check="nats", level="problem", message=error.message))
-    else:
-        try:
-            findings += await _server(bus, settings)
-            findings += await _services(bus)
-        finally:
-            await bus.close()
+        findings = [*await _server(bus, settings), *await _services(bus)]
+    finally:
+        await bus.close()
     return [*findings, *_providers(settings)]
 
 
