@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import re
 import signal
 from pathlib import Path
@@ -177,6 +178,58 @@ async def test_a_failed_stream_is_status_1_and_says_why(router: FakeRouter, cli)
     assert (ended.status, ended.out, ended.err) == (1, "half\n", "error: slow down\n")
     shown = (await cli("stream", "show", "s1", "--json")).records[0]
     assert (shown["state"], shown["text_length"]) == ("error", 4)
+
+
+@pytest.fixture
+async def answers(bus: Bus, router: FakeRouter):
+    """Answers each question with itself; one with `fail` in it fails halfway."""
+
+    async def respond(msg: Msg) -> None:
+        stream_id = subjects.parse(msg.subject).id
+        asked = json.loads(msg.data)["messages"][-1]["content"]
+        first, second, last = answer(stream_id, asked)
+        if "fail" in asked:
+            last = StreamFailed(
+                stream_id=stream_id,
+                seq=3,
+                epoch=1,
+                at_ms=0,
+                error=ProviderRateLimitError("slow down").to_info(),
+                usage=Usage(),
+                cost=Cost(),
+            )
+        await router.write(first, second, last)
+
+    await bus.subscribe(subjects.stream_request("*", "*", "*"), respond)
+    await bus.flush()
+
+
+@pytest.mark.usefixtures("answers", "only_mock")
+@pytest.mark.parametrize(
+    ("said", "status"), [("a\nb\n", 0), ("a\nfail\n", 1), ("fail\nb\n", 1), ("", 0)]
+)
+async def test_a_chat_in_a_pipe_is_status_1_when_an_answer_failed(
+    said, status, nats_server, tmp_path
+):
+    ended = await cli_process.atlas("chat", nats_url=nats_server.url, cwd=tmp_path, said=said)
+    assert (ended.status, ended.out) == (status, said)
+    assert ended.err.count("error: slow down") == said.count("fail")
+
+
+@pytest.mark.usefixtures("only_mock")
+async def test_a_chat_in_a_pipe_that_is_interrupted_is_status_130(bus: Bus, nats_server, tmp_path):
+    asked = await bus.open(subjects.stream_request("*", "*", "*"))
+    await bus.flush()
+    process = await cli_process.start(
+        "chat", nats_url=nats_server.url, cwd=tmp_path, stdin=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"anybody?\n")
+    await asked.next_msg(timeout=20)
+    process.send_signal(signal.SIGINT)
+    ended = await cli_process.ended(process)
+    assert ended.status == 130
+    assert "Traceback" not in ended.err
 
 
 @pytest.mark.usefixtures("router")

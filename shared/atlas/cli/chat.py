@@ -82,26 +82,35 @@ class _Conversation:
         await tell_who_answers(self._atlas, self._output)
 
     def hold(self) -> int:
-        """Ask and answer until Ctrl-D."""
-        prompt = "> " if sys.stdin.isatty() else ""
+        """Ask and answer until Ctrl-D; in a pipe the status tells whether all was answered."""
+        is_terminal = sys.stdin.isatty()
+        status = DONE
         while True:
             try:
-                said = input(prompt).strip()
+                said = input("> " if is_terminal else "").strip()
             except EOFError:
-                self._output.piece("\n" if prompt else "")
-                return DONE
+                self._output.piece("\n" if is_terminal else "")
+                return DONE if is_terminal else status
             if not said:
                 continue
-            self._messages.append({"role": "user", "content": said})
             try:
-                self._call(self._answer())
-            except AtlasError as error:
-                self._messages.pop()
-                report(error, self._output)
+                status = self._ask(said) or status
             except KeyboardInterrupt:
                 self._output.note("\n(cancelled)")
+                if not is_terminal:
+                    raise
 
-    async def _answer(self) -> None:
+    def _ask(self, said: str) -> int:
+        """Get one answer; gives the exit status that it would be."""
+        before = len(self._messages)
+        self._messages.append({"role": "user", "content": said})
+        try:
+            return self._call(self._answer())
+        except AtlasError as error:
+            del self._messages[before:]
+            return report(error, self._output)
+
+    async def _answer(self) -> int:
         """Stream one answer; leaving it in any way cancels what still runs."""
         if self._atlas is None:
             raise AtlasError("the conversation is not connected")
@@ -113,13 +122,14 @@ class _Conversation:
         )
         async with stream:
             try:
-                await print_text(stream, self._output)
+                status = await print_text(stream, self._output)
             finally:
                 self._keep(stream.reading.text)
         end = stream.reading.terminal
         if isinstance(end, StreamCompleted) and stream.reading.started and sys.stdin.isatty():
             spent = f"{stream.reading.started.model}, {tokens(end.usage)}, {money(end.cost)}"
             self._output.console.print(f"({spent})\n", style="dim")
+        return status
 
     def _keep(self, text: str) -> None:
         """Remember the answer as far as it came; without one, forget the question."""
