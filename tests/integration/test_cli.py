@@ -14,7 +14,7 @@ from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import InvalidTransitionError, ProviderRateLimitError
-from atlas.contracts.inference import Cost, ProviderInfo, ProvidersReply, Usage
+from atlas.contracts.inference import Cost, ModelInfo, ProviderInfo, ProvidersReply, Usage
 from atlas.contracts.streams import AttemptFailed, StreamFailed, StreamState, StreamStatus
 from atlas.contracts.tasks import (
     SubtaskDispatched,
@@ -338,6 +338,27 @@ async def test_an_input_that_is_no_text_is_refused(bus: Bus, cli, tmp_path):
 async def test_providers_are_listed(cli):
     ended = await cli("providers")
     assert (ended.status, ended.out) == (0, "mock (mock) healthy, circuit closed\n")
+
+
+async def test_a_provider_without_a_model_leaves_the_answer_to_the_mock_and_that_is_told(
+    bus: Bus, cli
+):
+    async def respond(msg: Msg) -> None:
+        reply = ProvidersReply(
+            router="r1",
+            default_model="mock/standard",
+            providers=[
+                ProviderInfo(provider="ollama", kind="ollama", health="unknown"),
+                ProviderInfo(provider="mock", kind="mock", health="unknown"),
+            ],
+            models=[ModelInfo(model="mock/standard", provider="mock", capabilities={})],
+        )
+        await msg.respond(reply.to_json())
+
+    await bus.subscribe(subjects.API_PROVIDERS_ALL, respond)
+    await bus.flush()
+    ended = await cli("providers")
+    assert "ATLAS_ROUTER__DEFAULT_MODEL=ollama/llama3.2" in ended.err
 
 
 async def test_events_are_printed_as_they_come_without_heartbeats(bus: Bus, nats_server, tmp_path):

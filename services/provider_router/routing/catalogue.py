@@ -56,11 +56,11 @@ class Catalogue:
             for name, settings in providers.items()
             for model in _models_of(settings)
         ]
-        real = [entry for entry in self._entries if entry.kind != "mock"]
-        self._automatic = real or self._entries
         self._default = default_model
         if default_model is not None:
-            self._named(default_model)  # a wrong default is refused at start, not at a request
+            self._learn(self._named(default_model))  # a wrong one is refused at start
+        real = [entry for entry in self._entries if entry.kind != "mock"]
+        self._automatic = real or self._entries
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -120,6 +120,15 @@ class Catalogue:
             details={"model": name, "nearest": near},
         )
 
+    def _learn(self, named: Candidate) -> None:
+        """Take a model that only its name under a provider tells of into the catalogue."""
+        if all(
+            (one.provider, one.model.name) != (named.provider, named.model) for one in self._entries
+        ):
+            self._entries.append(
+                _Entry(named.provider, named.kind, _model_of(named.kind, named.model))
+            )
+
     def _by_default(self) -> list[Candidate]:
         first: list[Candidate] = []
         if self._default is not None:
@@ -150,7 +159,11 @@ class Catalogue:
 
 
 def _models_of(settings: ProviderSettings) -> list[KnownModel]:
-    known = {model.name: model for model in WELL_KNOWN[settings.kind]}
     if not settings.models:
-        return list(known.values())
-    return [known.get(name) or unknown_model(name) for name in settings.models]
+        return list(WELL_KNOWN[settings.kind])
+    return [_model_of(settings.kind, name) for name in settings.models]
+
+
+def _model_of(kind: str, name: str) -> KnownModel:
+    known = (model for model in WELL_KNOWN[kind] if model.name == name)
+    return next(known, None) or unknown_model(name)

@@ -12,6 +12,10 @@ from atlas.contracts.events import Event
 from atlas.contracts.inference import ModelInfo, ProviderInfo, ProvidersReply
 
 ONLY_MOCK = "no ANTHROPIC_API_KEY / OPENAI_API_KEY / OLLAMA_HOST: the mock provider answers"
+NO_REAL_MODEL = (
+    "no provider but the mock has a model, so it answers: name one, such as "
+    "ATLAS_ROUTER__DEFAULT_MODEL=ollama/llama3.2 for the router"
+)
 NO_ROUTER = "no router answers yet: the work is kept and begins when one runs (`atlas up`)"
 
 _HEARTBEATS = {"service.health", "service.metrics"}
@@ -25,8 +29,15 @@ async def tell_who_answers(atlas: Atlas, output: Output) -> None:
     except (NoResponderError, RequestTimeoutError):
         output.note(NO_ROUTER)
         return
-    if all(provider.kind == "mock" for provider in reply.providers):
+    _tell_of_the_mock(reply, output)
+
+
+def _tell_of_the_mock(reply: ProvidersReply, output: Output) -> None:
+    mocks = {one.provider for one in reply.providers if one.kind == "mock"}
+    if len(mocks) == len(reply.providers):
         output.note(ONLY_MOCK)
+    elif all(one.provider in mocks for one in reply.models):
+        output.note(NO_REAL_MODEL)
 
 
 async def providers(*, as_json: bool) -> int:
@@ -41,8 +52,7 @@ async def providers(*, as_json: bool) -> int:
     else:
         for line in (*map(_provider, reply.providers), *map(_model, reply.models)):
             output.line(line)
-    if all(provider.kind == "mock" for provider in reply.providers):
-        output.note(ONLY_MOCK)
+    _tell_of_the_mock(reply, output)
     return DONE
 
 

@@ -58,6 +58,25 @@ def test_the_default_model_comes_first():
     assert names(PROVIDERS, "openai/gpt-4o") == ["openai/gpt-4o", "anthropic/claude-sonnet-4-5"]
 
 
+OLLAMA = {"ollama": ProviderSettings(kind="ollama"), "mock": PROVIDERS["mock"]}
+
+
+def test_a_default_model_that_no_list_names_is_in_the_catalogue():
+    assert [one.model for one in Catalogue(OLLAMA, "ollama/llama3.2").models()] == [
+        "mock/standard",
+        "ollama/llama3.2",
+    ]
+
+
+def test_the_mock_is_no_fallback_of_a_default_model_that_no_list_names():
+    assert names(OLLAMA, "ollama/llama3.2") == ["ollama/llama3.2"]
+
+
+def test_the_mock_meets_no_requirements_beside_a_default_model_that_no_list_names():
+    wanted = {"capabilities": {"reasoning": "moderate"}}
+    assert names(OLLAMA, "ollama/llama3.2", requirements=wanted) == ["ollama/llama3.2"]
+
+
 def test_the_mock_answers_where_there_is_nothing_else():
     assert names({"mock": PROVIDERS["mock"]}) == ["mock/standard"]
 
