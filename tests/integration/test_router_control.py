@@ -1,13 +1,19 @@
 """Pause, resume and cancel as the provider and a second client see them."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import pytest
 import pytest_asyncio
 
 from atlas import subjects
-from atlas.contracts.errors import InvalidTransitionError, NotFoundError
+from atlas.contracts.errors import (
+    InvalidTransitionError,
+    NoResponderError,
+    NotFoundError,
+    RequestTimeoutError,
+)
 from atlas.contracts.inference import UsageSource
 from atlas.contracts.streams import (
     StreamCancelled,
@@ -31,6 +37,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MODEL = "acme/some-model"
 PAUSED_S = 5.0
+ACK_WAIT_S = 1.0
+"""Of the stack's topology: after it a request that nobody marks is delivered again."""
 LINE = "0123456789abcde "
 LONG = [f"{number:05d} " + LINE * 1_000 for number in range(1_000)]
 """16 MB: more than all buffers between a provider and a router hold."""
@@ -80,6 +88,13 @@ async def standing_still(figure: Callable[[], int], quiet_s: float = 0.5) -> int
     return seen
 
 
+async def answered(running: Stack, stream_id: str, action: str) -> StreamStatus:
+    """What a control is answered, asked again until everybody is connected again."""
+    while True:
+        with contextlib.suppress(RequestTimeoutError, NoResponderError):
+            return await running.other.control_stream(stream_id, action)
+
+
 def silent_after(*texts: str) -> Reply:
     """An answer that begins and then falls silent with an open line."""
     return Reply(b"".join(map(chat_chunk, texts)), then_silent=True)
@@ -110,6 +125,29 @@ async def test_a_pause_of_five_seconds_holds_the_provider_and_loses_nothing(
         response = await reading
     assert response.content == "".join(LONG)
     assert response.metrics.paused_ms >= PAUSED_S * 1000
+    kinds = [event.type for event in await stack_.stored(stream.stream_id)]
+    assert (kinds.count("stream.paused"), kinds.count("stream.resumed")) == (1, 1)
+    assert len(server.requests) == 1
+
+
+async def test_a_paused_stream_stays_paused_when_nats_is_killed_and_ends_whole_once_resumed(
+    stack_: Stack, server: ProviderServer
+):
+    server.reply = Reply(chat(LONG[:100]), cuts=chat_cuts(LONG[:100]), pause_s=0.01)
+    async with asyncio.timeout(60), stack_.atlas.stream("Hello", model=MODEL) as stream:
+        reading = asyncio.create_task(stream.result())
+        await until(lambda: len(stream.reading.text) > 100_000)
+        await stack_.other.control_stream(stream.stream_id, "pause")
+        await until(lambda: stream.state is StreamState.PAUSED)
+        text = stream.reading.text
+        await stack_.nats.kill()
+        await stack_.nats.start()
+        assert (await answered(stack_, stream.stream_id, "pause")).state is StreamState.PAUSED
+        await standing_still(lambda: stream.reading.seq, quiet_s=2 * ACK_WAIT_S)
+        assert (stream.state, stream.reading.text) == (StreamState.PAUSED, text)
+        await stack_.other.control_stream(stream.stream_id, "resume")
+        response = await reading
+    assert response.content == "".join(LONG[:100])
     kinds = [event.type for event in await stack_.stored(stream.stream_id)]
     assert (kinds.count("stream.paused"), kinds.count("stream.resumed")) == (1, 1)
     assert len(server.requests) == 1
