@@ -88,6 +88,20 @@ def test_a_document_links_only_to_files_that_exist(name: str) -> None:
     assert [link for link in links if not (folder / link).exists()] == []
 
 
+@pytest.mark.parametrize("name", [name for name in TEXTS if name.endswith(".md")])
+def test_a_document_names_only_modules_that_exist(name: str) -> None:
+    named = re.findall(r"`([\w/]+\.py)`", TEXTS[name])
+    assert [one for one in named if not any(f"/{path}".endswith(f"/{one}") for path in TEXTS)] == []
+
+
+def test_the_map_of_the_house_names_every_module_of_the_library() -> None:
+    library = rules.ROOT / "shared" / "atlas"
+    inside = [path.relative_to(library) for path in rules.python_files("shared/atlas")]
+    parts = {one.name if len(one.parts) == 1 else f"{one.parts[0]}/" for one in inside}
+    drawn = TEXTS["ARCHITECTURE.md"].split("\nshared/atlas/")[1].split("\nservices/")[0]
+    assert set(re.findall(r"[a-z_]+(?:\.py|/)", drawn)) == parts - {"__init__.py"}
+
+
 def test_every_make_target_is_explained_by_plain_make() -> None:
     explained = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
     assert TARGETS - explained == {"help"}

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from atlas import subjects
+from atlas import door, subjects
+from atlas.contracts.base import UserInput
+from atlas.contracts.inference import GenerateRequest
+from atlas.contracts.streams import HistoryRequest, StreamControl
+from atlas.contracts.tasks import SubmitRequest, TaskControl
 from docs import contract_subjects, contract_tables, generate_contract
 
 from .examples import EXAMPLES
@@ -63,6 +67,25 @@ def test_every_link_within_the_page_leads_somewhere() -> None:
 def test_every_link_to_a_file_leads_somewhere() -> None:
     links = re.findall(r"\]\((?!#)([^)]+)\)", PAGE)
     assert [link for link in links if not (generate_contract.DOCS / link).exists()] == []
+
+
+READ_BY: dict[str, type[UserInput]] = {
+    "api.generate": GenerateRequest,
+    "api.stream.history": HistoryRequest,
+    "api.task.submit": SubmitRequest,
+    "stream.STREAM_ID.control": StreamControl,
+    "task.lakes-1.control": TaskControl,
+}
+SHOWN = [
+    shown
+    for page in (PAGE, (generate_contract.DOCS.parent / "README.md").read_text())
+    for shown in re.findall(r"^nats req\S* .*?atlas\.default\.(\S+) '(.*?)'", page, re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize(("subject", "body"), SHOWN)
+def test_a_request_that_a_document_shows_is_valid(subject: str, body: str) -> None:
+    assert door.read(READ_BY[subject], body.encode())
 
 
 def test_every_jetstream_stream_stands_in_the_table_of_subjects() -> None:
