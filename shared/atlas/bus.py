@@ -309,27 +309,21 @@ class Bus:
 
         Raises:
             RequestTimeoutError: The server fell silent.
+            NoResponderError: No server holds the stream right now.
         """
         inbox = self.nats.new_inbox()
         sub = await self.nats.subscribe(inbox, pending_bytes_limit=256 * 2**20)
         try:
             while True:
-                got = 0
                 request = {"seq": from_seq, "next_by_subj": subject, "batch": page}
                 await self.publish(
                     f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox
                 )
-                while True:
-                    msg = await self._next(sub, stream)
-                    status = wire.status(msg.headers)
-                    if status == wire.NO_MESSAGE:
-                        return
-                    if status == wire.END_OF_BATCH:
-                        break
+                while wire.status((msg := await self._next(sub, stream)).headers) is None:
                     stored = read_stored(msg.data, msg.headers)
-                    got, from_seq = got + 1, stored.seq + 1
+                    from_seq = stored.seq + 1
                     yield stored
-                if got < page:
+                if wire.left(subject, msg.headers) == 0:
                     return
         finally:
             with contextlib.suppress(Error):  # the connection is gone, and the inbox with it

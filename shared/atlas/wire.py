@@ -17,6 +17,7 @@ from atlas.contracts.errors import (
     AtlasError,
     ErrorReply,
     FencedError,
+    NoResponderError,
     StoreRefusedError,
     error_from,
 )
@@ -28,7 +29,6 @@ EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_LAST_OF = "Nats-Expected-Last-Subject-Sequence-Subject"
 
 NO_MESSAGE = "404"
-END_OF_BATCH = "204"
 """What a direct get answers in the header `Status` in place of a message."""
 
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})  # server/errors.json: JSStreamWrongLastSequence…
@@ -53,6 +53,27 @@ def read_stored(data: bytes, headers: Mapping[str, str] | None) -> Stored:
 def status(headers: Mapping[str, str] | None) -> str | None:
     """The status that the server gives instead of a message, or None."""
     return (headers or {}).get("Status")
+
+
+def left(subject: str, headers: Mapping[str, str] | None) -> int:
+    """How many messages of a subject follow the page that this status ends.
+
+    The server ends a page early when it comes to 64 MB (its `max_pending`), and says so only here.
+
+    Raises:
+        NoResponderError: Nobody holds the stream right now.
+        StoreRefusedError: It cannot be read for another reason.
+    """
+    match status(headers):
+        case "204":
+            return int((headers or {}).get("Nats-Num-Pending", 0))
+        case "404":
+            return 0
+        case "503":
+            raise NoResponderError(f"{subject}: no server holds its stream now; is JetStream up?")
+        case other:
+            told = (headers or {}).get("Description", "")
+            raise StoreRefusedError(f"{subject}: JetStream does not read it: {other} {told}")
 
 
 def outgoing_headers() -> dict[str, str]:

@@ -8,7 +8,12 @@ import pytest
 
 from atlas import subjects, topology
 from atlas.bus import Bus
-from atlas.contracts.errors import ConnectionFailedError, FencedError, TopologyError
+from atlas.contracts.errors import (
+    ConnectionFailedError,
+    FencedError,
+    NoResponderError,
+    TopologyError,
+)
 from atlas.embedded import NatsProcess, free_port
 from atlas.settings import NatsSettings, TopologySettings
 from atlas.wire import without_secrets
@@ -49,6 +54,19 @@ async def test_history_is_read_page_by_page_without_a_consumer(bus: Bus):
     read = [one.data async for one in bus.read(subjects.STREAMS, subject, page=3)]
     assert read == [b"0", b"1", b"2", b"3", b"4", b"5", b"6"]
     assert (await bus.jetstream.stream_info(subjects.STREAMS)).state.consumer_count == 0
+
+
+async def test_history_is_read_to_its_end_although_the_server_cuts_a_large_page(bus: Bus):
+    subject = subjects.task_write("default", "t1")
+    for _ in range(70):
+        await bus.store(subject, bytes(1_000_000))
+    assert len([one.seq async for one in bus.read(subjects.TASKS, subject)]) == 70
+
+
+async def test_reading_what_no_server_holds_says_so(bus: Bus):
+    await bus.jetstream.delete_stream(subjects.TASKS)
+    with pytest.raises(NoResponderError, match="no server holds"):
+        assert [one async for one in bus.read(subjects.TASKS, "atlas.default.task.t1.write")]
 
 
 async def test_reading_a_subject_without_messages_gives_nothing(bus: Bus):
