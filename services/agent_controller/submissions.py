@@ -21,13 +21,14 @@ from agent_controller.scheduling.scheduler import Scheduler
 from agent_controller.tasks.view import TaskView
 from atlas import door, subjects, telemetry
 from atlas.bus import Bus
+from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import (
     AtlasError,
     ConflictError,
     InvalidRequestError,
     PayloadTooLargeError,
 )
-from atlas.contracts.ids import is_id
+from atlas.contracts.ids import ID_PATTERN, derived_id, is_id
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import TaskAcceptedEvent, TaskEvent, TaskFailed, TaskRequest
 from atlas.dead_letters import bury
@@ -97,9 +98,10 @@ def _goal_in(data: bytes) -> str | None:
         return None
 
 
-def _check_id(task_id: str) -> None:
-    if not is_id(task_id):
-        raise InvalidRequestError(f"{task_id!r} is no id; ids match [A-Za-z0-9_-]{{1,64}}")
+def _check_names(key: Key) -> None:
+    for what, name in zip(("tenant", "task id"), key, strict=True):
+        if not is_id(name):
+            raise InvalidRequestError(f"subject: {name!r} is no {what}; these match {ID_PATTERN}")
 
 
 def _processing(
@@ -145,14 +147,14 @@ class Submissions:
         """Begin the log of a task that still waits in its door; `headers` are the submission's.
 
         Raises:
-            InvalidRequestError: The id is none, or stands for another request.
+            InvalidRequestError: The names are none, or the id stands for another request.
         """
         with _processing(key, headers):
             await self._accept(key, request)
 
     async def _accept(self, key: Key, request: TaskRequest) -> None:
         """Begin the log, unless it has begun with the same request."""
-        _check_id(key[1])
+        _check_names(key)
         view = await self._scheduler.view(key)
         if view.version:
             check_same(view, request)
@@ -176,16 +178,19 @@ class Submissions:
         check_same(view, request)
 
     async def _reject(self, key: Key, msg: Msg, error: InvalidRequestError) -> None:
-        tenant, task_id = key
-        await bury(self._bus, msg, _KIND, tenant, task_id, error.to_info())
-        if is_id(task_id):
+        info = error.to_info()
+        tenant, id_ = key
+        has_names = is_id(tenant) and is_id(id_)
+        if not has_names:  # no task can be called so: there is none to end
+            tenant, id_ = subjects.DEFAULT_TENANT, derived_id(msg.subject)
+        await bury(self._bus, msg, _KIND, tenant, id_, info)
+        if has_names:
             await self._end_unread(key, error, _goal_in(msg.data))
+        told: JsonObject = {"task_id": id_} if has_names else {"subject": msg.subject}
         await self._events.emit(
-            "task.rejected",
-            {"task_id": task_id, "error": error.to_info().model_dump(mode="json")},
-            tenant=tenant,
+            "task.rejected", {**told, "error": info.model_dump(mode="json")}, tenant=tenant
         )
-        log.warning("task_rejected", task_id=task_id, error=error.message)
+        log.warning("task_rejected", **told, error=error.message)
 
     async def _end_unread(self, key: Key, error: AtlasError, goal: str | None) -> None:
         """A task that nobody could read ends where it begins; one that is there goes on."""

@@ -29,9 +29,9 @@ from opentelemetry.trace import SpanKind
 from atlas import door, logs, subjects, telemetry, topology
 from atlas.bus import Bus
 from atlas.contracts.base import Contract, JsonObject, UserInput, now_ms
-from atlas.contracts.errors import AtlasError, OverloadedError
+from atlas.contracts.errors import AtlasError, InvalidRequestError, OverloadedError
 from atlas.contracts.events import Event
-from atlas.contracts.ids import new_id
+from atlas.contracts.ids import ID_PATTERN, is_id, new_id
 from atlas.finishing import finish
 from atlas.settings import Settings, load_settings
 
@@ -163,8 +163,8 @@ async def _serve[M: UserInput](
         with telemetry.span(
             f"process {template}", kind=SpanKind.SERVER, headers=headers, attributes=attributes
         ):
+            parsed = _names_in(request.subject)
             body = door.read(model, request.data, headers)
-            parsed = subjects.parse(request.subject)
             answer = await handler(Call(parsed.tenant, parsed.id, body, request.data))
     except AtlasError as error:
         answer = error.to_reply()
@@ -172,6 +172,17 @@ async def _serve[M: UserInput](
         log.exception("door_failed", door=name)
         answer = AtlasError(f"{template} failed inside; the service's log has the cause").to_reply()
     await _answer(request, answer)
+
+
+def _names_in(subject: str) -> subjects.Parsed:
+    """The tenant and id of a call: a `*` would read what belongs to others."""
+    parsed = subjects.parse(subject)
+    for what, name in (("tenant", parsed.tenant), ("id", parsed.id)):
+        if not is_id(name):
+            raise InvalidRequestError(
+                f"subject: {name!r} is no {what}; these match {ID_PATTERN}, literally"
+            )
+    return parsed
 
 
 async def _answer(request: Request, answer: Contract) -> None:

@@ -11,12 +11,11 @@ from agent_controller.main import compose
 from agent_controller.open_tasks import OpenTasks
 from atlas import service, subjects, topology
 from atlas.bus import Bus
-from atlas.contracts.base import Contract, UserInput
+from atlas.contracts.base import Contract
 from atlas.contracts.errors import (
     AtlasError,
     ConflictError,
     FencedError,
-    InvalidRequestError,
     InvalidTransitionError,
     NoResponderError,
     NotFoundError,
@@ -202,9 +201,6 @@ def plan(*nodes) -> Any:
     ]
 
 
-BLANK = PlannedSubtask(id="blank", capability="general", instruction="\t")
-
-
 @pytest.fixture
 async def user(bus) -> Any:
     return User(bus)
@@ -297,87 +293,11 @@ async def test_many_who_submit_the_same_at_once_make_one_task(nats_server, user)
         ]
 
 
-class Misspelt(UserInput):
-    gaol: str = "x"
-
-
-async def test_what_cannot_be_done_is_refused_at_the_door_with_its_reason(nats_server, user):
-    async with controller(nats_server.url):
-        with pytest.raises(InvalidRequestError, match="did you mean 'goal'"):
-            await user.ask("task.submit", Misspelt(), TaskAccepted)
-        with pytest.raises(InvalidRequestError, match="not available in this version"):
-            await user.submit(pattern="debate")
-        with pytest.raises(InvalidRequestError, match="a cycle: a → b → a"):
-            await user.submit(plan=plan(["a", "b"], ["b", "a"]))
-        with pytest.raises(NotFoundError):
-            await user.get("nobody")
-        with pytest.raises(NotFoundError):
-            await user.control("nobody", "pause")
-
-
-@pytest.mark.parametrize(
-    ("fields", "path"),
-    [
-        ({"goal": " \n"}, "goal"),
-        ({"pattern": "debate"}, "pattern"),
-        ({"plan": [*plan(["a"]), BLANK]}, "plan[1].instruction"),
-    ],
-)
-async def test_what_is_refused_at_the_door_is_named_and_leaves_nothing_behind(
-    bus, nats_server, user, fields, path
-):
-    async with controller(nats_server.url):
-        with pytest.raises(InvalidRequestError, match=path.replace("[", r"\[")) as refused:
-            await user.submit(task_id="t1", **fields)
-        with pytest.raises(NotFoundError):
-            await user.get("t1")
-    details: Any = refused.value.details
-    assert [one["path"] for one in details["problems"]] == [path]
-    for stream in (subjects.SUBMITS, subjects.TASKS, f"KV_{subjects.OPEN_TASKS}"):
-        assert (await bus.jetstream.stream_info(stream)).state.last_seq == 0
-
-
 async def test_the_durable_door_takes_work_while_no_controller_runs(bus, nats_server, user):
     request = TaskRequest(goal="g", pattern="single")
     await bus.store(subjects.task_submit("default", "t1"), request.to_json())
     async with working(bus, lambda _: "x"), controller(nats_server.url):
         assert (await user.end("t1")).output == "x"
-
-
-@pytest.mark.parametrize(
-    ("payload", "goal"),
-    [
-        (b"{not json", ""),
-        (b'{"gaol": "x"}', ""),
-        (b'{"goal": 7}', ""),
-        (b'{"goal": "\\ud800"}', ""),
-        (b'{"goal": " "}', " "),
-        (b'{"goal": "a poem", "pattern": "vote"}', "a poem"),
-        (b'{"goal": "a poem", "pattrn": "single"}', "a poem"),
-        (
-            b'{"goal": "a poem", "plan": [{"id": "a", "capability": "b", "instruction": " "}]}',
-            "a poem",
-        ),
-    ],
-)
-async def test_what_the_durable_door_cannot_take_ends_with_its_reason_and_its_goal(
-    bus, nats_server, user, payload, goal
-):
-    events = await bus.open(subjects.events_of("default", "*", "task.rejected"))
-    await bus.store(subjects.task_submit("default", "t1"), payload)
-    async with controller(nats_server.url):
-        status = await user.end("t1")
-        event = json.loads((await events.next_msg(timeout=5)).data)
-        letter = await bus.last(subjects.DEAD, subjects.dead("default", "submit", "t1"))
-        with pytest.raises(ConflictError):
-            await user.submit(task_id="t1", pattern="single")
-        (listed,) = (await user.ask("task.list", TaskList(), TaskListReply)).tasks
-    assert (listed.state, listed.goal, status.goal) == (TaskState.FAILED, goal, goal)
-    assert status.state is TaskState.FAILED
-    assert status.error.category == "validation"
-    assert event["data"]["error"]["message"] == status.error.message
-    assert json.loads(letter.data)["error"]["message"] == status.error.message
-    assert (await bus.jetstream.stream_info(subjects.SUBMITS)).state.messages == 0
 
 
 async def test_a_controller_that_dies_is_replaced_by_any_other(bus, nats_server, user):

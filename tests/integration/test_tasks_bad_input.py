@@ -1,0 +1,141 @@
+"""What makes no task is told: at the door by an answer, in the queue by an end and a letter."""
+
+import json
+from typing import Any
+
+import pytest
+
+from atlas import subjects
+from atlas.contracts.base import UserInput
+from atlas.contracts.errors import ConflictError, InvalidRequestError, NotFoundError
+from atlas.contracts.ids import derived_id
+from atlas.contracts.tasks import (
+    PlannedSubtask,
+    TaskAccepted,
+    TaskControl,
+    TaskGet,
+    TaskList,
+    TaskListReply,
+    TaskState,
+    TaskStatus,
+)
+from tests.integration.test_tasks import User, controller, plan
+
+BLANK = PlannedSubtask(id="blank", capability="general", instruction="\t")
+
+
+@pytest.fixture
+async def user(bus) -> Any:
+    return User(bus)
+
+
+class Misspelt(UserInput):
+    gaol: str = "x"
+
+
+async def test_what_cannot_be_done_is_refused_at_the_door_with_its_reason(nats_server, user):
+    async with controller(nats_server.url):
+        with pytest.raises(InvalidRequestError, match="did you mean 'goal'"):
+            await user.ask("task.submit", Misspelt(), TaskAccepted)
+        with pytest.raises(InvalidRequestError, match="not available in this version"):
+            await user.submit(pattern="debate")
+        with pytest.raises(InvalidRequestError, match="a cycle: a → b → a"):
+            await user.submit(plan=plan(["a", "b"], ["b", "a"]))
+        with pytest.raises(NotFoundError):
+            await user.get("nobody")
+        with pytest.raises(NotFoundError):
+            await user.control("nobody", "pause")
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"goal": " \n"}, "goal"),
+        ({"pattern": "debate"}, "pattern"),
+        ({"plan": [*plan(["a"]), BLANK]}, "plan[1].instruction"),
+    ],
+)
+async def test_what_is_refused_at_the_door_is_named_and_leaves_nothing_behind(
+    bus, nats_server, user, fields, path
+):
+    async with controller(nats_server.url):
+        with pytest.raises(InvalidRequestError, match=path.replace("[", r"\[")) as refused:
+            await user.submit(task_id="t1", **fields)
+        with pytest.raises(NotFoundError):
+            await user.get("t1")
+    details: Any = refused.value.details
+    assert [one["path"] for one in details["problems"]] == [path]
+    for stream in (subjects.SUBMITS, subjects.TASKS, f"KV_{subjects.OPEN_TASKS}"):
+        assert (await bus.jetstream.stream_info(stream)).state.last_seq == 0
+
+
+@pytest.mark.parametrize(
+    ("payload", "goal"),
+    [
+        (b"{not json", ""),
+        (b'{"gaol": "x"}', ""),
+        (b'{"goal": 7}', ""),
+        (b'{"goal": "\\ud800"}', ""),
+        (b'{"goal": " "}', " "),
+        (b'{"goal": "a poem", "pattern": "vote"}', "a poem"),
+        (b'{"goal": "a poem", "pattrn": "single"}', "a poem"),
+        (
+            b'{"goal": "a poem", "plan": [{"id": "a", "capability": "b", "instruction": " "}]}',
+            "a poem",
+        ),
+    ],
+)
+async def test_what_the_durable_door_cannot_take_ends_with_its_reason_and_its_goal(
+    bus, nats_server, user, payload, goal
+):
+    events = await bus.open(subjects.events_of("default", "*", "task.rejected"))
+    await bus.store(subjects.task_submit("default", "t1"), payload)
+    async with controller(nats_server.url):
+        status = await user.end("t1")
+        event = json.loads((await events.next_msg(timeout=5)).data)
+        letter = await bus.last(subjects.DEAD, subjects.dead("default", "submit", "t1"))
+        with pytest.raises(ConflictError):
+            await user.submit(task_id="t1", pattern="single")
+        (listed,) = (await user.ask("task.list", TaskList(), TaskListReply)).tasks
+    assert (listed.state, listed.goal, status.goal) == (TaskState.FAILED, goal, goal)
+    assert status.state is TaskState.FAILED
+    assert status.error.category == "validation"
+    assert event["data"]["error"]["message"] == status.error.message
+    assert json.loads(letter.data)["error"]["message"] == status.error.message
+    assert (await bus.jetstream.stream_info(subjects.SUBMITS)).state.messages == 0
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "atlas.*.task.t1.submit",
+        "atlas.default.task.*.submit",
+        f"atlas.default.task.{'x' * 65}.submit",
+    ],
+)
+async def test_a_submission_whose_subject_names_nobody_becomes_a_dead_letter(
+    bus, nats_server, user, subject
+):
+    events = await bus.open(subjects.events_of("default", "*", "task.rejected"))
+    await bus.store(subject, b'{"goal": "g", "pattern": "single"}')
+    async with controller(nats_server.url):
+        event = json.loads((await events.next_msg(timeout=5)).data)
+        assert (await user.ask("task.list", TaskList(), TaskListReply)).tasks == []
+    assert event["data"]["subject"] == subject
+    letter = await bus.last(subjects.DEAD, subjects.dead("default", "submit", derived_id(subject)))
+    assert json.loads(letter.data)["subject"] == subject
+
+
+async def test_a_wildcard_is_no_name_and_reads_nobody_elses_task(bus, nats_server):
+    other = User(bus, "acme")
+    async with controller(nats_server.url):
+        await other.submit("secret", task_id="t1", pattern="single")
+        await other.until("t1", lambda one: one.version >= 3)
+        for subject, body in (
+            (subjects.api("*", "task.get"), TaskGet(task_id="t1")),
+            (subjects.api("*", "task.list"), TaskList()),
+            (subjects.task_control("acme", "*"), TaskControl(action="cancel")),
+        ):
+            with pytest.raises(InvalidRequestError, match=r"'\*' is no (tenant|id)"):
+                await bus.request(subject, body, TaskStatus, timeout_s=5)
+        assert (await other.get("t1")).state is TaskState.RUNNING
