@@ -11,7 +11,7 @@ from atlas.contracts.errors import ErrorInfo
 from atlas.contracts.events import DeadLetter
 
 _OVERHEAD_BYTES = 16 * 1024
-"""What the letter needs besides its payload."""
+"""What the letter needs besides its payload and its error."""
 
 
 async def bury(  # noqa: PLR0917 - what, where it came from, and why
@@ -22,7 +22,8 @@ async def bury(  # noqa: PLR0917 - what, where it came from, and why
     Raises:
         AtlasError: It could not be stored; the message must not be acked.
     """
-    room = (bus.max_payload_bytes - _OVERHEAD_BYTES) * 3 // 4
+    room_bytes = bus.max_payload_bytes - _OVERHEAD_BYTES - len(error.to_json())
+    room = max(0, room_bytes * 3 // 4)  # base64
     letter = DeadLetter(
         kind=kind,
         id=id_,

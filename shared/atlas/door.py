@@ -6,6 +6,7 @@ Pure: bytes and headers in, a contract value or an `InvalidRequestError` out.
 from collections.abc import Mapping
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from atlas.contracts.base import ATLAS_VERSION, JsonObject, UserInput
 from atlas.contracts.errors import InvalidRequestError
@@ -13,7 +14,11 @@ from atlas.spelling import known_names, nearest
 from atlas.wire import VERSION_HEADER
 
 _SHOWN = 8
-"""How many problems a message lists; `details` holds them all."""
+"""How many problems a message lists."""
+_KEPT = 100
+"""How many `details` holds: the answer must fit a message, whatever was sent."""
+_LONGEST = 300
+"""Characters of a path or a problem, which may quote what was sent."""
 
 
 def read[M: UserInput](model: type[M], data: bytes, headers: Mapping[str, str] | None = None) -> M:
@@ -23,7 +28,8 @@ def read[M: UserInput](model: type[M], data: bytes, headers: Mapping[str, str] |
     newer than ours.
 
     Raises:
-        InvalidRequestError: With the path of each problem, in the message and in `details`.
+        InvalidRequestError: With the path of each problem, in the message and in `details`; of
+            very many the first ones.
     """
     try:
         if _is_newer(headers):
@@ -39,21 +45,28 @@ def _is_newer(headers: Mapping[str, str] | None) -> bool:
 
 
 def _refusal(model: type[BaseModel], error: ValidationError) -> InvalidRequestError:
-    problems: list[JsonObject] = []
-    for problem in error.errors(include_url=False, include_input=False, include_context=False):
-        path = _path(problem["loc"])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            near = nearest(str(problem["loc"][-1]), known_names(model, problem["loc"][:-1]))
-            message = "unknown field" + (f"; did you mean {near!r}?" if near else "; remove it")
-        elif problem["type"] == "json_invalid":
-            path = "body"
-        problems.append({"path": path, "message": message})
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    problems = [_problem(model, one) for one in found[:_KEPT]]
     shown = "; ".join(f"{one['path']}: {one['message']}" for one in problems[:_SHOWN])
-    more = f" (and {len(problems) - _SHOWN} more)" if len(problems) > _SHOWN else ""
+    more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
     return InvalidRequestError(
         f"the {model.__name__} is not valid: {shown}{more}", details={"problems": list(problems)}
     )
+
+
+def _problem(model: type[BaseModel], problem: ErrorDetails) -> JsonObject:
+    path = _path(problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        near = nearest(str(problem["loc"][-1]), known_names(model, problem["loc"][:-1]))
+        message = "unknown field" + (f"; did you mean {near!r}?" if near else "; remove it")
+    elif problem["type"] == "json_invalid":
+        path = "body"
+    return {"path": _cut(path), "message": _cut(message)}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _path(loc: tuple[int | str, ...]) -> str:

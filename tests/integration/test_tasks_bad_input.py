@@ -1,5 +1,6 @@
 """What makes no task is told: at the door by an answer, in the queue by an end and a letter."""
 
+import base64
 import json
 from typing import Any
 
@@ -102,6 +103,25 @@ async def test_what_the_durable_door_cannot_take_ends_with_its_reason_and_its_go
     assert status.error.category == "validation"
     assert event["data"]["error"]["message"] == status.error.message
     assert json.loads(letter.data)["error"]["message"] == status.error.message
+    assert (await bus.jetstream.stream_info(subjects.SUBMITS)).state.messages == 0
+
+
+async def test_a_large_submission_that_is_wrong_all_over_ends_like_a_small_one(
+    bus, nats_server, user
+):
+    nodes = [{"id": str(number)} for number in range(10_001)]
+    payload = json.dumps({"goal": "too much", "plan": nodes, **dict.fromkeys(map(str, nodes))})
+    await bus.store(subjects.task_submit("default", "t1"), payload.encode())
+    async with controller(nats_server.url):
+        status = await user.end("t1")
+        assert (status.goal, status.state) == ("too much", TaskState.FAILED)
+        assert "more)" in status.error.message
+        with pytest.raises(InvalidRequestError):
+            await bus.request(
+                subjects.api("default", "task.submit"), payload.encode(), TaskStatus, timeout_s=5
+            )
+    letter = await bus.last(subjects.DEAD, subjects.dead("default", "submit", "t1"))
+    assert base64.b64decode(json.loads(letter.data)["payload_base64"]) == payload.encode()
     assert (await bus.jetstream.stream_info(subjects.SUBMITS)).state.messages == 0
 
 

@@ -63,6 +63,13 @@ def test_every_problem_is_named_at_once() -> None:
     assert [one["path"] for one in problems] == ["max_tokens", "top_p", "modle"]
 
 
+def test_of_very_many_or_very_long_problems_as_much_is_named_as_fits_an_answer() -> None:
+    body = HELLO | {f"{'x' * 500}{number}": 1 for number in range(2_000)}
+    refusal = _refusal(ModelRequest, body)
+    assert "(and 1992 more)" in refusal.message
+    assert len(refusal.to_reply().to_json()) < 64 * 1024
+
+
 def test_an_unknown_field_is_ignored_when_the_sender_is_of_a_newer_version() -> None:
     body = json.dumps(HELLO | {"novelty": 1}).encode()
     assert door.read(ModelRequest, body, {"Atlas-Version": "2"}).messages[0].content == "hello"
