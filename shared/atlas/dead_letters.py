@@ -17,7 +17,9 @@ _OVERHEAD_BYTES = 16 * 1024
 async def bury(  # noqa: PLR0917 - what, where it came from, and why
     bus: Bus, msg: Msg, kind: str, tenant: str, id_: str, error: ErrorInfo
 ) -> None:
-    """Keep a message as a dead letter; a payload that does not fit is cut, and says so.
+    """Keep a JetStream message as a dead letter; a payload that does not fit is cut, and says so.
+
+    The same message is kept once, also when whoever buried it died before it acknowledged it.
 
     Raises:
         AtlasError: It could not be stored; the message must not be acked.
@@ -33,4 +35,9 @@ async def bury(  # noqa: PLR0917 - what, where it came from, and why
         payload_base64=base64.b64encode(msg.data[:room]).decode(),
         truncated=len(msg.data) > room,
     )
-    await bus.store(subjects.dead(tenant, kind, id_), letter.to_json())
+    place = msg.metadata
+    await bus.store(
+        subjects.dead(tenant, kind, id_),
+        letter.to_json(),
+        msg_id=f"{place.stream}:{place.sequence.stream}",
+    )

@@ -20,6 +20,7 @@ from atlas.contracts.tasks import (
     TaskState,
     TaskStatus,
 )
+from atlas.dead_letters import bury
 from tests.integration.test_tasks import User, controller, plan
 
 BLANK = PlannedSubtask(id="blank", capability="general", instruction="\t")
@@ -123,6 +124,17 @@ async def test_a_large_submission_that_is_wrong_all_over_ends_like_a_small_one(
     letter = await bus.last(subjects.DEAD, subjects.dead("default", "submit", "t1"))
     assert base64.b64decode(json.loads(letter.data)["payload_base64"]) == payload.encode()
     assert (await bus.jetstream.stream_info(subjects.SUBMITS)).state.messages == 0
+
+
+async def test_a_message_that_is_buried_again_after_a_crash_is_kept_once(bus):
+    await bus.store(subjects.task_submit("default", "t1"), b"no json")
+    pull = await bus.pull(subjects.SUBMITS, subjects.CONTROLLERS)
+    error = InvalidRequestError("no json").to_info()
+    for _ in range(2):
+        (msg,) = await pull.fetch(1)
+        await bury(bus, msg, "submit", "default", "t1", error)
+        await msg.nak()
+    assert (await bus.jetstream.stream_info(subjects.DEAD)).state.messages == 1
 
 
 @pytest.mark.parametrize(
