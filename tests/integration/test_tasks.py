@@ -376,6 +376,39 @@ async def test_cancel_is_in_the_log_before_the_answer_and_reaches_the_stream(
             await user.control(task_id, "pause")
 
 
+async def test_a_control_is_answered_although_no_router_answers_for_the_many_streams_under_it(
+    bus, nats_server, user
+):
+    many = [f"s{number}" for number in range(20)]
+    async with controller(nats_server.url), working(bus, lambda _: None):
+        task_id = await user.submit(plan=plan(*([one] for one in many)))
+        await user.until(task_id, lambda one: [x.state for x in one.subtasks] == ["running"] * 20)
+        assert (await user.control(task_id, "pause")).state is TaskState.PAUSED
+        status = await user.control(task_id, "cancel")
+    for one in status.subtasks:
+        subject = subjects.stream_control("default", one.stream_id)
+        kept = [json.loads(each.data) async for each in bus.read(subjects.CONTROL, subject)]
+        assert [each["action"] for each in kept] == ["pause", "cancel"]
+
+
+async def test_a_control_that_nobody_keeps_is_repeated_until_it_is_kept(bus, nats_server, user):
+    async with controller(nats_server.url), working(bus, lambda _: None):
+        task_id = await user.submit(pattern="single")
+        running = await user.until(
+            task_id, lambda one: one.subtasks and one.subtasks[0].state == "running"
+        )
+        await bus.jetstream.delete_stream(subjects.CONTROL)
+        await user.control(task_id, "cancel")
+        assert await OpenTasks(bus).list() == [("default", task_id)]
+        await topology.ensure(bus, SETTINGS.topology)
+        async with asyncio.timeout(10):
+            while await OpenTasks(bus).list():  # noqa: ASYNC110 - nobody tells of an index
+                await asyncio.sleep(0.05)
+    subject = subjects.stream_control("default", running.subtasks[0].stream_id)
+    kept = await bus.last(subjects.CONTROL, subject)
+    assert json.loads(kept.data)["action"] == "cancel"
+
+
 async def test_pause_holds_what_follows_until_resume(bus, nats_server, user):
     gate = asyncio.Event()
 

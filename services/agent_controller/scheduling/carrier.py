@@ -1,6 +1,5 @@
 """Seeing to effects: work goes to the queue, controls go to streams, ended tasks are closed."""
 
-import contextlib
 from datetime import UTC, datetime
 
 import structlog
@@ -12,7 +11,7 @@ from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.bus import Bus
-from atlas.contracts.errors import AtlasError, NoResponderError, RequestTimeoutError
+from atlas.contracts.errors import InvalidRequestError, NoResponderError, RequestTimeoutError
 from atlas.contracts.streams import StreamControl, StreamStatus
 from atlas.contracts.tasks import SubtaskState
 from atlas.objects import Objects
@@ -105,12 +104,15 @@ class Carrier:
         """Tell a stream.
 
         JetStream keeps the control, so that a router that takes the stream later finds it too; an
-        answer that refuses it says that it is needless.
+        answer that refuses it says that it is needless. Where nobody answers it may be lost.
         """
         subject = subjects.stream_control(view.tenant, effect.stream_id)
         control = StreamControl(action=effect.action, reason=effect.reason[:1024], by=_BY)
         try:
-            with contextlib.suppress(NoResponderError, RequestTimeoutError):
-                await self._bus.request(subject, control, StreamStatus, timeout_s=_CONTROL_S)
-        except AtlasError as error:
+            await self._bus.request(subject, control, StreamStatus, timeout_s=_CONTROL_S)
+        except InvalidRequestError as error:
             log.debug("control_refused", stream_id=effect.stream_id, error=error.message)
+        except (NoResponderError, RequestTimeoutError):
+            kept = await self._bus.last(subjects.CONTROL, subject)
+            if kept is None or kept.data != control.to_json():
+                raise

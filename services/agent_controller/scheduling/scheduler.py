@@ -18,7 +18,7 @@ from agent_controller.scheduling.agenda import Agenda
 from agent_controller.scheduling.carrier import Carrier
 from agent_controller.scheduling.large import fit_event
 from agent_controller.tasks.decide import Planner, decide
-from agent_controller.tasks.effects import CloseTask, effects, wake_at_ms
+from agent_controller.tasks.effects import CloseTask, Effect, effects, wake_at_ms
 from agent_controller.tasks.fold import heard
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import TaskView
@@ -33,6 +33,7 @@ _TRIES = 64
 """How often a step reads again after it lost a race; each loss is another controller's progress."""
 _STEPS = 10_000
 """Rounds of decisions in one step: a bound on what can only be a mistake."""
+_EFFECTS_AT_ONCE = 64
 _AGAIN_MS = 1_000
 """After an effect that could not be carried out."""
 
@@ -154,28 +155,42 @@ class Scheduler:
         await self._events.emit(event.type, data, tenant=tenant)
 
     async def _carry_out(self, case: _Case) -> bool:
-        """See to every effect that this process did not see to; says whether all are done."""
-        is_all_done = True
-        view, done = case.logged.view, case.carried_out
-        for effect in effects(view, now_ms(), self._limits, self._planner, done):
-            if isinstance(effect, CloseTask) and not is_all_done:
-                break
-            try:
-                heard_at_ms = await self._carrier.carry_out(view, effect)
-            except AtlasError as error:
-                is_all_done = False
-                log.warning(
-                    "effect_failed",
-                    task_id=view.task_id,
-                    effect=effect.key,
-                    error=error.message,
-                )
-                continue
-            if heard_at_ms is None:
-                done.add(effect.key)
-            else:
-                self._heard(case, effect.key, heard_at_ms)
+        """See to every effect that this process did not see to; says whether all are done.
+
+        Side by side, because a stream whose router died answers late, and a fan-out has many.
+        """
+        view = case.logged.view
+        found = effects(view, now_ms(), self._limits, self._planner, case.carried_out)
+        room = asyncio.Semaphore(_EFFECTS_AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            tries = [
+                group.create_task(self._try(case, view, effect, room))
+                for effect in found
+                if not isinstance(effect, CloseTask)
+            ]
+        is_all_done = all(one.result() for one in tries)
+        for effect in found:
+            if isinstance(effect, CloseTask) and is_all_done:
+                is_all_done = await self._try(case, view, effect, room)
         return is_all_done
+
+    async def _try(
+        self, case: _Case, view: TaskView, effect: Effect, room: asyncio.Semaphore
+    ) -> bool:
+        """See to one effect; says whether it is done."""
+        try:
+            async with room:
+                heard_at_ms = await self._carrier.carry_out(view, effect)
+        except AtlasError as error:
+            log.warning(
+                "effect_failed", task_id=view.task_id, effect=effect.key, error=error.message
+            )
+            return False
+        if heard_at_ms is None:
+            case.carried_out.add(effect.key)
+        else:
+            self._heard(case, effect.key, heard_at_ms)
+        return True
 
     @staticmethod
     def _heard(case: _Case, key: str, at_ms: int) -> None:
