@@ -2,19 +2,33 @@
 
 import json
 
-from nats.js.errors import Error as JetStreamError
+from nats.errors import Error as NatsError
+from pydantic import BaseModel, ValidationError
 
 from atlas import subjects
 from atlas.bus import Bus
-from atlas.contracts.errors import RequestTimeoutError, StoreRefusedError
+from atlas.contracts.base import JsonObject
+from atlas.contracts.errors import NoResponderError, RequestTimeoutError, StoreRefusedError
 
 _BUCKET = f"KV_{subjects.OPEN_TASKS}"
 _PREFIX = f"$KV.{subjects.OPEN_TASKS}."
 _PAGES = 100
 """The server names 100,000 subjects a page: ten million open tasks are the end of one index."""
+_ASK_S = 5
 
 type Key = tuple[str, str]
 """A tenant and a task id."""
+
+
+class _State(BaseModel):
+    subjects: dict[str, int] | None = None
+
+
+class _Info(BaseModel):
+    """As much of the server's answer as is needed; an error lacks `state`."""
+
+    state: _State
+    total: int = 0
 
 
 class OpenTasks:
@@ -36,7 +50,7 @@ class OpenTasks:
         subject = _PREFIX + subjects.open_task(*key)
         try:
             await self._bus.jetstream.purge_stream(_BUCKET, subject=subject)
-        except (JetStreamError, TimeoutError) as error:
+        except (NatsError, TimeoutError) as error:
             raise StoreRefusedError(f"{subject} was not removed: {error}") from error
 
     async def list(self) -> list[Key]:
@@ -44,23 +58,28 @@ class OpenTasks:
 
         Raises:
             RequestTimeoutError: NATS is silent.
+            NoResponderError: JetStream is not up, or has lost the index.
         """
         keys: list[Key] = []
         for _ in range(_PAGES):
-            request = {"subjects_filter": f"{_PREFIX}>", "offset": len(keys)}
-            reply = await self._ask(json.dumps(request).encode())
-            found = (json.loads(reply).get("state") or {}).get("subjects") or {}
+            reply = await self._ask({"subjects_filter": f"{_PREFIX}>", "offset": len(keys)})
+            found = reply.state.subjects or {}
             keys.extend(_key(subject) for subject in found)
-            if not found or len(keys) >= int(json.loads(reply).get("total", 0)):
+            if not found or len(keys) >= reply.total:
                 break
         return keys
 
-    async def _ask(self, request: bytes) -> bytes:
+    async def _ask(self, request: JsonObject) -> _Info:
+        """A page of the bucket's subjects; nats-py's own call knows no offset."""
         try:
-            msg = await self._bus.nats.request(f"$JS.API.STREAM.INFO.{_BUCKET}", request, timeout=5)
+            msg = await self._bus.nats.request(
+                f"$JS.API.STREAM.INFO.{_BUCKET}", json.dumps(request).encode(), timeout=_ASK_S
+            )
+            return _Info.model_validate_json(msg.data)
         except TimeoutError as error:
-            raise RequestTimeoutError(f"{_BUCKET}: no answer within 5 s") from error
-        return msg.data
+            raise RequestTimeoutError(f"{_BUCKET}: no answer within {_ASK_S} s") from error
+        except (NatsError, ValidationError) as error:
+            raise NoResponderError(f"{_BUCKET}: the index cannot be read now: {error}") from error
 
 
 def _key(subject: str) -> Key:

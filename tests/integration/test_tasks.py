@@ -156,6 +156,15 @@ class User:
         request = SubmitRequest(goal=goal, **more)
         return (await self.ask("task.submit", request, TaskAccepted)).task_id
 
+    async def until_door_is_open(self) -> None:
+        """Until a controller answers; no event tells that it is connected again."""
+        async with asyncio.timeout(15):
+            while True:
+                with contextlib.suppress(NoResponderError, RequestTimeoutError):
+                    await self.ask("task.list", TaskList(), TaskListReply)
+                    return
+                await asyncio.sleep(0.05)
+
     async def get(self, task_id) -> Any:
         return await self.ask("task.get", TaskGet(task_id=task_id), TaskStatus)
 
@@ -355,6 +364,23 @@ async def test_a_finished_task_leaves_the_index_of_open_ones(bus, nats_server, u
         async with asyncio.timeout(5):
             while await OpenTasks(bus).list():  # noqa: ASYNC110 - nobody tells of an index
                 await asyncio.sleep(0.05)
+
+
+async def test_a_controller_outlives_a_server_whose_jetstream_is_not_up(bus, nats_server, user):
+    async with controller(nats_server.url):
+        await nats_server.kill()
+        nats_server.jetstream = False
+        await nats_server.start()
+        await bus.wait_connected(timeout_s=10)
+        with pytest.raises(NoResponderError, match="the index cannot be read now"):
+            await OpenTasks(bus).list()
+        await nats_server.kill()
+        nats_server.jetstream = True
+        await nats_server.start()
+        await bus.wait_connected(timeout_s=10)
+        await user.until_door_is_open()
+        async with working(bus, lambda _: "x"):
+            assert (await user.end(await user.submit(pattern="single"))).output == "x"
 
 
 async def test_cancel_is_in_the_log_before_the_answer_and_reaches_the_stream(
