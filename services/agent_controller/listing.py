@@ -2,7 +2,11 @@
 
 import asyncio
 
+import structlog
+
+from agent_controller.open_tasks import Key
 from agent_controller.scheduling.scheduler import Scheduler
+from agent_controller.tasks.fold import LogCorruptError
 from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.bus import Bus
@@ -11,6 +15,8 @@ from atlas.contracts.tasks import TaskState
 _FIRST_WINDOW = 512
 _MOST_WINDOW = 65_536
 _READS_AT_ONCE = 16
+
+log = structlog.get_logger("agent_controller.listing")
 
 
 class Listing:
@@ -50,5 +56,13 @@ class Listing:
         views: list[TaskView] = []
         for place in range(0, len(ids), _READS_AT_ONCE):
             some = ids[place : place + _READS_AT_ONCE]
-            views += await asyncio.gather(*(self._scheduler.view((tenant, id_)) for id_ in some))
+            views += await asyncio.gather(*(self._view((tenant, id_)) for id_ in some))
         return [view for view in views if view.version]
+
+    async def _view(self, key: Key) -> TaskView:
+        """A task; one whose log cannot be folded, such as half of it expired, is left out."""
+        try:
+            return await self._scheduler.view(key)
+        except LogCorruptError as error:
+            log.warning("task_not_listed", task_id=key[1], error=error.message)
+            return TaskView(*key)

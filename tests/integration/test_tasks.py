@@ -358,6 +358,17 @@ async def test_two_controllers_carry_many_tasks_without_doing_anything_twice(
     assert accepted == sorted(accepted, reverse=True)
 
 
+async def test_a_log_without_its_beginning_hides_no_other_task_from_the_list(
+    bus, nats_server, user
+):
+    async with controller(nats_server.url), working(bus, lambda _: "x"):
+        for task_id in ("old", "new"):
+            await user.end(await user.submit(task_id=task_id, pattern="single"))
+        await bus.jetstream.delete_msg(subjects.TASKS, 1)  # as if its time were over
+        listed = await user.ask("task.list", TaskList(), TaskListReply)
+    assert [one.task_id for one in listed.tasks] == ["new"]
+
+
 async def test_a_finished_task_leaves_the_index_of_open_ones(bus, nats_server, user):
     async with controller(nats_server.url), working(bus, lambda _: "x"):
         await user.end(await user.submit(pattern="single"))
