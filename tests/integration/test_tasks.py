@@ -497,6 +497,18 @@ async def test_a_large_result_goes_by_reference_and_comes_whole(bus, nats_server
     assert json.loads((await store.get(ref)).data) == text
 
 
+async def test_work_that_is_large_by_goal_and_inputs_together_still_reaches_its_worker(
+    bus, nats_server, user
+):
+    def do(subtask) -> Any:
+        return sorted(subtask.inputs) if subtask.subtask_id == "d" else "x" * 210_000
+
+    async with controller(nats_server.url), working(bus, do):
+        shape = plan(["a"], ["b"], ["c"], ["d", "a", "b", "c"])
+        status = await user.end(await user.submit("g" * 430_000, plan=shape))
+    assert status.output == ["a", "b", "c"]
+
+
 async def test_every_event_of_a_task_carries_the_trace_it_was_submitted_with(
     bus, nats_server, user
 ):

@@ -14,8 +14,8 @@ from atlas.objects import Objects
 
 LARGE_BYTES = 256 * 1024
 """An output above it is named by reference in the log."""
-_WORK_BYTES = 640 * 1024
-"""A piece of work above it has its largest inputs named by reference."""
+_WORK_BYTES = 896 * 1024
+"""A piece of work above it has its largest inputs named by reference; NATS takes 1 MB."""
 
 
 def size_bytes(value: object) -> int:
@@ -53,10 +53,12 @@ async def fit_event(objects: Objects, tenant: str, event: TaskEvent) -> TaskEven
 
 async def fit_work(objects: Objects, tenant: str, subtask: Subtask) -> Subtask:
     """A piece of work as it may go to a worker."""
-    if size_bytes(subtask.inputs) <= _WORK_BYTES:
+    rest_bytes = len(subtask.model_copy(update={"inputs": {}}).to_json())
+    room_bytes = _WORK_BYTES - rest_bytes
+    if size_bytes(subtask.inputs) <= room_bytes:
         return subtask
     prefix = f"{tenant}.{subtask.task_id}.{subtask.subtask_id}.inputs"
-    inputs = await _smaller(objects, prefix, subtask.inputs, _WORK_BYTES)
+    inputs = await _smaller(objects, prefix, subtask.inputs, room_bytes)
     return subtask.model_copy(update={"inputs": inputs})
 
 
