@@ -15,16 +15,16 @@ from nats.errors import Error as NatsError
 from pydantic import ValidationError
 
 from agent_controller.open_tasks import Key
-from agent_controller.scheduling.large import fit_result
-from agent_controller.scheduling.scheduler import Intake, Scheduler
+from agent_controller.scheduling.results import end_intake, read_result, result_intake
+from agent_controller.scheduling.scheduler import Scheduler
 from agent_controller.submissions import Submissions
-from agent_controller.tasks.intake import take_report, take_result
+from agent_controller.tasks.intake import Intake, take_report
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.errors import AtlasError, InvalidRequestError
-from atlas.contracts.tasks import SubtaskReport, SubtaskResult, TaskEvent
+from atlas.contracts.tasks import SubtaskReport, TaskEvent
 from atlas.dead_letters import bury
 from atlas.finishing import finish
 from atlas.objects import Objects
@@ -148,25 +148,31 @@ class ReportConsumer(Consumer):
     async def handle(self, messages: list[Msg]) -> None:
         """Fold all of them into the task, then take the next decision."""
         parsed = subjects.parse(messages[0].subject)
-        key = (parsed.tenant, parsed.id)
         intakes: list[Intake] = []
         for msg in messages:
             try:
-                intake = await self._read(parsed.tenant, msg)
-            except ValidationError as error:
-                await self._bury(parsed.tenant, msg, error)
+                intake = await self._read(msg)
+            except InvalidRequestError as error:
+                await self._bury(msg, error)
+                if subjects.parse(msg.subject).kind == "result":
+                    intakes.append(end_intake(subjects.parse(msg.subject).rest, error.to_info()))
                 continue
             if intake is not None:
                 intakes.append(intake)
         if intakes:
-            await self._scheduler.advance(key, intakes)
+            await self._scheduler.advance((parsed.tenant, parsed.id), intakes)
 
-    async def _read(self, tenant: str, msg: Msg) -> Intake | None:
+    async def _read(self, msg: Msg) -> Intake | None:
         """What a message does to its task; progress does nothing: it stands in the stream."""
-        if subjects.parse(msg.subject).kind == "result":
-            result = SubtaskResult.model_validate_json(msg.data)
-            return self._result(await fit_result(self._objects, tenant, result))
-        report = SubtaskReport.model_validate_json(msg.data)
+        parsed = subjects.parse(msg.subject)
+        if parsed.kind == "result":
+            return result_intake(await read_result(self._objects, msg.subject, msg.data))
+        try:
+            report = SubtaskReport.model_validate_json(msg.data)
+        except ValidationError as error:
+            raise InvalidRequestError(
+                f"{msg.subject}: no SubtaskReport: {error.error_count()} problems"
+            ) from error
         return None if report.type == "progress" else self._report(report)
 
     def _report(self, report: SubtaskReport) -> Intake:
@@ -175,18 +181,8 @@ class ReportConsumer(Consumer):
 
         return intake
 
-    def _result(self, result: SubtaskResult) -> Intake:
-        def intake(view: TaskView, at_ms: int) -> list[TaskEvent]:
-            record = view.subtasks.get(result.subtask_id)
-            node = record.planned if record is not None else None
-            return take_result(view, result, at_ms, node.output_schema if node else None)
-
-        return intake
-
-    async def _bury(self, tenant: str, msg: Msg, cause: ValidationError) -> None:
-        error = InvalidRequestError(
-            f"{msg.subject}: neither report nor result: {cause.error_count()} problems"
-        )
+    async def _bury(self, msg: Msg, error: InvalidRequestError) -> None:
+        tenant = subjects.parse(msg.subject).tenant
         id_ = str(msg.metadata.sequence.stream)
         await bury(self._bus, msg, "report", tenant, id_, error.to_info())
         log.error("report_buried", subject=msg.subject, error=error.message)

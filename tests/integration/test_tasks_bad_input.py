@@ -1,17 +1,20 @@
 """What makes no task is told: at the door by an answer, in the queue by an end and a letter."""
 
+import asyncio
 import base64
 import json
 from typing import Any
 
 import pytest
 
-from atlas import subjects
+from atlas import subjects, topology
+from atlas.bus import Bus
 from atlas.contracts.base import UserInput
 from atlas.contracts.errors import ConflictError, InvalidRequestError, NotFoundError
 from atlas.contracts.ids import derived_id
 from atlas.contracts.tasks import (
     PlannedSubtask,
+    SubtaskResult,
     TaskAccepted,
     TaskControl,
     TaskGet,
@@ -21,7 +24,9 @@ from atlas.contracts.tasks import (
     TaskStatus,
 )
 from atlas.dead_letters import bury
-from tests.integration.test_tasks import User, controller, plan
+from atlas.embedded import NatsProcess
+from atlas.settings import NatsSettings
+from tests.integration.test_tasks import SETTINGS, User, controller, plan, working
 
 BLANK = PlannedSubtask(id="blank", capability="general", instruction="\t")
 
@@ -29,6 +34,16 @@ BLANK = PlannedSubtask(id="blank", capability="general", instruction="\t")
 @pytest.fixture
 async def user(bus) -> Any:
     return User(bus)
+
+
+async def until_acked(bus, seq) -> None:
+    """Until the controllers have acknowledged a report or result; no event tells it."""
+    async with asyncio.timeout(10):
+        while True:
+            info = await bus.jetstream.consumer_info(subjects.REPORTS, subjects.CONTROLLERS)
+            if info.ack_floor.stream_seq >= seq:
+                return
+            await asyncio.sleep(0.02)
 
 
 class Misspelt(UserInput):
@@ -135,6 +150,63 @@ async def test_a_message_that_is_buried_again_after_a_crash_is_kept_once(bus):
         await bury(bus, msg, "submit", "default", "t1", error)
         await msg.nak()
     assert (await bus.jetstream.stream_info(subjects.DEAD)).state.messages == 1
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"{not json",
+        b'{"task_id": "t1", "subtask_id": "answer", "attempt": 0, "worker": "w"}',
+        b'{"task_id": "t1", "subtask_id": "other", "attempt": 1, "worker": "w", "output": 1}',
+    ],
+)
+async def test_what_is_no_result_but_took_its_place_ends_the_task_with_its_reason(
+    bus, nats_server, user, payload
+):
+    place = subjects.result("default", "t1", "answer")
+    async with controller(nats_server.url):
+        await user.submit(task_id="t1", pattern="single")
+        await user.until("t1", lambda one: one.version >= 3)
+        seq = await bus.store(place, payload, expected_last=0)
+        status = await user.end("t1")
+    assert status.state is TaskState.FAILED
+    assert status.error.category == "validation"
+    assert place in status.error.message
+    letter = await bus.last(subjects.DEAD, subjects.dead("default", "report", str(seq)))
+    assert base64.b64decode(json.loads(letter.data)["payload_base64"]) == payload
+
+
+async def test_a_result_that_nobody_waited_for_yet_counts_once_its_subtask_is_dispatched(
+    bus, nats_server, user
+):
+    result = SubtaskResult(task_id="t1", subtask_id="answer", attempt=1, worker="w", output="x")
+    place = subjects.result("default", "t1", "answer")
+    async with controller(nats_server.url):
+        seq = await bus.store(place, result.to_json(), expected_last=0)
+        await until_acked(bus, seq)
+        await user.submit(task_id="t1", pattern="single")
+        assert (await user.end("t1")).output == "x"
+
+
+async def test_work_that_no_message_can_hold_ends_the_task_with_its_reason(tmp_path):
+    config = tmp_path / "small.conf"
+    config.write_text("max_payload: 64KB\n")
+    small = NatsProcess(tmp_path / "small", extra=("-c", str(config)))
+    await small.start()
+    bus = await Bus.connect(NatsSettings(url=small.url), "test")
+    try:
+        await topology.ensure(bus, SETTINGS.topology)
+        log = await bus.open(subjects.task_log("default", "t1"))
+        async with controller(small.url), working(bus, lambda _: "x" * 20_000):
+            await User(bus).submit("g" * 50_000, task_id="t1", plan=plan(["a"], ["b", "a"]))
+            event: Any = {"type": "task.none"}
+            while event["type"] != "task.failed":
+                event = json.loads((await log.next_msg(timeout=5)).data)
+    finally:
+        await bus.close()
+        await small.stop()
+    assert event["error"]["category"] == "validation"
+    assert "NATS takes 65536 in a message" in event["error"]["message"]
 
 
 @pytest.mark.parametrize(

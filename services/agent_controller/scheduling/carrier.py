@@ -6,14 +6,21 @@ import structlog
 
 from agent_controller.open_tasks import OpenTasks
 from agent_controller.scheduling.large import fit_work
+from agent_controller.scheduling.results import end_intake, read_result, result_intake
 from agent_controller.tasks.effects import CloseTask, ControlStream, Effect, SendWork
+from agent_controller.tasks.intake import Intake
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.bus import Bus
-from atlas.contracts.errors import InvalidRequestError, NoResponderError, RequestTimeoutError
+from atlas.contracts.errors import (
+    InvalidRequestError,
+    NoResponderError,
+    PayloadTooLargeError,
+    RequestTimeoutError,
+)
 from atlas.contracts.streams import StreamControl, StreamStatus
-from atlas.contracts.tasks import SubtaskState
+from atlas.contracts.tasks import Subtask, SubtaskState
 from atlas.objects import Objects
 from atlas.service import Events
 
@@ -21,6 +28,11 @@ _CONTROL_S = 2.0
 _BY = "agent_controller"
 
 log = structlog.get_logger("agent_controller.scheduling")
+
+
+type Word = int | Intake | None
+"""What came of an effect: None, it is done; when a worker was heard, so that it need not be done;
+or what the log lacks."""
 
 
 class Carrier:
@@ -35,8 +47,8 @@ class Carrier:
         self._events = events
         self._limits = limits
 
-    async def carry_out(self, view: TaskView, effect: Effect) -> int | None:
-        """Do it; gives the time at which a worker was heard, when that makes it needless.
+    async def carry_out(self, view: TaskView, effect: Effect) -> Word:
+        """Do it, unless something that the log does not know makes it needless.
 
         Raises:
             AtlasError: It could not be done now.
@@ -50,17 +62,37 @@ class Carrier:
                 await self._open_tasks.remove((view.tenant, view.task_id))
         return None
 
-    async def _send_work(self, view: TaskView, effect: SendWork) -> int | None:
+    async def _send_work(self, view: TaskView, effect: SendWork) -> Word:
         subtask = effect.subtask
         if effect.resend:
+            if (missed := await self._missed_result(view, subtask)) is not None:
+                return missed
             heard_at_ms = await self._last_heard_ms(view, effect)
             if heard_at_ms is not None:
                 return heard_at_ms
             await self._tell_resend(view, effect)
         fitting = await fit_work(self._objects, view.tenant, subtask)
         subject = subjects.work(view.tenant, subtask.capability, effect.priority)
-        await self._bus.store(subject, fitting.to_json(), msg_id=effect.key)
+        try:
+            await self._bus.store(subject, fitting.to_json(), msg_id=effect.key)
+        except PayloadTooLargeError as error:
+            return end_intake(subtask.subtask_id, error.to_info())
         return None
+
+    async def _missed_result(self, view: TaskView, subtask: Subtask) -> Intake | None:
+        """What stands in the place of the result although the log lacks it.
+
+        As long as it stands there, no worker does the subtask again.
+        """
+        subject = subjects.result(view.tenant, subtask.task_id, subtask.subtask_id)
+        stored = await self._bus.last(subjects.REPORTS, subject)
+        if stored is None:
+            return None
+        log.warning("result_missed", task_id=view.task_id, subtask_id=subtask.subtask_id)
+        try:
+            return result_intake(await read_result(self._objects, subject, stored.data))
+        except InvalidRequestError as error:
+            return end_intake(subtask.subtask_id, error.to_info())
 
     async def _last_heard_ms(self, view: TaskView, effect: SendWork) -> int | None:
         """When a worker last spoke of a started attempt, if that is not long ago.

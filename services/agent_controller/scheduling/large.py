@@ -16,6 +16,10 @@ LARGE_BYTES = 256 * 1024
 """An output above it is named by reference in the log."""
 _WORK_BYTES = 896 * 1024
 """A piece of work above it has its largest inputs named by reference; NATS takes 1 MB."""
+_OUTPUTS_BYTES = 512 * 1024
+"""Outputs of a failed task that are above it together go by one reference."""
+_WORTH_BYTES = 1024
+"""What a reference must save there: each object costs several messages."""
 
 
 def size_bytes(value: object) -> int:
@@ -45,7 +49,9 @@ async def fit_event(objects: Objects, tenant: str, event: TaskEvent) -> TaskEven
             return event.model_copy(update={"output": None, "output_ref": ref})
         case TaskFailed() if is_large(event.outputs):
             prefix = f"{tenant}.{event.task_id}.outputs"
-            outputs = await _smaller(objects, prefix, event.outputs, LARGE_BYTES)
+            outputs = await _smaller(objects, prefix, event.outputs, LARGE_BYTES, _WORTH_BYTES)
+            if size_bytes(outputs) > _OUTPUTS_BYTES:  # thousands of small ones
+                outputs = {"output_ref": await objects.put(prefix, event.outputs)}
             return event.model_copy(update={"outputs": outputs})
         case _:
             return event
@@ -63,15 +69,17 @@ async def fit_work(objects: Objects, tenant: str, subtask: Subtask) -> Subtask:
 
 
 async def _smaller(
-    objects: Objects, prefix: str, values: JsonObject, bound_bytes: int
+    objects: Objects, prefix: str, values: JsonObject, bound_bytes: int, worth_bytes: int = 1
 ) -> JsonObject:
-    """The values with the largest of them by reference, until the rest fits."""
+    """The values with the largest by reference, until the rest fits or too little is saved."""
     sizes = {name: size_bytes(value) for name, value in values.items()}
     smaller = dict(values)
-    total = sum(sizes.values())
+    total = size_bytes(values)
     for name in sorted(sizes, key=lambda one: -sizes[one]):
-        if total <= bound_bytes:
+        object_ = f"{prefix}.{name}"
+        saved = sizes[name] - size_bytes({"output_ref": object_})
+        if total <= bound_bytes or saved < worth_bytes:
             break
-        smaller[name] = {"output_ref": await objects.put(f"{prefix}.{name}", values[name])}
-        total -= sizes[name]
+        smaller[name] = {"output_ref": await objects.put(object_, values[name])}
+        total -= saved
     return smaller

@@ -7,7 +7,7 @@ sweep over open tasks. What this process remembers only saves work: it may be lo
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -20,6 +20,7 @@ from agent_controller.scheduling.large import fit_event
 from agent_controller.tasks.decide import Planner, decide
 from agent_controller.tasks.effects import CloseTask, Effect, effects, wake_at_ms
 from agent_controller.tasks.fold import heard
+from agent_controller.tasks.intake import Intake
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import TaskView
 from atlas import telemetry
@@ -39,9 +40,6 @@ _AGAIN_MS = 1_000
 
 log = structlog.get_logger("agent_controller.scheduling")
 
-type Intake = Callable[[TaskView, int], list[TaskEvent]]
-"""From the view and the time to the events that something from outside appends."""
-
 
 @dataclass(slots=True)
 class _Case:
@@ -50,6 +48,8 @@ class _Case:
     logged: Logged
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     carried_out: set[str] = field(default_factory=set)
+    missed: list[Intake] = field(default_factory=list)
+    """What effects found that the log lacks."""
     waiting: int = 0
 
 
@@ -169,6 +169,9 @@ class Scheduler:
                 if not isinstance(effect, CloseTask)
             ]
         is_all_done = all(one.result() for one in tries)
+        missed, case.missed = case.missed, []
+        for intake in missed:
+            await self._record(case, intake)
         for effect in found:
             if isinstance(effect, CloseTask) and is_all_done:
                 is_all_done = await self._try(case, view, effect, room)
@@ -180,16 +183,20 @@ class Scheduler:
         """See to one effect; says whether it is done."""
         try:
             async with room:
-                heard_at_ms = await self._carrier.carry_out(view, effect)
+                word = await self._carrier.carry_out(view, effect)
         except AtlasError as error:
             log.warning(
                 "effect_failed", task_id=view.task_id, effect=effect.key, error=error.message
             )
             return False
-        if heard_at_ms is None:
-            case.carried_out.add(effect.key)
-        else:
-            self._heard(case, effect.key, heard_at_ms)
+        match word:
+            case None:
+                case.carried_out.add(effect.key)
+            case int():
+                self._heard(case, effect.key, word)
+            case _:
+                case.missed.append(word)
+                return False
         return True
 
     @staticmethod

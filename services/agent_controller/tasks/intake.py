@@ -3,6 +3,8 @@
 Reports and results are delivered at least once, late and out of order; each is taken at most once.
 """
 
+from collections.abc import Callable
+
 from agent_controller.tasks import retry, schema
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import SubtaskRecord, TaskView
@@ -16,6 +18,13 @@ from atlas.contracts.tasks import (
     SubtaskSucceeded,
     TaskEvent,
 )
+
+type Intake = Callable[[TaskView, int], list[TaskEvent]]
+"""From the view and the time to the events that something from outside appends."""
+
+_LONGEST_ERROR_BYTES = 16 * 1024
+_LONGEST_MESSAGE = 4_000
+"""Characters. A worker's words go into its task's last event too, which must fit a message."""
 
 
 def take_report(
@@ -57,7 +66,7 @@ def _started(
 def _failed(
     view: TaskView, record: SubtaskRecord, report: SubtaskReport, now_ms: int, limits: Limits
 ) -> SubtaskFailed:
-    error = (
+    error = _shortened(
         report.error
         or AtlasError(
             f"worker {report.worker} reported a failure and no error; it must say why"
@@ -77,13 +86,21 @@ def _failed(
     )
 
 
+def _shortened(error: ErrorInfo) -> ErrorInfo:
+    if len(error.to_json()) <= _LONGEST_ERROR_BYTES:
+        return error
+    return error.model_copy(
+        update={"message": f"{error.message[:_LONGEST_MESSAGE]}…", "details": None}
+    )
+
+
 def take_result(
     view: TaskView,
     result: SubtaskResult,
     now_ms: int,
     output_schema: dict[str, object] | None,
 ) -> list[TaskEvent]:
-    """The events for a result: of whichever attempt, the first one counts.
+    """The events for a result: whichever attempt it names, the first one counts.
 
     An output that does not satisfy its schema fails the subtask for good: the place of its result
     is taken, so that no further attempt could be heard.
@@ -91,8 +108,8 @@ def take_result(
     record = view.subtasks.get(result.subtask_id)
     if view.end is not None or record is None or record.state.is_terminal:
         return []
-    if not 1 <= result.attempt <= record.attempt:
-        return []
+    if not record.attempt:
+        return []  # nobody asked for it; should it be dispatched, its resending finds this
     if (error := _mismatch(result, output_schema)) is not None:
         return [
             SubtaskFailed(
@@ -120,6 +137,24 @@ def take_result(
             output_ref=result.output_ref,
             usage=result.usage,
             cost=result.cost,
+        )
+    ]
+
+
+def give_up(view: TaskView, subtask_id: str, error: ErrorInfo, now_ms: int) -> list[TaskEvent]:
+    """The events for a subtask that can come to no result, whatever is tried."""
+    record = view.subtasks.get(subtask_id)
+    if view.end is not None or record is None or record.state.is_terminal or not record.attempt:
+        return []
+    return [
+        SubtaskFailed(
+            task_id=view.task_id,
+            version=view.version + 1,
+            at_ms=now_ms,
+            subtask_id=subtask_id,
+            attempt=record.attempt,
+            error=_shortened(error),
+            final=True,
         )
     ]
 

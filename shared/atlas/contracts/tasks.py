@@ -262,7 +262,11 @@ class TaskFailed(_TaskEvent):
 
     type: Literal["task.failed"] = "task.failed"
     error: ErrorInfo
-    outputs: JsonObject = Field(default_factory=dict)
+    outputs: JsonObject = Field(
+        default_factory=dict,
+        description="What finished subtasks made, by id; a large one is `{output_ref}`, and where "
+        "there are too many for a message, `{output_ref}` stands for all of them.",
+    )
     usage: Usage
     cost: Cost
     goal: str | None = Field(

@@ -20,7 +20,7 @@ from agent_controller.tasks.effects import (
     wake_at_ms,
 )
 from agent_controller.tasks.fold import LogCorruptError, fold, heard, read_entry
-from agent_controller.tasks.intake import take_report, take_result
+from agent_controller.tasks.intake import give_up, take_report, take_result
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import (
@@ -573,3 +573,24 @@ def test_every_dispatched_subtask_can_be_told_to_a_worker():
     task = world(pattern="auto")
     subtask = subtask_of(task.view, task.view.subtasks["plan"], PLANNER)
     assert subtask.output_schema == model_plan.plan_schema(LIMITS)
+
+
+def test_a_workers_endless_error_is_shortened_so_that_the_tasks_end_fits_a_message():
+    world = World(TaskRequest(goal="g", pattern="single")).settle()
+    world.fail("answer", ProviderAuthError("no " * 300_000, details={"why": "x" * 300_000}))
+    end = TASK_EVENT.dump_json(world.log[-1])
+    assert world.view.state is TaskState.FAILED
+    assert b"no no no" in end
+    assert len(end) < 64 * 1024
+
+
+def test_a_subtask_that_can_come_to_no_result_fails_for_good_and_gives_up_its_stream():
+    world = World(TaskRequest(goal="g", plan=[node("a"), node("b")])).settle()
+    world.start("a")
+    error = ProviderOverloadedError("would be retried").to_info()
+    world.append(give_up(world.view, "a", error, world.now_ms))
+    world.settle()
+    assert world.view.subtasks["a"].state is SubtaskState.FAILED
+    assert [one.action for one in world.effects(ControlStream)] == ["cancel"]
+    assert give_up(world.view, "a", error, world.now_ms) == []
+    assert give_up(world.view, "nobody", error, world.now_ms) == []
