@@ -46,17 +46,25 @@ class WorkQueue:
         self._hinted_at: dict[Queue, float] = {}
         self._hint = asyncio.Event()
         self._polled_at = 0.0
+        self._made_after = -1
+        """After how many reconnects the consumers were made sure of."""
         self._subs: list[Subscription] = []
         self._answers: Subscription | None = None
 
     async def open(self) -> None:
         """Make the consumers that are missing, and listen for hints."""
-        for priority, capability in self._queues:
-            await topology.ensure_work_consumer(self._bus, self._settings, capability, priority)
+        await self._make_consumers()
         for capability in sorted({capability for _, capability in self._queues}):
             subject = subjects.capability_work(capability, "*")
             self._subs.append(await self._bus.subscribe(subject, self._hinted, pending=_HINTS))
         await self._bus.flush()
+
+    async def _make_consumers(self) -> None:
+        """Make those that are missing: a server that came back empty, or another one, has none."""
+        reconnects = self._bus.reconnects
+        for priority, capability in self._queues:
+            await topology.ensure_work_consumer(self._bus, self._settings, capability, priority)
+        self._made_after = reconnects
 
     async def close(self) -> None:
         """Stop listening."""
@@ -64,7 +72,13 @@ class WorkQueue:
             await _give_back(sub)
 
     async def take(self) -> Msg | None:
-        """The next message, or None after a while without any."""
+        """The next message, or None after a while without any.
+
+        Raises:
+            NatsError: After a reconnect the consumers could not be made sure of; try again.
+        """
+        if self._made_after != self._bus.reconnects:
+            await self._make_consumers()
         if time.monotonic() - self._polled_at > _POLL_S:
             self._polled_at = time.monotonic()
             self._worth_asking.update(dict.fromkeys(self._queues))

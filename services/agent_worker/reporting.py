@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atlas import subjects
 from atlas.bus import Bus
@@ -78,7 +78,10 @@ class Reporter:
         )
         if said is None:
             return True
-        report = SubtaskReport.model_validate_json(said.data)
+        try:
+            report = SubtaskReport.model_validate_json(said.data)
+        except ValidationError:
+            return True  # nobody can say what it meant; the controllers bury it
         if report.type == "failed":
             return False
         return delivery > 1 or age_s(said) >= _FRESH_S

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import json
+import shutil
 from typing import Any
 
 from agent_worker.main import compose
-from atlas import service, subjects
+from atlas import service, subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError, ProviderOverloadedError
@@ -168,17 +169,19 @@ async def _stored(bus, subject, timeout_s=10.0) -> Any:
 
 
 async def failure_of(bus, work, timeout_s=10) -> Any:
+    """The failure that is reported; a live message may come before it can be read."""
     subject = subjects.report("default", work.task_id, work.subtask_id, work.attempt)
     sub = await bus.open(subject)
     await bus.flush()
     try:
+        told = [one.data async for one in bus.read(subjects.REPORTS, subject)]
         async with asyncio.timeout(timeout_s):
             while True:
-                async for one in bus.read(subjects.REPORTS, subject):
-                    report = SubtaskReport.model_validate_json(one.data)
+                for data in told:
+                    report = SubtaskReport.model_validate_json(data)
                     if report.type == "failed":
                         return report
-                await sub.next_msg(timeout=timeout_s)
+                told = [(await sub.next_msg(timeout=timeout_s)).data]
     finally:
         await sub.unsubscribe()
 
@@ -355,6 +358,24 @@ async def test_a_deadline_bounds_an_attempt(bus, nats_server):
         await send(bus, work)
         report = await failure_of(bus, work)
     assert report.error.category == "timeout"
+
+
+async def test_a_worker_finds_work_on_a_server_that_came_back_empty(bus, nats_server):
+    async with routing(bus, lambda _: "x"), worker(nats_server.url):
+        await nats_server.kill()
+        shutil.rmtree(nats_server.store_dir / "jetstream")
+        await nats_server.start()
+        await bus.wait_connected(timeout_s=10)
+        await topology.ensure(bus, TopologySettings(ack_wait_ms=1_000))
+        await send(bus, subtask())
+        assert (await result_of(bus, subtask())).output.strip() == "x"
+
+
+async def test_a_report_that_nobody_can_read_keeps_no_worker_from_its_work(bus, nats_server):
+    await bus.store(subjects.report("default", "t1", "s1", 1), b"no json")
+    async with routing(bus, lambda _: "x"), worker(nats_server.url):
+        await send(bus, subtask())
+        assert (await result_of(bus, subtask())).output.strip() == "x"
 
 
 async def test_what_is_no_subtask_becomes_a_dead_letter(bus, nats_server):
