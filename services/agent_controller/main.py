@@ -99,6 +99,7 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         limits=limits,
         revisit_ms=settings.reconcile_interval_ms * _REVISITS,
     )
+    bus.on_reconnect(scheduler.forget)
     submissions = Submissions(bus, scheduler, open_tasks, context.events)
     doors = TaskDoors(bus, task_log, Listing(bus, scheduler), scheduler, submissions)
     consumers: list[Consumer] = [

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -392,6 +393,21 @@ async def test_a_controller_outlives_a_server_whose_jetstream_is_not_up(bus, nat
         await user.until_door_is_open()
         async with working(bus, lambda _: "x"):
             assert (await user.end(await user.submit(pattern="single"))).output == "x"
+
+
+async def test_a_task_that_an_emptied_server_forgot_can_be_submitted_again(bus, nats_server, user):
+    async with controller(nats_server.url):
+        await user.submit(task_id="t1", pattern="single")
+        await user.until("t1", lambda one: one.version >= 3)
+        await nats_server.kill()
+        shutil.rmtree(nats_server.store_dir / "jetstream")
+        await nats_server.start()
+        await bus.wait_connected(timeout_s=10)
+        await topology.ensure(bus, SETTINGS.topology)
+        await user.until_door_is_open()
+        async with working(bus, lambda _: "x"):
+            await user.submit(task_id="t1", pattern="single")
+            assert (await user.end("t1")).output == "x"
 
 
 async def test_cancel_is_in_the_log_before_the_answer_and_reaches_the_stream(

@@ -84,6 +84,10 @@ class Scheduler:
         """How many tasks this process remembers."""
         return len(self._cases)
 
+    def forget(self) -> None:
+        """Read every log anew: after a reconnect the server may be another one, or an empty one."""
+        self._cases.clear()
+
     async def view(self, key: Key) -> TaskView:
         """The task as its log tells it now; version 0 when there is none."""
         case = self._cases.get(key)
