@@ -17,7 +17,10 @@ def configure(level: str) -> None:
         _with_trace_ids,
     ]
     if sys.stderr.isatty():
-        rendering: list[structlog.typing.Processor] = [structlog.dev.ConsoleRenderer()]
+        rendering: list[structlog.typing.Processor] = [
+            # The default shows the values of local variables: prompts, answers, keys.
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        ]
     else:
         rendering = [
             structlog.processors.format_exc_info,
