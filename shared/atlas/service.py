@@ -22,6 +22,7 @@ from typing import Protocol
 import structlog
 from nats import micro
 from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError
 from nats.micro.request import Request
 from nats.micro.service import Service
 from opentelemetry.trace import SpanKind
@@ -29,7 +30,12 @@ from opentelemetry.trace import SpanKind
 from atlas import door, logs, subjects, telemetry, topology
 from atlas.bus import Bus
 from atlas.contracts.base import Contract, JsonObject, UserInput, now_ms
-from atlas.contracts.errors import AtlasError, InvalidRequestError, OverloadedError
+from atlas.contracts.errors import (
+    AtlasError,
+    InvalidRequestError,
+    OverloadedError,
+    PayloadTooLargeError,
+)
 from atlas.contracts.events import Event
 from atlas.contracts.ids import ID_PATTERN, is_id, new_id
 from atlas.finishing import finish
@@ -190,8 +196,18 @@ async def _answer(request: Request, answer: Contract) -> None:
         await request.respond(answer.to_json())
     except ValueError:  # no reply subject: published, not asked; it was carried out all the same
         log.debug("answer_not_asked_for", subject=request.subject)
-    except NatsError as error:  # too large, or NATS went away
+    except MaxPayloadError:
+        await _answer(request, _too_large(answer).to_reply())
+    except NatsError as error:  # NATS went away
         log.warning("answer_not_sent", subject=request.subject, error=type(error).__name__)
+
+
+def _too_large(answer: Contract) -> PayloadTooLargeError:
+    return PayloadTooLargeError(
+        f"it was carried out, but the answer, a {type(answer).__name__} of "
+        f"{len(answer.to_json())} bytes, is more than NATS takes in a message; ask for history, "
+        "which comes in pages, or raise the server's max_payload"
+    )
 
 
 def _template(subject: str) -> str:

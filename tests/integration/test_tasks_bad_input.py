@@ -10,7 +10,12 @@ import pytest
 from atlas import subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import UserInput
-from atlas.contracts.errors import ConflictError, InvalidRequestError, NotFoundError
+from atlas.contracts.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    PayloadTooLargeError,
+)
 from atlas.contracts.ids import derived_id
 from atlas.contracts.tasks import (
     PlannedSubtask,
@@ -188,25 +193,46 @@ async def test_a_result_that_nobody_waited_for_yet_counts_once_its_subtask_is_di
         assert (await user.end("t1")).output == "x"
 
 
-async def test_work_that_no_message_can_hold_ends_the_task_with_its_reason(tmp_path):
-    config = tmp_path / "small.conf"
+@pytest.fixture
+async def narrow(tmp_path) -> Any:
+    """A connection to a server that takes 64 kB in a message."""
+    config = tmp_path / "narrow.conf"
     config.write_text("max_payload: 64KB\n")
-    small = NatsProcess(tmp_path / "small", extra=("-c", str(config)))
-    await small.start()
-    bus = await Bus.connect(NatsSettings(url=small.url), "test")
-    try:
-        await topology.ensure(bus, SETTINGS.topology)
-        log = await bus.open(subjects.task_log("default", "t1"))
-        async with controller(small.url), working(bus, lambda _: "x" * 20_000):
-            await User(bus).submit("g" * 50_000, task_id="t1", plan=plan(["a"], ["b", "a"]))
-            event: Any = {"type": "task.none"}
-            while event["type"] != "task.failed":
-                event = json.loads((await log.next_msg(timeout=5)).data)
-    finally:
-        await bus.close()
-        await small.stop()
-    assert event["error"]["category"] == "validation"
-    assert "NATS takes 65536 in a message" in event["error"]["message"]
+    server = NatsProcess(tmp_path / "narrow", extra=("-c", str(config)))
+    await server.start()
+    bus = await Bus.connect(NatsSettings(url=server.url), "test")
+    await topology.ensure(bus, SETTINGS.topology)
+    yield bus
+    await bus.close()
+    await server.stop()
+
+
+async def last_of(log) -> Any:
+    """The last event of a task, off a subscription to its log."""
+    event: Any = {"type": "task.none"}
+    while event["type"] not in {"task.completed", "task.failed"}:
+        event = json.loads((await log.next_msg(timeout=5)).data)
+    return event
+
+
+async def test_work_that_no_message_can_hold_ends_the_task_with_its_reason(narrow):
+    url = narrow.nats.connected_url.geturl()
+    log = await narrow.open(subjects.task_log("default", "t1"))
+    async with controller(url), working(narrow, lambda _: "x" * 20_000):
+        await User(narrow).submit("g" * 50_000, task_id="t1", plan=plan(["a"], ["b", "a"]))
+        error = (await last_of(log))["error"]
+    assert error["category"] == "validation"
+    assert "NATS takes 65536 in a message" in error["message"]
+
+
+async def test_an_answer_that_no_message_can_hold_is_told_to_be_so(narrow):
+    url = narrow.nats.connected_url.geturl()
+    log = await narrow.open(subjects.task_log("default", "t1"))
+    async with controller(url), working(narrow, lambda _: "x" * 10_000):
+        await User(narrow).submit("g" * 50_000, task_id="t1", pattern="single")
+        await last_of(log)
+        with pytest.raises(PayloadTooLargeError, match="a TaskStatus of 70"):
+            await User(narrow).get("t1")
 
 
 @pytest.mark.parametrize(
