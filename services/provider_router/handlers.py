@@ -251,7 +251,7 @@ class Handlers:
 
     async def _control_answer(self, msg: Msg) -> Contract | None:
         parsed = subjects.parse(msg.subject)
-        if not is_id(parsed.id):
+        if not (is_id(parsed.id) and is_id(parsed.tenant)):
             raise NotFoundError(f"{parsed.id!r} is no stream id")
         address = StreamAddress(parsed.tenant, parsed.id)
         if self.supervisor.owns(address):

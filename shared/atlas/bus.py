@@ -40,7 +40,7 @@ from atlas.settings import NatsSettings
 from atlas.wire import Stored, outgoing_headers, read_ack, read_reply, read_stored, without_secrets
 
 _RECONNECT_WAIT_S = 0.25
-_GET_TIMEOUT_S = 5.0
+_GET_TIMEOUT_S = 15.0
 _FLUSH_S = 10.0
 _LONGEST_S = 86_400
 _PENDING_BYTES = 16 * 2**20

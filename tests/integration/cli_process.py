@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ async def start(
     if nats_url is not None:
         kept["NATS_URL"] = nats_url
     kept["ATLAS_TOPOLOGY__ACK_WAIT_MS"] = "1000"
+    kept["PYTHONFAULTHANDLER"] = "1"
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -56,8 +58,13 @@ async def start(
 
 async def ended(process: asyncio.subprocess.Process, said: str | None = None) -> Ended:
     """Wait for the end of a command, after saying to it what it reads from stdin."""
-    async with asyncio.timeout(PATIENCE_S):
-        out, err = await process.communicate(None if said is None else said.encode())
+    telling = asyncio.create_task(process.communicate(None if said is None else said.encode()))
+    done, _ = await asyncio.wait({telling}, timeout=PATIENCE_S)
+    if not done:
+        process.send_signal(signal.SIGABRT)  # it tells where every thread hangs
+        _, err = await telling
+        raise AssertionError(f"no end within {PATIENCE_S} s:\n{err.decode()}")
+    out, err = telling.result()
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())
 

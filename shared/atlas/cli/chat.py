@@ -9,6 +9,7 @@ import contextlib
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from typing import Self
 
@@ -51,7 +52,8 @@ def _background() -> Iterator[asyncio.AbstractEventLoop]:
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_CLEAN_UP_S)
-        loop.close()
+        if not thread.is_alive():
+            loop.close()
 
 
 class _Conversation:
@@ -75,7 +77,8 @@ class _Conversation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._call(self._open.aclose())
+        with contextlib.suppress(TimeoutError):  # the process ends anyway
+            self._call(self._open.aclose(), _CLEAN_UP_S)
 
     async def _connect(self) -> None:
         self._atlas = await self._open.enter_async_context(connected())
@@ -138,7 +141,7 @@ class _Conversation:
         else:
             self._messages.pop()
 
-    def _call[T](self, work: Coroutine[None, None, T]) -> T:
+    def _call[T](self, work: Coroutine[None, None, T], timeout_s: float | None = None) -> T:
         """Run a coroutine in the loop's thread; Ctrl-C cancels it and waits for its clean-up."""
         ended = threading.Event()
 
@@ -148,10 +151,12 @@ class _Conversation:
             finally:
                 ended.set()
 
-        future = asyncio.run_coroutine_threadsafe(owned(), self._loop)
+        future: Future[T] | None = None
         try:
-            return future.result()
+            future = asyncio.run_coroutine_threadsafe(owned(), self._loop)
+            return future.result(timeout_s)
         except KeyboardInterrupt:
-            future.cancel()
-            ended.wait(_CLEAN_UP_S)
+            if future is not None:
+                future.cancel()
+                ended.wait(_CLEAN_UP_S)
             raise
