@@ -1,5 +1,6 @@
 """Fixtures for every test: a real NATS server per session, and services on it."""
 
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +10,11 @@ from atlas import topology
 from atlas.bus import Bus
 from atlas.embedded import NatsProcess
 from atlas.settings import NatsSettings, TopologySettings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Who runs the tests in the background of a script has SIGINT ignored, and so would every
+    # command have that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
