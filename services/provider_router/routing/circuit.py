@@ -75,7 +75,8 @@ class CircuitSettings:
     window_half_life_ms: int = 300_000
     """... and by time, so that yesterday's failures do not count today."""
     cool_down_ms: int = 5_000
-    longest_cool_down_ms: int = 300_000
+    longest_cool_down_ms: int = 60_000
+    """A probe costs one request; knowing a minute late that a provider is back costs many."""
     cool_down_half_life_ms: int = 60_000
     """After closing, what the cool-down grew to is forgotten by half in so much time."""
     hold_off_ms: int = 1_000
