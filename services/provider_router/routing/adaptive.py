@@ -1,0 +1,69 @@
+"""The adaptive strategy: the best bet on success, speed and cost, learnt as it goes. Pure.
+
+Discounted Thompson sampling. For every member it draws a success rate and a time to the first
+token from what the figures make likely, and puts first who would serve best if those were true:
+
+    utility = success x timeliness - 0.2 x cost
+
+*timeliness* is near 1 while the first token comes within the target and falls off beyond it;
+*cost* is the expected price over that of the dearest member. So whoever is good enough competes by
+price, and nobody is so cheap that a failing or a slow one pays.
+
+The less is known about a member, the wider its draws: a new one and one not tried for a while (the
+figures forget) get a request now and then, more often when they are cheap, because they may turn
+out the best. That is the exploring; there is no other, and it dies down where nothing can be won.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+
+from provider_router.routing.figures import PRIOR_SUCCESS, Figures
+from provider_router.routing.members import Demand, Member, Placed, in_dollars
+
+_COST_WEIGHT = 0.2
+_PRIOR_WEIGHT = 2.0
+_SPREAD = 0.4
+"""Of the logarithm of one time to the first token; that of an average of n is less by √n."""
+_STEEPNESS = 2.0
+
+
+def adaptive(
+    members: Sequence[Member], demand: Demand, rng: random.Random, now_ms: int
+) -> list[Placed]:
+    """The members by the utility of one draw each."""
+    costs = [member.expected_usd(demand) for member in members]
+    dearest = max((usd for usd in costs if usd is not None), default=0.0)
+    drawn = []
+    for at, (member, usd) in enumerate(zip(members, costs, strict=True)):
+        figures = member.figures.at(now_ms)
+        cost = 1.0 if usd is None else (usd / dearest if dearest else 0.0)
+        utility = _drawn_service(figures, demand, rng, now_ms) - _COST_WEIGHT * cost
+        drawn.append((-utility, at, _in_words(figures, usd, now_ms)))
+    return [Placed(members[at].name, reason) for _, at, reason in sorted(drawn)]
+
+
+def _drawn_service(figures: Figures, demand: Demand, rng: random.Random, now_ms: int) -> float:
+    """Success times timeliness, each drawn from what is likely."""
+    good, seen = figures.success.total, figures.success.weight
+    success = rng.betavariate(
+        good + _PRIOR_WEIGHT * PRIOR_SUCCESS,
+        max(0.0, seen - good) + _PRIOR_WEIGHT * (1 - PRIOR_SUCCESS),
+    )
+    spread = _SPREAD / math.sqrt(1 + figures.first_token_ms.weight)
+    wait_ms = figures.expected_first_token_ms(now_ms) * math.exp(rng.gauss(0, spread))
+    return success * timeliness(wait_ms, demand.first_token_target_ms)
+
+
+def timeliness(wait_ms: float, target_ms: float) -> float:
+    """1 for at once, a half at the target, and little far beyond it."""
+    return 1 / (1 + math.pow(wait_ms / target_ms, _STEEPNESS))
+
+
+def _in_words(figures: Figures, usd: float | None, now_ms: int) -> str:
+    if figures.is_unknown:
+        return f"never tried lately; {in_dollars(usd)}"
+    return (
+        f"{100 * figures.success_rate:.0f} % success, "
+        f"{figures.expected_first_token_ms(now_ms):.0f} ms to the first token, {in_dollars(usd)}"
+    )
