@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from atlas import service, subjects
 from atlas.contracts.base import JsonObject
 from provider_router.handlers import Handlers
+from provider_router.providers.base import Adapter
 from provider_router.providers.registry import make_adapter
 from provider_router.routing.catalogue import Catalogue
 from provider_router.routing.health import HealthBoard
@@ -77,6 +78,7 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
             pulling,
             group.create_task(supervisor.mark_in_progress(ack_wait_s / _MARKS_PER_ACK_WAIT)),
             group.create_task(supervisor.heed_kept_controls()),
+            group.create_task(_warm(adapters.values())),
         ]
         try:
             yield Router(intake, pulling, supervisor, settings.router.drain_ms / 1000)
@@ -87,6 +89,13 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
             await asyncio.wait(running)
             for adapter in adapters.values():
                 await adapter.close()
+
+
+async def _warm(adapters: Iterable[Adapter]) -> None:
+    """Open a connection to each provider while the router already works."""
+    async with asyncio.TaskGroup() as group:
+        for adapter in adapters:
+            group.create_task(adapter.warm())
 
 
 def main() -> None:

@@ -105,6 +105,8 @@ class ProviderServer:
     def __init__(self, reply: Reply) -> None:
         self.reply = reply
         self.requests: list[ReceivedRequest] = []
+        self.warmed_with: list[dict[str, str]] = []
+        """The headers of the requests that only opened a connection; they are not in `requests`."""
         self.connections: set[int] = set()
         self.written_bytes = 0
         self.asked = asyncio.Event()
@@ -123,6 +125,10 @@ class ProviderServer:
         transport = request.transport
         assert transport is not None
         self.connections.add(transport.get_extra_info("peername")[1])
+        if request.method == "GET":
+            self.warmed_with.append(dict(request.headers))
+            await asyncio.sleep(self.reply.headers_after_s)
+            return web.Response(status=404)
         self.requests.append(
             ReceivedRequest(
                 request.method,

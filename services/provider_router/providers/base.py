@@ -5,7 +5,7 @@ deltas. A batch is what one read from the socket brought: the router may publish
 Adapters know nothing of streams, epochs, retries or budgets.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -68,6 +68,29 @@ class ModelCall:
     """Trace context, added to the provider's HTTP request."""
 
 
+class Accepted:
+    """An accepted call: its headers at once, then its batches.
+
+    The headers are an attribute and no event, so that the rate limits they tell reach the router
+    before any content and cost nothing per chunk.
+    """
+
+    __slots__ = ("_batches", "headers")
+
+    def __init__(
+        self, batches: AsyncIterator[list[Delta]], headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._batches = batches
+        self.headers: Mapping[str, str] = headers or {}
+        """Of the provider's response, names in lower case; empty where there are none."""
+
+    def __aiter__(self) -> AsyncIterator[list[Delta]]:
+        return self._batches
+
+    def __anext__(self) -> Awaitable[list[Delta]]:
+        return self._batches.__anext__()
+
+
 class Adapter(Protocol):
     """One configured account of one provider.
 
@@ -80,7 +103,7 @@ class Adapter(Protocol):
         """The provider's name in the catalogue, such as `openai`."""
         ...
 
-    def stream(self, call: ModelCall) -> AbstractAsyncContextManager[AsyncIterator[list[Delta]]]:
+    def stream(self, call: ModelCall) -> AbstractAsyncContextManager[Accepted]:
         """Open the call; entering sends it and raises when the provider refuses.
 
         Iterating yields non-empty batches until `Finished` was seen and the stream ended; a stream
@@ -90,8 +113,12 @@ class Adapter(Protocol):
         """
         ...
 
+    async def warm(self) -> None:
+        """Open a connection ahead of the first call, at no cost; never raises for a failure."""
+        ...
+
     async def close(self) -> None:
-        """Close the connection pool."""
+        """Close the connection pool, also what is in use."""
         ...
 
 

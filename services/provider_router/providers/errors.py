@@ -1,9 +1,4 @@
-"""From what a provider told to the most specific error of ours.
-
-Decided by code, type and status, never by searching a message: a spend limit can be a 400, and an
-overload can stand inside a stream that began with 200. How a vendor's SDK packs these is read in
-the one context manager beside that vendor's adapter; this module knows no SDK.
-"""
+"""The errors of providers: what was wrong, where, and what to do, with the key kept out."""
 
 import socket
 import ssl
@@ -11,10 +6,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import (
     ProviderAuthError,
     ProviderConnectionError,
@@ -23,16 +20,16 @@ from atlas.contracts.errors import (
     ProviderError,
     ProviderInvalidRequestError,
     ProviderModelNotFoundError,
-    ProviderOverloadedError,
     ProviderQuotaExceededError,
-    ProviderRateLimitError,
-    ProviderServerError,
     ProviderStreamError,
     ProviderTimeoutError,
 )
+from provider_router.providers.classification import Told, error_class
 
 _MESSAGE_CHARACTERS = 500
 """A proxy may answer with a whole web page; its beginning is enough to know it."""
+
+_QUOTED_CHARACTERS = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,94 +47,6 @@ class Origin:
         return clean if len(clean) <= _MESSAGE_CHARACTERS else clean[:_MESSAGE_CHARACTERS] + "…"
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What a provider said about a failure: in an answer's status and body, or in its stream.
-
-    `status` is the HTTP status, or the number that a stream's error gave as its code.
-    """
-
-    message: str
-    status: int | None = None
-    type: str | None = None
-    code: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-_SPECIFIC: dict[str, type[ProviderError]] = {
-    # no money: OpenAI and compatibles, then Anthropic's `billing_error` and its `error_code`s
-    "insufficient_quota": ProviderQuotaExceededError,
-    "billing_hard_limit_reached": ProviderQuotaExceededError,
-    "billing_not_active": ProviderQuotaExceededError,
-    "insufficient_balance": ProviderQuotaExceededError,
-    "insufficient_credits": ProviderQuotaExceededError,
-    "quota_exceeded": ProviderQuotaExceededError,
-    "spend_limit_exceeded": ProviderQuotaExceededError,
-    "billing_error": ProviderQuotaExceededError,
-    "enforced_spend_limit_reached": ProviderQuotaExceededError,
-    "contract_spend_limit_reached": ProviderQuotaExceededError,
-    "linked_organization_spend_limit_reached": ProviderQuotaExceededError,
-    "linked_organization_billing_unavailable": ProviderQuotaExceededError,
-    # too long
-    "context_length_exceeded": ProviderContextLengthError,
-    "context_window_exceeded": ProviderContextLengthError,
-    "model_context_window_exceeded": ProviderContextLengthError,
-    # refused for its content
-    "content_filter": ProviderContentFilterError,
-    "content_policy_violation": ProviderContentFilterError,
-    "image_content_policy_violation": ProviderContentFilterError,
-    "misalignment_policy_violation": ProviderContentFilterError,
-    "ResponsibleAIPolicyViolation": ProviderContentFilterError,
-    "moderation_blocked": ProviderContentFilterError,
-    "invalid_prompt": ProviderContentFilterError,
-    "bio_policy": ProviderContentFilterError,
-    "cyber_policy": ProviderContentFilterError,
-    # no such model
-    "model_not_found": ProviderModelNotFoundError,
-    "model_not_available": ProviderModelNotFoundError,
-    # overload and rate, whatever the status
-    "overloaded_error": ProviderOverloadedError,
-    "overloaded": ProviderOverloadedError,
-    "server_is_overloaded": ProviderOverloadedError,
-    "engine_overloaded": ProviderOverloadedError,
-    "slow_down": ProviderOverloadedError,
-    "capacity_exceeded": ProviderOverloadedError,
-    "rate_limit_exceeded": ProviderRateLimitError,
-    "rate_limit_error": ProviderRateLimitError,
-    "ramp_limit_exceeded": ProviderRateLimitError,
-    "invalid_api_key": ProviderAuthError,
-}
-"""Codes and types that say more than the status they come with."""
-
-_GENERAL: dict[str, type[ProviderError]] = {
-    "invalid_request_error": ProviderInvalidRequestError,
-    "authentication_error": ProviderAuthError,
-    "permission_error": ProviderAuthError,
-    "not_found_error": ProviderModelNotFoundError,
-    "request_too_large": ProviderInvalidRequestError,
-    "timeout_error": ProviderTimeoutError,
-    "timeout": ProviderTimeoutError,
-    "api_error": ProviderServerError,
-    "server_error": ProviderServerError,
-    "internal_error": ProviderServerError,
-    "internal_server_error": ProviderServerError,
-}
-"""Types that say no more than a status; they count where there is none, inside a stream."""
-
-_STATUS: dict[int, type[ProviderError]] = {
-    401: ProviderAuthError,
-    402: ProviderQuotaExceededError,
-    403: ProviderAuthError,
-    404: ProviderModelNotFoundError,
-    408: ProviderTimeoutError,
-    409: ProviderError,
-    425: ProviderError,
-    429: ProviderRateLimitError,
-    503: ProviderOverloadedError,
-    504: ProviderTimeoutError,
-    529: ProviderOverloadedError,
-}
-
 _ADVICE: dict[type[ProviderError], str] = {
     ProviderAuthError: "check the provider's key and what it may do",
     ProviderQuotaExceededError: "add credit or raise the spend limit at the provider",
@@ -147,42 +56,39 @@ _ADVICE: dict[type[ProviderError], str] = {
     ProviderInvalidRequestError: "correct the request; the same one will be refused again",
 }
 
-_CLIENT_ERROR = 400
-_SERVER_ERROR = 500
-_TOO_LARGE = 413
-
-
-def error_class(told: Told) -> type[ProviderError]:
-    """The most specific class for what a provider told: code, then type, then status."""
-    for name in (told.code, told.type):
-        if name in _SPECIFIC:
-            return _SPECIFIC[name]
-    if told.status is not None and told.status >= _CLIENT_ERROR:
-        fallback = (
-            ProviderServerError if told.status >= _SERVER_ERROR else ProviderInvalidRequestError
-        )
-        return _STATUS.get(told.status, fallback)
-    for name in (told.code, told.type):
-        if name in _GENERAL:
-            return _GENERAL[name]
-    return ProviderServerError
+_REQUEST_ID = ("x-request-id", "request-id", "apim-request-id", "cf-ray")
 
 
 def told_error(origin: Origin, told: Told) -> ProviderError:
-    """The error for what a provider told, to be raised from the vendor's exception."""
+    """The error for what a provider told."""
     kind = error_class(told)
-    where = f"answered {told.status}" if told.status else "told an error inside the stream"
-    name = told.code or told.type
+    where = "told an error inside the stream" if told.is_in_stream else f"answered {told.status}"
+    name = next(iter(told.names), told.status if told.is_in_stream else None)
     message = f"{origin.provider} {where}{f' ({name})' if name else ''}: {told.message}"
     advice = _ADVICE.get(kind)
-    if told.status == _TOO_LARGE:
+    if told.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         advice = "send fewer or smaller messages, images and files"
-    return kind(
+    wait_ms = retry_after_ms(told.headers)
+    error = kind(
         origin.redact(f"{message}; {advice}" if advice else message),
         provider=origin.provider,
         http_status=told.status,
-        retry_after_ms=retry_after_ms(told.headers),
+        retry_after_ms=told.retry_after_ms if wait_ms is None else wait_ms,
+        details=_details(told),
     )
+    error.headers = told.headers
+    return error
+
+
+def _details(told: Told) -> JsonObject | None:
+    """What a program may want: the provider's own names, and what to tell its support."""
+    found: JsonObject = {
+        "reason": told.reason,
+        "code": told.code,
+        "type": told.type,
+        "request_id": next((told.headers[h] for h in _REQUEST_ID if h in told.headers), None),
+    }
+    return {name: value for name, value in found.items() if value is not None} or None
 
 
 def stream_error(origin: Origin, what: str) -> ProviderStreamError:
@@ -200,14 +106,11 @@ def refused_here(origin: Origin, what: str) -> ProviderInvalidRequestError:
 
 
 def connection_error(origin: Origin, error: BaseException, *, is_open: bool) -> ProviderError:
-    """The error of a connection that failed, by the causes behind the vendor's exception.
-
-    The aiohttp transport under both SDKs names a refused or dropped connection a timeout, so the
-    outer exception is not believed: it is a timeout when a `TimeoutError` stands in the chain.
+    """The error of a connection that failed, by the causes behind the HTTP client's exception.
 
     Args:
         origin: The account.
-        error: The vendor's exception, with its causes.
+        error: The HTTP client's exception, with its causes.
         is_open: Whether the answer had begun, so that it was cut.
     """
     causes = list(_causes(error))
@@ -243,15 +146,27 @@ def connection_error(origin: Origin, error: BaseException, *, is_open: bool) -> 
     )
 
 
+def no_http_error(origin: Origin, what: str) -> ProviderConnectionError:
+    """The error of a server that answers something else than HTTP."""
+    host = urlsplit(origin.base_url).netloc
+    quoted = " ".join(what.split())[:_QUOTED_CHARACTERS]
+    return ProviderConnectionError(
+        origin.redact(
+            f"{origin.provider}: {host} does not answer as an HTTP server does ({quoted}); "
+            "check base_url, its port and its scheme"
+        ),
+        provider=origin.provider,
+    )
+
+
 def retry_after_ms(headers: Mapping[str, str]) -> int | None:
     """How long the provider asks to wait: `retry-after-ms`, else `retry-after`.
 
-    The latter holds seconds or an HTTP date (RFC 9110, section 10.2.3). None when absent or
-    unreadable; a date in the past is 0.
+    Names of headers are in lower case. The latter holds seconds or an HTTP date (RFC 9110, section
+    10.2.3). None when absent or unreadable; a date in the past is 0.
     """
-    found = {name.lower(): value for name, value in headers.items()}
     for name, unit in (("retry-after-ms", 1), ("retry-after", 1000)):
-        if (value := found.get(name)) is not None:
+        if (value := headers.get(name)) is not None:
             try:
                 return max(0, round(float(value) * unit))
             except (ValueError, OverflowError):

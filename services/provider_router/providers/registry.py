@@ -6,8 +6,8 @@ To add one: a module with an adapter, and a case here (and its kind in `Provider
 from atlas.settings import ProviderSettings
 from provider_router.providers.base import Adapter
 
-# Imported where needed: the two SDKs together take 3 s to import, and a router without their
-# providers starts without them.
+# Imported where needed: the HTTP client takes half a second to import, and a router with nothing
+# but the mock starts without it.
 # ruff: noqa: PLC0415
 
 

@@ -1,87 +1,28 @@
-"""Between a vendor's HTTP client and a decoder: deadlines, batches, and an end that is an end."""
+"""Between a connection and a decoder: batches, and an end that is an end."""
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
 
-import httpx2
-
-from atlas.contracts.errors import ConfigurationError, ProviderError, ProviderTimeoutError
+from atlas.contracts.errors import ConfigurationError, ProviderError
 from atlas.settings import ProviderSettings
-from provider_router.providers.base import Decoder, Delta, Finished, UsageReport
+from provider_router.providers.base import Accepted, Decoder, Delta, Finished, UsageReport
+from provider_router.providers.connections import Body
 from provider_router.providers.errors import Origin
+from provider_router.providers.patience import Patience
 
 _LINGER_S = 0.25
 """How long to wait for the body's end after the answer's, so that the connection can be reused."""
 
-type ErrorMapping = Callable[[], AbstractContextManager[None]]
-"""Makes the context manager that turns a vendor's exceptions into ours."""
-
-
-class Patience:
-    """How long one call waits for its provider.
-
-    Only time spent waiting counts: a paused stream does not read, and does not run out of time.
-    Until content came, all waits together may take `first_token_timeout_ms`; from then on each
-    single read may take `idle_timeout_ms`.
-    """
-
-    def __init__(self, settings: ProviderSettings, origin: Origin) -> None:
-        self._first_s = settings.first_token_timeout_ms / 1000
-        self._idle_s = settings.idle_timeout_ms / 1000
-        self._origin = origin
-        self._has_content = False
-
-    def content_came(self) -> None:
-        """From now on, the idle timeout counts."""
-        self._has_content = True
-
-    async def wait[T](self, answer: Awaitable[T]) -> T:
-        """Wait for the provider.
-
-        Raises:
-            ProviderTimeoutError: It took too long; the wait was cancelled.
-        """
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(
-                self._idle_s if self._has_content else max(0.0, self._first_s)
-            ) as deadline:
-                return await answer
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise
-            raise self._too_late() from error
-        finally:
-            self._first_s -= time.monotonic() - started
-
-    def _too_late(self) -> ProviderTimeoutError:
-        name = self._origin.provider
-        what = (
-            f"{name} fell silent in the middle of its answer; idle_timeout_ms sets the limit"
-            if self._has_content
-            else f"{name} sent no content in time; first_token_timeout_ms sets the limit"
-        )
-        return ProviderTimeoutError(what, provider=name)
-
 
 @asynccontextmanager
-async def reading(
-    response: httpx2.Response, decoder: Decoder, patience: Patience, mapping: ErrorMapping
-) -> AsyncIterator[AsyncIterator[list[Delta]]]:
-    """An opened answer as batches of deltas; leaving it closes the connection at once."""
-    try:
-        async with aclosing(_batches(response.aiter_bytes(), decoder, patience, mapping)) as deltas:
-            yield deltas
-    finally:
-        with mapping():
-            await response.aclose()
+async def reading(body: Body, decoder: Decoder, patience: Patience) -> AsyncIterator[Accepted]:
+    """An accepted answer as batches of deltas, and its headers."""
+    async with aclosing(_batches(body, decoder, patience)) as batches:
+        yield Accepted(batches, body.headers)
 
 
-async def _batches(
-    body: AsyncIterator[bytes], decoder: Decoder, patience: Patience, mapping: ErrorMapping
-) -> AsyncGenerator[list[Delta]]:
+async def _batches(body: Body, decoder: Decoder, patience: Patience) -> AsyncGenerator[list[Delta]]:
     """The deltas of a body, one non-empty batch per read, until the answer is whole.
 
     Raises:
@@ -89,9 +30,8 @@ async def _batches(
             read before is yielded first.
     """
     while not decoder.is_done:
-        with mapping():
-            data = await patience.wait(anext(body, None))
-        deltas = decoder.end() if data is None else decoder.feed(data)
+        data = await patience.wait(body.read())
+        deltas = decoder.feed(data) if data else decoder.end()
         if deltas:
             if not all(isinstance(delta, UsageReport | Finished) for delta in deltas):
                 patience.content_came()
@@ -99,9 +39,9 @@ async def _batches(
         if decoder.failure is not None:
             raise decoder.failure
     # The answer is whole, and whatever happens to the connection now cannot change it.
-    with suppress(ProviderError, TimeoutError), mapping():
+    with suppress(ProviderError, TimeoutError):
         async with asyncio.timeout(_LINGER_S):
-            while await anext(body, None) is not None:
+            while await body.read():
                 pass
 
 

@@ -33,7 +33,9 @@ AtlasError
     └── ProviderStreamError            the stream itself is malformed or broke off
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 from typing import ClassVar, Self
 
 from pydantic import Field
@@ -277,6 +279,9 @@ class ProviderError(AtlasError):
     code = "provider_error"
     category = ErrorCategory.SERVER
     retryable = True
+
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Of the provider's response, in lower case: rate limits for its router, never on the wire."""
 
 
 class ProviderInvalidRequestError(ProviderError):

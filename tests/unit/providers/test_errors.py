@@ -22,14 +22,8 @@ from atlas.contracts.errors import (
     ProviderServerError,
     ProviderTimeoutError,
 )
-from provider_router.providers.errors import (
-    Origin,
-    Told,
-    connection_error,
-    error_class,
-    retry_after_ms,
-    told_error,
-)
+from provider_router.providers.classification import Told, error_class
+from provider_router.providers.errors import Origin, connection_error, retry_after_ms, told_error
 
 from .collected import ORIGIN
 
@@ -83,7 +77,7 @@ def test_the_message_of_a_provider_never_chooses_the_class():
 
 
 def test_an_error_carries_provider_status_and_wait():
-    error = told_error(ORIGIN, Told("slow down", 429, headers={"Retry-After": "2"}))
+    error = told_error(ORIGIN, Told("slow down", 429, headers={"retry-after": "2"}))
     assert (error.provider, error.http_status, error.retry_after_ms) == ("acme", 429, 2000)
 
 
@@ -109,7 +103,7 @@ def test_a_web_page_instead_of_a_message_is_cut():
     [
         ({}, None),
         ({"retry-after": "3"}, 3000),
-        ({"Retry-After": "0.5"}, 500),
+        ({"retry-after": "0.5"}, 500),
         ({"retry-after-ms": "250", "retry-after": "9"}, 250),
         ({"retry-after": "-1"}, 0),
         ({"retry-after": "soon"}, None),

@@ -19,7 +19,8 @@ from provider_router.providers.base import (
     UsageReport,
 )
 from provider_router.providers.decoding import EventDecoder
-from provider_router.providers.errors import Origin, Told, told_error
+from provider_router.providers.errors import Origin, told_error
+from provider_router.providers.refusals import read_stream_error
 
 _FINISH = {
     "end_turn": FinishReason.STOP,
@@ -94,27 +95,12 @@ class _MessageDeltaEvent(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class _ErrorDetails(msgspec.Struct):
-    error_code: str | None = None
-
-
-class _Error(msgspec.Struct):
-    type: str | None = None
-    message: str = ""
-    details: _ErrorDetails | None = None
-
-
-class _ErrorEvent(msgspec.Struct):
-    error: _Error
-
-
 _TYPED = msgspec.json.Decoder(_Typed)
 _MESSAGE_START = msgspec.json.Decoder(_MessageStart)
 _BLOCK_START = msgspec.json.Decoder(_BlockStart)
 _BLOCK_DELTA = msgspec.json.Decoder(_BlockDeltaEvent)
 _BLOCK_STOP = msgspec.json.Decoder(_BlockStop)
 _MESSAGE_DELTA = msgspec.json.Decoder(_MessageDeltaEvent)
-_ERROR = msgspec.json.Decoder(_ErrorEvent)
 
 
 class _Call:
@@ -200,9 +186,7 @@ class MessagesDecoder(EventDecoder):
         self.is_done = True
 
     def _error(self, data: bytes, _deltas: list[Delta]) -> None:
-        error = _ERROR.decode(data).error
-        code = error.details.error_code if error.details else None
-        raise told_error(self._origin, Told(error.message, type=error.type, code=code))
+        raise told_error(self._origin, read_stream_error(msgspec.json.decode(data)))
 
     def _count(self, usage: _Usage | None, deltas: list[Delta]) -> None:
         """Figures are cumulative; one that is absent keeps what was told before."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from atlas.contracts.errors import ProviderConnectionError
 from atlas.settings import FaultSettings, MockSettings, ProviderSettings
-from provider_router.providers.base import Delta, Finished, ModelCall, UsageReport
-from provider_router.providers.errors import Origin, Told, told_error
+from provider_router.providers.base import Accepted, Delta, Finished, ModelCall, UsageReport
+from provider_router.providers.classification import Told
+from provider_router.providers.errors import Origin, told_error
 from provider_router.providers.mock.answer import Answer, answer_to
-from provider_router.providers.transport import Patience
+from provider_router.providers.patience import Patience
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -36,7 +37,7 @@ class MockAdapter:
         return self._origin.provider
 
     @asynccontextmanager
-    async def stream(self, call: ModelCall) -> AsyncIterator[AsyncIterator[list[Delta]]]:
+    async def stream(self, call: ModelCall) -> AsyncIterator[Accepted]:
         """See `base.Adapter.stream`."""
         mock = self._settings.mock
         fault = self._next_fault()
@@ -53,7 +54,10 @@ class MockAdapter:
         )
         pace = _Pace(mock, is_fast=call.model == FAST_MODEL)
         async with aclosing(self._batches(answer, fault, pace)) as batches:
-            yield batches
+            yield Accepted(batches)
+
+    async def warm(self) -> None:
+        """Nothing is to be opened."""
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -90,7 +94,8 @@ class MockAdapter:
             )
         if chunks == fault.overload_after_chunks:
             raise told_error(
-                self._origin, Told("a fault that the settings ask for", type="overloaded_error")
+                self._origin,
+                Told("as the settings ask", type="overloaded_error", is_in_stream=True),
             )
 
 

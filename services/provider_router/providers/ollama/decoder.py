@@ -16,7 +16,8 @@ from provider_router.providers.base import (
     UsageReport,
 )
 from provider_router.providers.decoding import EventDecoder
-from provider_router.providers.errors import Origin, Told, told_error
+from provider_router.providers.errors import Origin, told_error
+from provider_router.providers.refusals import read_stream_error
 
 _FINISH = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
 
@@ -43,7 +44,7 @@ class _Line(msgspec.Struct):
     done_reason: str | None = None
     prompt_eval_count: int | None = None
     eval_count: int | None = None
-    error: str | None = None
+    error: object = None
 
 
 _LINE = msgspec.json.Decoder(_Line)
@@ -91,8 +92,7 @@ class OllamaDecoder(EventDecoder):
         if line.message is not None:
             self._message(line.message, deltas)
         if line.error is not None:
-            # Ollama gives a message and nothing else.
-            raise told_error(self._origin, Told(line.error))
+            raise told_error(self._origin, read_stream_error({"error": line.error}))
         if line.done:
             deltas.append(
                 UsageReport(

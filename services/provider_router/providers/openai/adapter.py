@@ -1,21 +1,22 @@
-"""The adapter for OpenAI and compatible servers, and the only module that imports its SDK."""
+"""The adapter for OpenAI and compatible servers."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-import httpx2
-import openai
+import msgspec
 
+from atlas.contracts.base import JsonObject
 from atlas.settings import ProviderSettings
-from provider_router.providers.base import Decoder, Delta, ModelCall
-from provider_router.providers.errors import Origin, Told, connection_error, told_error
+from provider_router.providers.base import Accepted, Decoder, ModelCall
+from provider_router.providers.connections import Connections
 from provider_router.providers.openai.chat_decoder import ChatDecoder
 from provider_router.providers.openai.chat_requests import chat_body
 from provider_router.providers.openai.responses_decoder import ResponsesDecoder
 from provider_router.providers.openai.responses_requests import responses_body
-from provider_router.providers.transport import Patience, origin_of, reading
+from provider_router.providers.patience import Patience
+from provider_router.providers.transport import origin_of, reading
 
 BASE_URL = "https://api.openai.com/v1"
 
@@ -33,20 +34,9 @@ class OpenAIAdapter:
         self._origin = origin_of(name, settings, BASE_URL)
         self._settings = settings
         self._is_openai = is_openai(self._origin.base_url)
-        key = self._origin.key.get_secret_value() if self._origin.key else None
-        self._headers: dict[str, str | openai.Omit] = {}
-        if key is None:
-            # The SDK insists on a key, and a server of one's own may want none.
-            self._headers["Authorization"] = openai.omit
-        self._client = openai.AsyncOpenAI(
-            api_key=key or "none",
-            base_url=self._origin.base_url,
-            max_retries=0,
-            http_client=openai.DefaultAioHttpClient(
-                timeout=httpx2.Timeout(None, connect=settings.connect_timeout_ms / 1000),
-                limits=httpx2.Limits(max_connections=settings.max_connections),
-            ),
-        )
+        key = self._origin.key  # a server of one's own may want none
+        headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+        self._connections = Connections(self._origin, settings, headers)
 
     @property
     def name(self) -> str:
@@ -60,51 +50,33 @@ class OpenAIAdapter:
         return self._settings.api == "responses"
 
     @asynccontextmanager
-    async def stream(self, call: ModelCall) -> AsyncIterator[AsyncIterator[list[Delta]]]:
+    async def stream(self, call: ModelCall) -> AsyncIterator[Accepted]:
         """See `base.Adapter.stream`."""
         patience = Patience(self._settings, self._origin)
-        decoder: Decoder
-        with openai_errors(self._origin):
-            if self.uses_responses(call.model):
-                decoder = ResponsesDecoder(self._origin)
-                response = await patience.wait(self._send_responses(call))
-            else:
-                decoder = ChatDecoder(self._origin)
-                response = await patience.wait(self._send_chat(call))
-        async with reading(
-            response,
-            decoder,
-            patience,
-            lambda: openai_errors(self._origin, is_open=True),
-        ) as deltas:
+        path, body, decoder = self._dialect(call)
+        async with (
+            self._connections.post(
+                path, msgspec.json.encode(body), call.headers, patience
+            ) as answer,
+            reading(answer, decoder, patience) as deltas,
+        ):
             yield deltas
+
+    async def warm(self) -> None:
+        """Open a connection; see `base.Adapter.warm`."""
+        await self._connections.warm()
 
     async def close(self) -> None:
         """Close the connection pool."""
-        await self._client.close()
+        await self._connections.close()
 
-    # Both contexts below are entered by hand: leaving one closes the response before we have read
-    # it. The body goes out as we built it, so that options the SDK does not know pass through.
-
-    async def _send_chat(self, call: ModelCall) -> httpx2.Response:
+    def _dialect(self, call: ModelCall) -> tuple[str, JsonObject, Decoder]:
+        """Where a call goes, what is sent there, and who reads the answer."""
+        if self.uses_responses(call.model):
+            body = responses_body(call.model, call.request, self._origin)
+            return "/responses", body, ResponsesDecoder(self._origin)
         body = chat_body(call.model, call.request, self._origin, is_openai=self._is_openai)
-        response = await self._client.chat.completions.with_streaming_response.create(
-            model=call.model,
-            messages=[],
-            stream=True,
-            extra_body=body,
-            extra_headers=self._headers | dict(call.headers),
-        ).__aenter__()
-        return response.http_response
-
-    async def _send_responses(self, call: ModelCall) -> httpx2.Response:
-        response = await self._client.responses.with_streaming_response.create(
-            model=call.model,
-            stream=True,
-            extra_body=responses_body(call.model, call.request, self._origin),
-            extra_headers=self._headers | dict(call.headers),
-        ).__aenter__()
-        return response.http_response
+        return "/chat/completions", body, ChatDecoder(self._origin)
 
 
 def is_openai(base_url: str) -> bool:
@@ -119,32 +91,3 @@ def wants_responses(model: str) -> bool:
     By its name: the o-series, the `pro` and `codex` variants of GPT, `codex-*`, `computer-use-*`.
     """
     return _RESPONSES_MODELS.match(model) is not None
-
-
-@contextmanager
-def openai_errors(origin: Origin, *, is_open: bool = False) -> Iterator[None]:
-    """Turn what the SDK and its HTTP client raise into our errors, with the cause chained.
-
-    Args:
-        origin: The account that is called.
-        is_open: Whether the answer has begun.
-    """
-    try:
-        yield
-    except openai.APIStatusError as error:
-        raise told_error(origin, _told(error)) from error
-    except (openai.APIConnectionError, httpx2.HTTPError, OSError) as error:
-        raise connection_error(origin, error, is_open=is_open) from error
-
-
-def _told(error: openai.APIStatusError) -> Told:
-    """What the body says; compatible servers put a number, or nothing, where OpenAI has a code."""
-    body = error.body if isinstance(error.body, dict) else {}
-    message = body.get("message")
-    return Told(
-        message if isinstance(message, str) else error.message,
-        status=error.status_code,
-        type=error.type if isinstance(error.type, str) else None,
-        code=error.code,
-        headers=error.response.headers,
-    )

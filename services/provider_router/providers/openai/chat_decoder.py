@@ -15,8 +15,10 @@ from provider_router.providers.base import (
     ToolCall,
     UsageReport,
 )
+from provider_router.providers.classification import Told
 from provider_router.providers.decoding import EventDecoder
-from provider_router.providers.errors import Origin, Told, stream_error, told_error
+from provider_router.providers.errors import Origin, stream_error, told_error
+from provider_router.providers.refusals import read_stream_error
 
 _FINISH = {
     "stop": FinishReason.STOP,
@@ -76,16 +78,10 @@ class _Usage(msgspec.Struct):
     prompt_cache_hit_tokens: int | None = None
 
 
-class _Error(msgspec.Struct):
-    message: str | None = None
-    type: str | None = None
-    code: str | int | None = None
-
-
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
-    error: _Error | str | None = None
+    error: object = None
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
@@ -121,9 +117,19 @@ class ChatDecoder(EventDecoder):
             self._has_usage = True
             deltas.append(UsageReport(_usage(chunk.usage)))
         if chunk.error is not None:
-            raise told_error(self._origin, _told(chunk.error))
+            raise told_error(self._origin, read_stream_error(chunk.error))
+        if chunk.choices is None and chunk.usage is None:
+            self._raise_if_bare_error(data)
         if event == b"error" or self._finish == "error":
-            raise told_error(self._origin, Told("no further word", type="server_error"))
+            raise told_error(
+                self._origin, Told("no further word", type="server_error", is_in_stream=True)
+            )
+
+    def _raise_if_bare_error(self, data: bytes) -> None:
+        """Some servers (vLLM, Mistral) tell an error without an envelope."""
+        value = msgspec.json.decode(data)
+        if isinstance(value, dict) and value.get("object") == "error":
+            raise told_error(self._origin, read_stream_error(value))
 
     def _end(self) -> list[Delta]:
         deltas: list[Delta] = []
@@ -215,16 +221,3 @@ def _usage(usage: _Usage) -> Usage:
         cached_input_tokens=cached or 0,
         cache_write_tokens=details.cache_write_tokens or 0,
     )
-
-
-def _told(error: _Error | str) -> Told:
-    """OpenRouter gives an HTTP status as the code of an error inside a stream."""
-    if isinstance(error, str):
-        return Told(error)
-    status: int | None = None
-    code = error.code
-    if isinstance(code, int):
-        status, code = code, None
-    elif code is not None and code.isdecimal():
-        status, code = int(code), None
-    return Told(error.message or "no message", status=status, type=error.type, code=code)

@@ -18,7 +18,8 @@ from provider_router.providers.base import (
     UsageReport,
 )
 from provider_router.providers.decoding import EventDecoder
-from provider_router.providers.errors import Origin, Told, told_error
+from provider_router.providers.errors import Origin, told_error
+from provider_router.providers.refusals import read_stream_error
 
 _CALLS = ("function_call", "custom_tool_call")
 _INCOMPLETE = {
@@ -77,30 +78,18 @@ class _Usage(msgspec.Struct):
     output_tokens_details: _OutputDetails | None = None
 
 
-class _Error(msgspec.Struct):
-    message: str | None = None
-    code: str | None = None
-    type: str | None = None
-
-
 class _Incomplete(msgspec.Struct):
     reason: str | None = None
 
 
 class _Response(msgspec.Struct):
     usage: _Usage | None = None
-    error: _Error | None = None
+    error: object = None
     incomplete_details: _Incomplete | None = None
 
 
 class _ResponseEvent(msgspec.Struct):
     response: _Response
-
-
-class _ErrorEvent(msgspec.Struct):
-    message: str | None = None
-    code: str | None = None
-    error: _Error | None = None
 
 
 _TYPED = msgspec.json.Decoder(_Typed)
@@ -110,7 +99,6 @@ _ITEM_ADDED = msgspec.json.Decoder(_ItemAdded)
 _CALL_DELTA = msgspec.json.Decoder(_CallDelta)
 _CALL_DONE = msgspec.json.Decoder(_CallDone)
 _RESPONSE = msgspec.json.Decoder(_ResponseEvent)
-_ERROR = msgspec.json.Decoder(_ErrorEvent)
 
 
 class ResponsesDecoder(EventDecoder):
@@ -203,15 +191,13 @@ class ResponsesDecoder(EventDecoder):
     def _failed(self, data: bytes, deltas: list[Delta]) -> None:
         response = _RESPONSE.decode(data).response
         _count(response, deltas)
-        self._raise(response.error or _Error())
+        self._raise(response.error)
 
     def _error(self, data: bytes, _deltas: list[Delta]) -> None:
-        event = _ERROR.decode(data)
-        self._raise(event.error or _Error(event.message, event.code))
+        self._raise(msgspec.json.decode(data))
 
-    def _raise(self, error: _Error) -> None:
-        told = Told(error.message or "no message", type=error.type, code=error.code)
-        raise told_error(self._origin, told)
+    def _raise(self, error: object) -> None:
+        raise told_error(self._origin, read_stream_error(error))
 
 
 def _count(response: _Response, deltas: list[Delta]) -> None:

@@ -1,0 +1,56 @@
+"""How long a call waits for its provider."""
+
+import asyncio
+import time
+from collections.abc import Awaitable
+
+from atlas.contracts.errors import ProviderTimeoutError
+from atlas.settings import ProviderSettings
+from provider_router.providers.errors import Origin
+
+
+class Patience:
+    """How long one call waits for its provider.
+
+    Only time spent waiting counts: a paused stream does not read, and does not run out of time.
+    Until content came, all waits together may take `first_token_timeout_ms`; from then on each
+    single read may take `idle_timeout_ms`.
+    """
+
+    def __init__(self, settings: ProviderSettings, origin: Origin) -> None:
+        self._first_s = settings.first_token_timeout_ms / 1000
+        self._idle_s = settings.idle_timeout_ms / 1000
+        self._origin = origin
+        self._has_content = False
+
+    def content_came(self) -> None:
+        """From now on, the idle timeout counts."""
+        self._has_content = True
+
+    async def wait[T](self, answer: Awaitable[T]) -> T:
+        """Wait for the provider.
+
+        Raises:
+            ProviderTimeoutError: It took too long; the wait was cancelled.
+        """
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(
+                self._idle_s if self._has_content else max(0.0, self._first_s)
+            ) as deadline:
+                return await answer
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise self._too_late() from error
+        finally:
+            self._first_s -= time.monotonic() - started
+
+    def _too_late(self) -> ProviderTimeoutError:
+        name = self._origin.provider
+        what = (
+            f"{name} fell silent in the middle of its answer; idle_timeout_ms sets the limit"
+            if self._has_content
+            else f"{name} sent no content in time; first_token_timeout_ms sets the limit"
+        )
+        return ProviderTimeoutError(what, provider=name)
