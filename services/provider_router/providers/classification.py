@@ -78,6 +78,7 @@ _SPECIFIC: dict[str, type[ProviderError]] = {
     "spend_limit_exceeded": _QUOTA,
     "organization_spend_limit_exceeded": _QUOTA,
     "project_spend_limit_exceeded": _QUOTA,
+    "blocked_api_access": _QUOTA,  # Groq, at its spend limit, with a 400
     "billing_error": _QUOTA,
     "enforced_spend_limit_reached": _QUOTA,
     "contract_spend_limit_reached": _QUOTA,

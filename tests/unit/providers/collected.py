@@ -96,6 +96,13 @@ async def stream(adapter: Adapter, one: ModelCall) -> Collected:
     return collect(deltas, failure)
 
 
+async def read(adapter: Adapter) -> None:
+    """Read an answer to its end, or to the error that it raises."""
+    async with adapter.stream(call()) as batches:
+        async for _ in batches:
+            pass
+
+
 def settings(kind: str, url: str | None = None, **fields: object) -> ProviderSettings:
     """Settings of a provider at a URL."""
     return ProviderSettings.model_validate({"kind": kind, "base_url": url, **fields})
