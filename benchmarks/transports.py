@@ -22,7 +22,7 @@ import openai
 import uvloop
 
 from atlas.contracts.inference import ModelRequest
-from atlas.settings import ProviderSettings
+from atlas.provider_settings import ProviderSettings
 from benchmarks.upstream import serving
 from provider_router.providers.base import ModelCall, Text
 from provider_router.providers.openai.adapter import OpenAIAdapter

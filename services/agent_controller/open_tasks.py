@@ -10,8 +10,8 @@ from atlas.bus import Bus
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import NoResponderError, RequestTimeoutError, StoreRefusedError
 
-_BUCKET = f"KV_{subjects.OPEN_TASKS}"
-_PREFIX = f"$KV.{subjects.OPEN_TASKS}."
+_BUCKET = subjects.bucket_stream(subjects.OPEN_TASKS)
+_PREFIX = subjects.bucket_key(subjects.OPEN_TASKS, "")
 _PAGES = 100
 """The server names 100,000 subjects a page: ten million open tasks are the end of one index."""
 _ASK_S = 5

@@ -10,13 +10,9 @@ import structlog
 
 from atlas import subjects
 from atlas.bus import Bus
+from atlas.contracts.catalogue import ProvidersReply, ProvidersRequest
 from atlas.contracts.errors import AtlasError
-from atlas.contracts.inference import (
-    Level,
-    ProvidersReply,
-    ProvidersRequest,
-    Requirements,
-)
+from atlas.contracts.inference import Level, Requirements
 
 _FRESH_S = 30.0
 _ASK_S = 1.0

@@ -12,7 +12,8 @@ from nats.errors import TimeoutError as NatsTimeoutError
 
 from atlas import door, subjects
 from atlas.bus import Bus
-from atlas.contracts.base import Contract
+from atlas.contracts.base import Contract, now_ms
+from atlas.contracts.catalogue import ProviderInfo, ProvidersReply, ProvidersRequest
 from atlas.contracts.errors import (
     AtlasError,
     ConflictError,
@@ -23,13 +24,7 @@ from atlas.contracts.errors import (
     error_from,
 )
 from atlas.contracts.ids import is_id, new_id
-from atlas.contracts.inference import (
-    GenerateRequest,
-    ModelResponse,
-    ProviderInfo,
-    ProvidersReply,
-    ProvidersRequest,
-)
+from atlas.contracts.inference import GenerateRequest, ModelResponse
 from atlas.contracts.streams import (
     STREAM_EVENT,
     HistoryReply,
@@ -43,12 +38,13 @@ from atlas.contracts.streams import (
     StreamStatus,
 )
 from atlas.finishing import finish
+from atlas.provider_settings import ProviderSettings
 from atlas.reading import Reading, Verdict
 from atlas.service import Call, Doors
-from atlas.settings import ProviderSettings
 from atlas.wire import outgoing_headers
-from provider_router.routing.catalogue import Catalogue
-from provider_router.routing.health import HealthBoard
+from provider_router.configuration import Configuration
+from provider_router.routing.board import Account
+from provider_router.routing.circuit_record import FOREVER_MS
 from provider_router.streaming.controls import check_terminal
 from provider_router.streaming.peers import Peers
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
@@ -73,9 +69,7 @@ class Handlers:
 
     bus: Bus
     store: StreamStore
-    catalogue: Catalogue
-    health: HealthBoard
-    providers: dict[str, ProviderSettings]
+    configuration: Configuration
     supervisor: Supervisor
     peers: Peers
     _answering: set[asyncio.Task[object]] = field(default_factory=set)
@@ -93,7 +87,9 @@ class Handlers:
 
     async def generate(self, call: Call[GenerateRequest]) -> Contract:
         """Put the request through the durable door; answer with its address or its whole answer."""
-        self.catalogue.candidates(call.body)  # an unknown model is told here, before it is queued
+        self.configuration.current.catalogue.choice(
+            call.body
+        )  # an unknown model is told here, before it is queued
         address = StreamAddress(call.tenant, call.body.stream_id or new_id())
         body = call.body.model_request().model_dump_json(exclude_unset=True).encode()
         live = await self.bus.open(subjects.stream_chunk(address.tenant, address.stream_id))
@@ -203,27 +199,23 @@ class Handlers:
             return True
         return await self.store.queued_request(address) is not None
 
-    async def list_providers(self, call: Call[ProvidersRequest]) -> ProvidersReply:  # noqa: ARG002 - every tenant sees the same
-        """Providers and models as this router sees them."""
-        infos = []
-        for name, settings in self.providers.items():
-            health = self.health.of(name)
-            infos.append(
-                ProviderInfo(
-                    provider=name,
-                    kind=settings.kind,
-                    base_url=settings.base_url,
-                    health=health.state,
-                    attempts=health.attempts,
-                    failures=health.failures,
-                    last_error=health.last_error,
-                )
-            )
+    async def list_providers(self, call: Call[ProvidersRequest]) -> ProvidersReply:
+        """Providers and models as this router sees them, and who would answer a request."""
+        routing = self.configuration.current
+        explanation = None
+        if call.body.explain is not None:
+            choice = routing.catalogue.choice(call.body.explain)
+            explanation = routing.chooser.explain(choice)
         return ProvidersReply(
             router=self.store.router,
-            default_model=self.catalogue.default_model,
-            providers=infos,
-            models=self.catalogue.models(),
+            default_model=routing.catalogue.default_model,
+            providers=[
+                provider_info(self.configuration.board.of(name), settings)
+                for name, settings in routing.settings.providers.items()
+            ],
+            models=routing.catalogue.models(),
+            groups=routing.catalogue.groups(),
+            explanation=explanation,
         )
 
     async def control(self, msg: Msg) -> None:
@@ -286,6 +278,29 @@ class Handlers:
             return reading.seq, reading.state if reading.terminal else StreamState.ADOPTING
         seq = last.seq if last is not None else 0
         return seq, ENDS.get(last.type if last is not None else "", StreamState.ADOPTING)
+
+
+def provider_info(account: Account, settings: ProviderSettings) -> ProviderInfo:
+    """An account as `api.providers` shows it."""
+    now = now_ms()
+    opening = account.circuit.opening
+    overall = account.overall(now)
+    return ProviderInfo(
+        provider=account.name,
+        kind=settings.kind,
+        base_url=settings.base_url,
+        health=account.health,
+        circuit=account.circuit.state(now),
+        open_until_ms=opening.until_ms if opening and opening.until_ms < FOREVER_MS else None,
+        attempts=account.attempts,
+        failures=account.failures,
+        in_flight=account.in_flight,
+        success_rate=None if overall.is_unknown else round(overall.success_rate, 3),
+        time_to_first_token_ms=(
+            round(overall.expected_first_token_ms(now)) if overall.first_token_ms.weight else None
+        ),
+        last_error=account.last_error,
+    )
 
 
 def _response(stream_id: str, reading: Reading) -> ModelResponse:

@@ -2,19 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+import signal
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 from atlas import service, subjects
 from atlas.contracts.base import JsonObject
+from provider_router.configuration import Configuration, Reloading
 from provider_router.handlers import Handlers
-from provider_router.providers.base import Adapter
-from provider_router.providers.registry import make_adapter
-from provider_router.routing.catalogue import Catalogue
-from provider_router.routing.health import HealthBoard
+from provider_router.sharing import CircuitSharing
 from provider_router.streaming.intake import Intake
 from provider_router.streaming.peers import Peers
-from provider_router.streaming.session import Providers
 from provider_router.streaming.store import StreamStore
 from provider_router.streaming.supervisor import Supervisor
 from provider_router.streaming.window import PublishWindow
@@ -31,6 +29,7 @@ class Router:
     intake: Intake
     intake_task: asyncio.Task[None]
     supervisor: Supervisor
+    configuration: Configuration
     drain_s: float
 
     async def drain(self) -> None:
@@ -44,8 +43,11 @@ class Router:
                 return
 
     def health(self) -> JsonObject:
-        """How many streams run here."""
-        return {"streams": self.supervisor.running}
+        """How many streams run here, and whether the configuration given last was refused."""
+        said: JsonObject = {"streams": self.supervisor.running}
+        if self.configuration.problem is not None:
+            said["configuration_problem"] = self.configuration.problem
+        return said
 
     def metrics(self) -> JsonObject:
         """How the streams ended that ended here."""
@@ -57,19 +59,18 @@ class Router:
 async def compose(context: service.Context) -> AsyncIterator[Router]:
     """Build the router on a service's context."""
     settings, bus = context.settings, context.bus
-    catalogue = Catalogue(settings.providers, settings.router.default_model)
-    adapters = {name: make_adapter(name, one) for name, one in settings.providers.items()}
-    providers = Providers(adapters, HealthBoard(), settings.router.max_attempts)
+    configuration = Configuration(settings)
+    reloading = Reloading(configuration)
+    sharing = CircuitSharing(bus, configuration.board, context.events, context.instance)
     store = StreamStore(bus, context.instance)
     window = PublishWindow(bus, settings.router.store_window)
     peers = Peers(context.instance, settings.health_interval_ms)
     await window.open()
     await peers.open(bus)
-    supervisor = Supervisor(bus, store, window, peers, catalogue, providers, context.events)
+    await sharing.open()
+    supervisor = Supervisor(bus, store, window, peers, configuration, context.events)
     intake = Intake(bus, supervisor, settings.router.max_streams)
-    handlers = Handlers(
-        bus, store, catalogue, providers.health, settings.providers, supervisor, peers
-    )
+    handlers = Handlers(bus, store, configuration, supervisor, peers)
     await handlers.open(context.doors)
     ack_wait_s = settings.topology.ack_wait_ms / 1000
     async with asyncio.TaskGroup() as group:  # one that crashes ends the service
@@ -78,24 +79,35 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
             pulling,
             group.create_task(supervisor.mark_in_progress(ack_wait_s / _MARKS_PER_ACK_WAIT)),
             group.create_task(supervisor.heed_kept_controls()),
-            group.create_task(_warm(adapters.values())),
+            group.create_task(sharing.run()),
+            group.create_task(reloading.run()),
+            group.create_task(configuration.warm()),
         ]
-        try:
-            yield Router(intake, pulling, supervisor, settings.router.drain_ms / 1000)
-        finally:
-            for task in running:
-                task.cancel()
-            await handlers.close()
-            await asyncio.wait(running)
-            for adapter in adapters.values():
-                await adapter.close()
+        with _on_hangup(reloading):
+            try:
+                yield Router(
+                    intake, pulling, supervisor, configuration, settings.router.drain_ms / 1000
+                )
+            finally:
+                for task in running:
+                    task.cancel()
+                await handlers.close()
+                await asyncio.wait(running)
+                await configuration.close()
 
 
-async def _warm(adapters: Iterable[Adapter]) -> None:
-    """Open a connection to each provider while the router already works."""
-    async with asyncio.TaskGroup() as group:
-        for adapter in adapters:
-            group.create_task(adapter.warm())
+@contextlib.contextmanager
+def _on_hangup(reloading: Reloading) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(signal.SIGHUP, reloading.ask)
+    except (ValueError, RuntimeError, NotImplementedError):  # not the main thread, or Windows
+        yield
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
 
 
 def main() -> None:

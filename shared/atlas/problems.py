@@ -105,26 +105,30 @@ def of_values(
     return lines
 
 
-def of_default_model(
+def of_model(
     name: object,
+    loc: tuple[int | str, ...],
     providers: Mapping[str, Collection[str]],
     keys: Mapping[str, str],
     origin: Origin,
 ) -> str | None:
-    """Why nobody can serve `router.default_model`; a name without a provider is the router's.
+    """Why nobody can serve a model that a setting names; None when somebody may.
+
+    A name without a provider is the router's to know.
 
     Args:
         name: What was given, whatever it is.
+        loc: Where it was given.
         providers: The configured providers, with the models that the configuration names.
         keys: The variable that brings a provider in that is not configured.
-        origin: Where it was given.
+        origin: Where the settings come from.
     """
     if not isinstance(name, str) or any(name in models for models in providers.values()):
         return None
     provider, slash, model = name.partition("/")
     if not slash or (model and provider in providers):
         return None
-    where = origin.place(("router", "default_model"))
+    where = origin.place(loc)
     if provider in providers:
         return f"{where}: {name!r} names no model; write one after the slash"
     others = f"name a model of {', '.join(providers)}"
@@ -160,7 +164,7 @@ def _in_words(  # noqa: PLR0911 - a line for each kind of problem
         case "dict_type" | "model_type" | "model_attributes_type":
             example = 'a JSON object, such as {"name": 1}' if is_variable else "`name: value` pairs"
             return f"give {example}{_not(given)}"
-        case "literal_error":
+        case "literal_error" | "enum":
             near = nearest(str(given).lower(), re.findall(r"'([^']+)'", context["expected"]))
             meant = f"; did you mean {near!r}?" if near else ""
             return f"give {context['expected']}{_not(given)}{meant}"

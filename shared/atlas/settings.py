@@ -8,18 +8,15 @@ hosts (contract A8). `OTEL_*` is read by OpenTelemetry itself.
 import json
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
-    model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
@@ -31,20 +28,12 @@ from pydantic_settings import (
 
 from atlas import config_file, problems
 from atlas.contracts.base import JsonObject, PositiveMs
+from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import ConfigurationError
+from atlas.provider_settings import GroupSettings, ModelSettings, ProviderSettings, Section, is_http
 
 DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
 CONFIG_FILE = "atlas.yaml"
-
-
-def _is_http(url: str) -> bool:
-    return url.startswith(("http://", "https://"))
-
-
-def _http_url(value: str) -> str:
-    if not _is_http(value):
-        raise ValueError(f"give a URL that begins with http:// or https://, not {value!r}")
-    return value
 
 
 def _subject_token(value: str) -> str:
@@ -53,11 +42,10 @@ def _subject_token(value: str) -> str:
     return value
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+_MOCK_MODELS = [ModelSettings(name="standard"), ModelSettings(name="fast")]
 
 
-class NatsSettings(_Section):
+class NatsSettings(Section):
     """Where NATS is."""
 
     url: str = DEFAULT_NATS_URL
@@ -66,7 +54,7 @@ class NatsSettings(_Section):
     request_timeout_ms: PositiveMs = 10_000
 
 
-class TopologySettings(_Section):
+class TopologySettings(Section):
     """Sizes of the JetStream assets; every service of a deployment must say the same."""
 
     replicas: int = Field(default=1, ge=1, le=5)
@@ -81,91 +69,25 @@ class TopologySettings(_Section):
     )
 
 
-class FaultSettings(_Section):
-    """Faults that the mock provider injects; for tests of one's own system."""
-
-    status: int | None = Field(default=None, ge=400, le=599, description="Refuse with a status.")
-    retry_after_ms: PositiveMs | None = None
-    stall_after_chunks: int | None = Field(default=None, ge=0, description="Then fall silent.")
-    break_after_chunks: int | None = Field(default=None, ge=0, description="Then cut the line.")
-    overload_after_chunks: int | None = Field(
-        default=None, ge=0, description="Then tell an overload inside the stream."
-    )
-    times: int | None = Field(
-        default=None, ge=1, description="Only the first so many calls fail; None: all."
-    )
-
-
-class MockSettings(_Section):
-    """How the mock provider behaves."""
-
-    seed: int = 0
-    first_token_ms: int = Field(default=120, ge=0)
-    token_ms: int = Field(default=12, ge=0, description="Mean time between chunks.")
-    tokens: int = Field(default=120, gt=0, description="Mean length of an answer.")
-    fault: FaultSettings = FaultSettings()
-
-
-class ProviderSettings(_Section):
-    """One account of one provider."""
-
-    kind: Literal["anthropic", "openai", "ollama", "mock"] = Field(
-        description="The dialect; `openai` speaks to every compatible base URL."
-    )
-    base_url: Annotated[str, AfterValidator(_http_url)] | None = None
-    api_key_env: str | None = Field(default=None, description="The variable that holds the key.")
-    api_key_file: Path | None = Field(default=None, description="The file that holds the key.")
-    api: Literal["auto", "chat", "responses"] = Field(
-        default="auto", description="OpenAI only: `auto` takes Responses where the model wants it."
-    )
-    models: list[str] = Field(default_factory=list, description="Names offered by this provider.")
-    connect_timeout_ms: PositiveMs = 5_000
-    first_token_timeout_ms: PositiveMs = 120_000
-    idle_timeout_ms: PositiveMs = Field(default=60_000, description="Between two reads.")
-    max_connections: int = Field(default=1_000, gt=0)
-    mock: MockSettings = MockSettings()
-
-    @model_validator(mode="after")
-    def _key_from_one_place(self) -> Self:
-        if self.api_key_env and self.api_key_file:
-            raise ValueError("give api_key_env or api_key_file, not both")
-        return self
-
-    def api_key(self) -> SecretStr | None:
-        """The key, or None when there is none to use.
-
-        Raises:
-            ConfigurationError: The file cannot be read.
-        """
-        if self.api_key_env:
-            value = os.environ.get(self.api_key_env)
-            return SecretStr(value) if value else None
-        if self.api_key_file:
-            try:
-                return SecretStr(self.api_key_file.read_text().strip())
-            except OSError as error:
-                raise ConfigurationError(
-                    f"api_key_file {self.api_key_file}: {error.strerror}; "
-                    "give the path of a readable file"
-                ) from error
-        return None
-
-
-class RouterSettings(_Section):
+class RouterSettings(Section):
     """The provider router."""
 
     default_model: str | None = Field(
-        default=None, description="For requests that name none; else the first provider's first."
+        default=None, description="For requests that name none: a model's or a group's name."
+    )
+    strategy: Strategy = Field(
+        default=Strategy.TASK_AWARE,
+        description="In which order models are tried for a request that names no model or group.",
     )
     max_streams: int = Field(default=1_000, gt=0, description="Running and paused, per router.")
     store_window: int = Field(
-        default=2_048, gt=0, description="Events sent but not yet known to be stored, per router."
+        default=2_048, ge=128, description="Events sent but not yet known to be stored, per router."
     )
     drain_ms: PositiveMs = Field(default=20_000, description="What a shutdown waits for streams.")
     max_attempts: int = Field(default=3, ge=1, le=20, description="Attempts per stream.")
 
 
-class ControllerSettings(_Section):
+class ControllerSettings(Section):
     """The agent controller."""
 
     reconcile_interval_ms: PositiveMs = 1_000
@@ -180,7 +102,7 @@ class ControllerSettings(_Section):
     drain_ms: PositiveMs = 10_000
 
 
-class WorkerSettings(_Section):
+class WorkerSettings(Section):
     """The agent worker."""
 
     concurrency: int = Field(default=8, ge=1)
@@ -224,6 +146,9 @@ class Settings(BaseSettings):
     worker: WorkerSettings = WorkerSettings()
     providers: dict[str, ProviderSettings] = Field(
         default_factory=dict, description="Declared providers; vendors with a key join them."
+    )
+    groups: dict[str, GroupSettings] = Field(
+        default_factory=dict, description="Models that answer under one name, by a strategy."
     )
 
     @classmethod
@@ -294,8 +219,7 @@ def load_settings(**overrides: object) -> Settings:
     said = config_file.over(said, overrides)
     unknown = [one for one in _unknown_variables() if one.is_ours]
     found = [*map(str, unknown), *_vendor_problems()]
-    if (misspelt := _misspelt_default_model(said)) is not None:
-        found.append(misspelt)
+    found += _misspelt_models(said)
     try:
         settings = Settings(**said)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -311,14 +235,54 @@ def load_settings(**overrides: object) -> Settings:
     )
 
 
-def default_model_problem(settings: Settings) -> str | None:
-    """Why a router with these settings could not serve its default model; None: it can.
+def unserved_models(settings: Settings) -> list[str]:
+    """Why a router with these settings could not serve the models that they name; empty: it can.
 
     Stricter than `load_settings`, for where the router runs: elsewhere a vendor's key need not be
     set.
     """
-    models = {name: provider.models for name, provider in settings.providers.items()}
-    return problems.of_default_model(settings.router.default_model, models, _KEYS, origin())
+    models = {
+        name: [model.name for model in provider.models]
+        for name, provider in settings.providers.items()
+    }
+    named: list[tuple[tuple[int | str, ...], object]] = [
+        (("router", "default_model"), settings.router.default_model)
+    ]
+    for name, group in settings.groups.items():
+        named += [
+            (("groups", name, "members", place), member.model)
+            for place, member in enumerate(group.members)
+        ]
+    return _unserved(named, models, _KEYS)
+
+
+def _unserved(
+    named: Iterable[tuple[tuple[int | str, ...], object]],
+    models: Mapping[str, Collection[str]],
+    keys: Mapping[str, str],
+) -> list[str]:
+    found = [problems.of_model(name, loc, models, keys, origin()) for loc, name in named]
+    return [problem for problem in found if problem is not None]
+
+
+def api_key(provider: ProviderSettings) -> SecretStr | None:
+    """A provider's key, or None when there is none to use.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
+    if provider.api_key_env:
+        value = os.environ.get(provider.api_key_env)
+        return SecretStr(value) if value else None
+    if provider.api_key_file:
+        try:
+            return SecretStr(provider.api_key_file.read_text().strip())
+        except OSError as error:
+            raise ConfigurationError(
+                f"api_key_file {provider.api_key_file}: {error.strerror}; "
+                "give the path of a readable file"
+            ) from error
+    return None
 
 
 def has_real_provider(settings: Settings) -> bool:
@@ -346,23 +310,39 @@ def _found_providers(declared: dict[str, ProviderSettings]) -> dict[str, Provide
                 base_url=os.environ.get(url_variable) or None,
             )
     if "ollama" not in declared and (host := os.environ.get("OLLAMA_HOST")):
-        url = host if _is_http(host) else f"http://{host}"
+        url = host if is_http(host) else f"http://{host}"
         found["ollama"] = ProviderSettings(kind="ollama", base_url=url)
     if "mock" not in declared:
-        found["mock"] = ProviderSettings(kind="mock", models=["standard", "fast"])
+        found["mock"] = ProviderSettings(kind="mock", models=_MOCK_MODELS)
     return found
 
 
-def _misspelt_default_model(said: Mapping[str, object]) -> str | None:
+def _misspelt_models(said: Mapping[str, object]) -> list[str]:
     """Looked at before anything is checked, so that it is told with all other problems."""
-    router, declared = said.get("router"), said.get("providers")
-    if not isinstance(router, dict):
-        return None
     models: dict[str, Collection[str]] = dict.fromkeys((*_KEYS, "mock"), ())
-    for name, provider in declared.items() if isinstance(declared, dict) else ():
-        named = provider.get("models") if isinstance(provider, dict) else None
-        models[name] = named if isinstance(named, list) else ()
-    return problems.of_default_model(router.get("default_model"), models, {}, origin())
+    for name, provider in _mapping(said.get("providers")).items():
+        models[name] = [_name_in(one, "name") for one in _list(_mapping(provider).get("models"))]
+    named: list[tuple[tuple[int | str, ...], object]] = [
+        (("router", "default_model"), _mapping(said.get("router")).get("default_model"))
+    ]
+    for name, group in _mapping(said.get("groups")).items():
+        named += [
+            (("groups", name, "members", place), _name_in(member, "model"))
+            for place, member in enumerate(_list(_mapping(group).get("members")))
+        ]
+    return _unserved(named, models, {})
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _name_in(value: object, key: str) -> str:
+    return str(value if isinstance(value, str) else _mapping(value).get(key, ""))
 
 
 def _vendor_problems() -> list[str]:
@@ -372,7 +352,7 @@ def _vendor_problems() -> list[str]:
         for _, key_variable, url_variable in _VENDORS.values()
         if os.environ.get(key_variable)
         and (url := os.environ.get(url_variable))
-        and not _is_http(url)
+        and not is_http(url)
     ]
 
 

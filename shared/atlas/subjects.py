@@ -22,6 +22,7 @@ DEAD = "ATLAS_DEAD"
 # Buckets.
 OBJECTS = "ATLAS_OBJECTS"
 OPEN_TASKS = "ATLAS_OPEN"
+CIRCUITS = "ATLAS_CIRCUITS"
 
 # Queue groups: of the members of a group one gets each message.
 ROUTERS = "routers"
@@ -50,6 +51,16 @@ REPORT_ALL = "atlas.*.report.*.*.*"
 RESULT_ALL = "atlas.*.result.*.*"
 EVENT_ALL = "atlas.*.event.*.>"
 DEAD_ALL = "atlas.*.dead.*.*"
+
+
+def bucket_stream(bucket: str) -> str:
+    """The JetStream stream of a key-value bucket."""
+    return f"KV_{bucket}"
+
+
+def bucket_key(bucket: str, key: str) -> str:
+    """Where a key of a bucket is kept; `>` stands for all of them."""
+    return f"$KV.{bucket}.{key}"
 
 
 def api(tenant: str, door: str) -> str:

@@ -268,12 +268,13 @@ def _shown(value: object) -> str:
 
 
 async def _ensure_buckets(jetstream: JetStreamContext, settings: TopologySettings) -> None:
-    try:
-        await jetstream.key_value(subjects.OPEN_TASKS)
-    except AssetNotFoundError:
-        await jetstream.create_key_value(
-            KeyValueConfig(bucket=subjects.OPEN_TASKS, history=1, replicas=settings.replicas)
-        )
+    for bucket in (subjects.OPEN_TASKS, subjects.CIRCUITS):
+        try:
+            await jetstream.key_value(bucket)
+        except AssetNotFoundError:
+            await jetstream.create_key_value(
+                KeyValueConfig(bucket=bucket, history=1, replicas=settings.replicas, direct=True)
+            )
     try:
         await jetstream.object_store(subjects.OBJECTS)
     except AssetNotFoundError:

@@ -13,8 +13,9 @@ from nats.aio.msg import Msg
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
+from atlas.contracts.catalogue import ModelInfo, ProviderInfo, ProvidersReply
 from atlas.contracts.errors import InvalidTransitionError, ProviderRateLimitError
-from atlas.contracts.inference import Cost, ModelInfo, ProviderInfo, ProvidersReply, Usage
+from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.streams import AttemptFailed, StreamFailed, StreamState, StreamStatus
 from atlas.contracts.tasks import (
     SubtaskDispatched,

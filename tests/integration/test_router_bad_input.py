@@ -21,7 +21,8 @@ from atlas.contracts.events import DeadLetter, Event
 from atlas.contracts.ids import derived_id, new_id
 from atlas.contracts.inference import ModelResponse
 from atlas.contracts.streams import HistoryReply, HistoryRequest, StreamCompleted, StreamFailed
-from atlas.settings import ProviderSettings, TopologySettings
+from atlas.provider_settings import ProviderSettings
+from atlas.settings import TopologySettings
 from atlas.wire import read_reply
 from tests.support.router import TENANT, Stack, stack
 

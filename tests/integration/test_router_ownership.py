@@ -26,7 +26,8 @@ from atlas.embedded import NatsProcess
 from atlas.reading import Reading
 from atlas.settings import NatsSettings, Settings, TopologySettings
 from provider_router.providers.base import Text
-from provider_router.routing.catalogue import Candidate
+from provider_router.routing.choosing import Candidate
+from provider_router.routing.prices import Pricing
 from provider_router.streaming import making
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.window import PublishWindow
@@ -34,7 +35,7 @@ from provider_router.streaming.writer import OwnershipLostError, StreamOverError
 from tests.support.provider_server import Reply, serving
 from tests.support.router import TENANT, chat, chat_chunk, provider, routing
 
-CANDIDATE = Candidate("acme", "openai", "some-model", "named")
+CANDIDATE = Candidate("acme", "some-model", "named", Pricing("openai", "some-model"))
 FAILED = making.failed(ProviderServerError("broken").to_info(), Usage(), Cost())
 _BEAT_S = 0.2
 

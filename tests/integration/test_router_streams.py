@@ -63,25 +63,17 @@ class Rig:
     second: ProviderServer
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def rig(tmp_path_factory):
+@pytest_asyncio.fixture(loop_scope="module")
+async def rig(tmp_path):
+    """Anew for each test: a router remembers which providers failed."""
     async with serving(Reply()) as first, serving(Reply()) as second:
         providers = {
             "first": provider("openai", first.url, api="chat"),
             "second": provider("openai", second.url, api="chat"),
         }
-        async with stack(tmp_path_factory.mktemp("router"), providers) as running:
+        router = {"strategy": "failover"}
+        async with stack(tmp_path, providers, router=router) as running:
             yield Rig(running, first, second)
-
-
-@pytest.fixture(autouse=True)
-def forget(request):
-    """Each test begins with providers that were never asked."""
-    if "rig" in request.fixturenames:
-        rig = request.getfixturevalue("rig")
-        for server in (rig.first, rig.second):
-            server.requests.clear()
-            server.asked.clear()
 
 
 @pytest.mark.parametrize("what", FALLBACKS)

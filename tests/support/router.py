@@ -13,7 +13,8 @@ from atlas.client import Atlas
 from atlas.contracts.ids import new_id
 from atlas.contracts.streams import STREAM_EVENT, StreamEvent
 from atlas.embedded import NatsProcess
-from atlas.settings import NatsSettings, ProviderSettings, Settings, TopologySettings
+from atlas.provider_settings import ProviderSettings
+from atlas.settings import NatsSettings, Settings, TopologySettings
 from provider_router.main import compose
 
 TENANT = "default"

@@ -16,7 +16,7 @@ import aiohttp
 import structlog
 
 from atlas.contracts.errors import ProviderError
-from atlas.settings import ProviderSettings
+from atlas.provider_settings import ProviderSettings
 from provider_router.providers.errors import Origin, connection_error, no_http_error, told_error
 from provider_router.providers.patience import Patience
 from provider_router.providers.refusals import read_refusal

@@ -2,16 +2,14 @@
 
 import socket
 import ssl
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from atlas.contracts.base import JsonObject
+from atlas.contracts.base import JsonObject, now_ms
 from atlas.contracts.errors import (
     ProviderAuthError,
     ProviderConnectionError,
@@ -25,6 +23,7 @@ from atlas.contracts.errors import (
     ProviderTimeoutError,
 )
 from provider_router.providers.classification import Told, error_class
+from provider_router.providers.retry_after import retry_after_ms
 
 _MESSAGE_CHARACTERS = 500
 """A proxy may answer with a whole web page; its beginning is enough to know it."""
@@ -68,7 +67,7 @@ def told_error(origin: Origin, told: Told) -> ProviderError:
     advice = _ADVICE.get(kind)
     if told.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         advice = "send fewer or smaller messages, images and files"
-    wait_ms = retry_after_ms(told.headers)
+    wait_ms = retry_after_ms(told.headers, now_ms())
     error = kind(
         origin.redact(f"{message}; {advice}" if advice else message),
         provider=origin.provider,
@@ -157,31 +156,6 @@ def no_http_error(origin: Origin, what: str) -> ProviderConnectionError:
         ),
         provider=origin.provider,
     )
-
-
-def retry_after_ms(headers: Mapping[str, str]) -> int | None:
-    """How long the provider asks to wait: `retry-after-ms`, else `retry-after`.
-
-    Names of headers are in lower case. The latter holds seconds or an HTTP date (RFC 9110, section
-    10.2.3). None when absent or unreadable; a date in the past is 0.
-    """
-    for name, unit in (("retry-after-ms", 1), ("retry-after", 1000)):
-        if (value := headers.get(name)) is not None:
-            try:
-                return max(0, round(float(value) * unit))
-            except (ValueError, OverflowError):
-                # not a number: a date, which only retry-after may hold
-                if name == "retry-after":
-                    return _until_ms(value)
-    return None
-
-
-def _until_ms(date: str) -> int | None:
-    try:
-        at = parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        return None
-    return max(0, round((at - time.time()) * 1000))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable
 
 from atlas.contracts.errors import ProviderTimeoutError
-from atlas.settings import ProviderSettings
+from atlas.provider_settings import ProviderSettings
 from provider_router.providers.errors import Origin
 
 

@@ -3,7 +3,7 @@
 To add one: a module with an adapter, and a case here (and its kind in `ProviderSettings`).
 """
 
-from atlas.settings import ProviderSettings
+from atlas.provider_settings import ProviderSettings
 from provider_router.providers.base import Adapter
 
 # Imported where needed: the HTTP client takes half a second to import, and a router with nothing

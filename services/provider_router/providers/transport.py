@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 
 from atlas.contracts.errors import ConfigurationError, ProviderError
-from atlas.settings import ProviderSettings
+from atlas.provider_settings import ProviderSettings
+from atlas.settings import api_key
 from provider_router.providers.base import Accepted, Decoder, Delta, Finished, UsageReport
 from provider_router.providers.connections import Body
 from provider_router.providers.errors import Origin
@@ -51,7 +52,7 @@ def origin_of(name: str, settings: ProviderSettings, default_url: str) -> Origin
     Raises:
         ConfigurationError: The key cannot be read, or holds what no HTTP header may hold.
     """
-    key = settings.api_key()
+    key = api_key(settings)
     if key is not None and not _is_header_value(key.get_secret_value()):
         raise ConfigurationError(
             f"the key of provider {name} holds spaces, line ends or characters outside ASCII; "

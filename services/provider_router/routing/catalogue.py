@@ -1,116 +1,200 @@
-"""Which models there are, and in which order they are tried for a request. Pure."""
+"""Which models there are, and which of them may answer a request. Pure."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from atlas.contracts.catalogue import GroupInfo, ModelInfo, Strategy
 from atlas.contracts.errors import ConfigurationError, InvalidRequestError, NotFoundError
-from atlas.contracts.inference import Level, ModelCapability, ModelInfo, ModelRequest
-from atlas.settings import ProviderSettings
+from atlas.contracts.inference import ModelRequest
+from atlas.provider_settings import GroupSettings, ModelSettings, ProviderSettings
+from atlas.settings import RouterSettings
 from atlas.spelling import nearest
 from provider_router.routing.models import WELL_KNOWN, KnownModel, unknown_model
-from provider_router.routing.prices import usd_per_mtok
+from provider_router.routing.needs import Needs, needs_of
+from provider_router.routing.prices import Pricing
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model of a provider that may answer, and why it stands where it does."""
+class Model:
+    """A model of a configured provider."""
 
     provider: str
     kind: str
-    model: str
-    reason: str
+    known: KnownModel
+    pricing: Pricing
+    weight: float | None = None
+    """In its group."""
+
+    @property
+    def name(self) -> str:
+        """The provider's own name of it."""
+        return self.known.name
 
     @property
     def full_name(self) -> str:
         """`provider/name`."""
-        return f"{self.provider}/{self.model}"
+        return f"{self.provider}/{self.known.name}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    provider: str
-    kind: str
-    model: KnownModel
+class Choice:
+    """The models that may answer a request, in the order of the configuration, and the others."""
 
-    def candidate(self, reason: str) -> Candidate:
-        return Candidate(self.provider, self.kind, self.model.name, reason)
-
-    def lacks(self, needs: Mapping[ModelCapability, Level]) -> list[str]:
-        have = self.model.capabilities
-        return [
-            f"{capability.value} {level.value} (has {have.get(capability, Level.NONE).value})"
-            for capability, level in needs.items()
-            if have.get(capability, Level.NONE).rank < level.rank
-        ]
+    able: tuple[Model, ...]
+    needs: Needs
+    strategy: Strategy | None = None
+    """None: one model was named."""
+    group: str | None = None
+    unfit: tuple[tuple[Model, list[str]], ...] = ()
+    first: str | None = None
+    """The full name of a model that goes before all others: the default."""
+    hedge_after_ms: int | None = None
 
 
 class Catalogue:
-    """The models of the configured providers."""
+    """The models of the configured providers, and the groups over them."""
 
     def __init__(
-        self, providers: Mapping[str, ProviderSettings], default_model: str | None
+        self,
+        providers: Mapping[str, ProviderSettings],
+        groups: Mapping[str, GroupSettings] | None = None,
+        router: RouterSettings | None = None,
     ) -> None:
         self._providers = providers
-        self._entries = [
-            _Entry(name, settings.kind, model)
+        self._router = router or RouterSettings()
+        self._models = {
+            model.full_name: model
             for name, settings in providers.items()
-            for model in _models_of(settings)
-        ]
-        self._default = default_model
-        if default_model is not None:
-            self._learn(self._named(default_model))  # a wrong one is refused at start
-        real = [entry for entry in self._entries if entry.kind != "mock"]
-        self._automatic = real or self._entries
-
-    @property
-    def kinds(self) -> dict[str, str]:
-        """The dialect of each provider."""
-        return {name: settings.kind for name, settings in self._providers.items()}
+            for model in _models_of(name, settings)
+        }
+        self._groups = {
+            name: (group, self._members(group)) for name, group in (groups or {}).items()
+        }
+        default = self._router.default_model
+        if default is not None and default not in self._groups:
+            self._learn(self._named(default))  # a wrong one is refused at start
+        models = list(self._models.values())
+        self._automatic = [one for one in models if one.kind != "mock"] or models
 
     @property
     def default_model(self) -> str:
-        """What answers a request that names neither model nor requirements."""
-        return self._by_default()[0].full_name
+        """What a request that names nothing is asked for first: a model's or a group's name."""
+        if self._router.default_model is not None:
+            return self._router.default_model
+        if not self._automatic:
+            raise _nothing_to_answer()
+        return self._automatic[0].full_name
 
-    def candidates(self, request: ModelRequest) -> list[Candidate]:
-        """The models to try, the best first; never empty.
+    def choice(self, request: ModelRequest) -> Choice:
+        """The models that may answer a request; never none.
 
         Raises:
             NotFoundError: The named model or provider is unknown; says what is near.
             InvalidRequestError: No model meets the requirements; says what the nearest lacks.
         """
+        needs = needs_of(request)
         if request.model is not None:
-            return [self._named(request.model)]
-        if request.requirements is not None:
-            return self._meeting(request.requirements.needs())
-        return self._by_default()
+            return self._chosen(request.model, needs)
+        if request.requirements is None and (default := self._router.default_model) is not None:
+            chosen = self._chosen(default, needs)
+            if chosen.group is not None:
+                return chosen
+            return self._among(self._automatic, needs, first=chosen.able[0])
+        return self._among(self._automatic, needs)
+
+    def pricing(self, provider: str, model: str) -> Pricing:
+        """How tokens are paid of a model that may be gone from the configuration by now."""
+        if (known := self._models.get(f"{provider}/{model}")) is not None:
+            return known.pricing
+        settings = self._providers.get(provider)
+        if settings is None:
+            return Pricing(provider, model)
+        return Pricing(settings.kind, model, settings.base_url)
 
     def models(self) -> list[ModelInfo]:
         """Every known model, as `api.providers` shows it."""
         shown = []
-        for entry in self._entries:
-            price = usd_per_mtok(entry.kind, entry.model.name)
+        for one in self._models.values():
+            price = one.pricing.usd_per_mtok()
             shown.append(
                 ModelInfo(
-                    model=f"{entry.provider}/{entry.model.name}",
-                    provider=entry.provider,
-                    capabilities=entry.model.capabilities,
-                    context_tokens=entry.model.context_tokens,
+                    model=one.full_name,
+                    provider=one.provider,
+                    capabilities=one.known.capabilities,
+                    context_tokens=one.known.context_tokens,
                     input_usd_per_mtok=price[0] if price else None,
                     output_usd_per_mtok=price[1] if price else None,
                 )
             )
         return shown
 
-    def _named(self, name: str) -> Candidate:
+    def groups(self) -> list[GroupInfo]:
+        """Every group, as `api.providers` shows it."""
+        return [
+            GroupInfo(
+                group=name,
+                strategy=group.strategy,
+                members=[member.full_name for member in members],
+            )
+            for name, (group, members) in self._groups.items()
+        ]
+
+    def _chosen(self, name: str, needs: Needs) -> Choice:
+        """The group, or the one model, of that name."""
+        if name in self._groups:
+            group, members = self._groups[name]
+            choice = self._among(members, needs, strategy=group.strategy, group=name)
+            return replace(choice, hedge_after_ms=group.hedge_after_ms)
+        return Choice((self._named(name),), needs)
+
+    def _among(
+        self,
+        models: Sequence[Model],
+        needs: Needs,
+        *,
+        first: Model | None = None,
+        strategy: Strategy | None = None,
+        group: str | None = None,
+    ) -> Choice:
+        others = [one for one in models if first is None or one.full_name != first.full_name]
+        everyone = [*([first] if first else []), *others]
+        if not everyone:
+            raise _nothing_to_answer()
+        lacking = [(one, needs.lacks(one.known)) for one in everyone]
+        able = tuple(one for one, lacks in lacking if not lacks)
+        if not able:
+            raise _nobody(lacking, group)
+        return Choice(
+            able,
+            needs,
+            strategy or self._router.strategy,
+            group,
+            tuple((one, lacks) for one, lacks in lacking if lacks),
+            first=first.full_name if first and first in able else None,
+        )
+
+    def _members(self, group: GroupSettings) -> list[Model]:
+        members = [self._learn(self._named(one.model)) for one in group.members]
+        return [
+            replace(model, weight=one.weight)
+            for model, one in zip(members, group.members, strict=True)
+        ]
+
+    def _learn(self, named: Model) -> Model:
+        """Take a model that only its name under a provider tells of into the catalogue."""
+        return self._models.setdefault(named.full_name, named)
+
+    def _named(self, name: str) -> Model:
         provider, slash, model = name.partition("/")
         if slash and provider in self._providers and model:
-            return Candidate(provider, self._providers[provider].kind, model, "named")
-        for entry in self._entries:
-            if entry.model.name == name:
-                return entry.candidate("named")
-        known = [f"{entry.provider}/{entry.model.name}" for entry in self._entries]
-        names = [*known, *(entry.model.name for entry in self._entries)]
+            known = self._models.get(name)
+            return known or _model_of(
+                provider, self._providers[provider], ModelSettings(name=model)
+            )
+        for one in self._models.values():
+            if one.name == name:
+                return one
+        names = [*self._models, *self._groups, *(one.name for one in self._models.values())]
         near = nearest(name, names)
         raise NotFoundError(
             f"model: unknown model {name!r}"
@@ -120,50 +204,43 @@ class Catalogue:
             details={"model": name, "nearest": near},
         )
 
-    def _learn(self, named: Candidate) -> None:
-        """Take a model that only its name under a provider tells of into the catalogue."""
-        if all(
-            (one.provider, one.model.name) != (named.provider, named.model) for one in self._entries
-        ):
-            self._entries.append(
-                _Entry(named.provider, named.kind, _model_of(named.kind, named.model))
-            )
 
-    def _by_default(self) -> list[Candidate]:
-        first: list[Candidate] = []
-        if self._default is not None:
-            first = [self._named(self._default)]
-        seen = {candidate.provider for candidate in first}
-        for entry in self._automatic:
-            if entry.provider not in seen:
-                seen.add(entry.provider)
-                first.append(entry.candidate("default" if not first else "fallback"))
-        if not first:
-            raise ConfigurationError(
-                "no model to answer by default: name one in the request, or set "
-                "router.default_model or a provider's models"
-            )
-        return first
-
-    def _meeting(self, needs: Mapping[ModelCapability, Level]) -> list[Candidate]:
-        able = [entry for entry in self._automatic if not entry.lacks(needs)]
-        if able:
-            return [entry.candidate("meets the requirements") for entry in able]
-        if not self._automatic:
-            raise ConfigurationError("no provider has a model; set a provider's models")
-        closest = min(self._automatic, key=lambda entry: len(entry.lacks(needs)))
-        raise InvalidRequestError(
-            "requirements: no configured model meets them; the nearest, "
-            f"{closest.provider}/{closest.model.name}, lacks {', '.join(closest.lacks(needs))}"
-        )
+def _nothing_to_answer() -> ConfigurationError:
+    return ConfigurationError(
+        "no model to answer by default: name one in the request, or set "
+        "router.default_model or a provider's models"
+    )
 
 
-def _models_of(settings: ProviderSettings) -> list[KnownModel]:
-    if not settings.models:
-        return list(WELL_KNOWN[settings.kind])
-    return [_model_of(settings.kind, name) for name in settings.models]
+def _nobody(lacking: list[tuple[Model, list[str]]], group: str | None) -> InvalidRequestError:
+    closest, lacks = min(lacking, key=lambda one: len(one[1]))
+    who = f"no member of group {group!r}" if group else "no configured model"
+    return InvalidRequestError(
+        f"requirements: {who} meets them; the nearest, {closest.full_name}, "
+        f"lacks {', '.join(lacks)}",
+        details={
+            "unfit": [{"model": one.full_name, "lacks": list(lacks)} for one, lacks in lacking]
+        },
+    )
 
 
-def _model_of(kind: str, name: str) -> KnownModel:
-    known = (model for model in WELL_KNOWN[kind] if model.name == name)
-    return next(known, None) or unknown_model(name)
+def _models_of(name: str, settings: ProviderSettings) -> list[Model]:
+    declared = settings.models or [
+        ModelSettings(name=known.name) for known in WELL_KNOWN[settings.kind]
+    ]
+    return [_model_of(name, settings, one) for one in declared]
+
+
+def _model_of(provider: str, settings: ProviderSettings, declared: ModelSettings) -> Model:
+    """What is known of a model, under what the file says of it."""
+    known = next(
+        (one for one in WELL_KNOWN[settings.kind] if one.name == declared.name),
+        unknown_model(declared.name),
+    )
+    known = replace(
+        known,
+        capabilities=known.capabilities | declared.capabilities,
+        context_tokens=declared.context_tokens or known.context_tokens,
+    )
+    pricing = Pricing(settings.kind, declared.name, settings.base_url, declared.price)
+    return Model(provider, settings.kind, known, pricing)

@@ -36,6 +36,10 @@ class KnownModel:
     capabilities: dict[ModelCapability, Level]
     context_tokens: int | None = None
 
+    def level(self, capability: ModelCapability) -> Level:
+        """How well it does something."""
+        return self.capabilities.get(capability, Level.NONE)
+
 
 def _model(name: str, general: Level, context_tokens: int | None, **special: Level) -> KnownModel:
     levels = dict.fromkeys(_GENERAL, general) | {ModelCapability.STREAMING: Level.STRONG}

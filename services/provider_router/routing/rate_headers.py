@@ -18,8 +18,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Literal
+
+from provider_router.providers.retry_after import retry_after_ms
 
 type Unit = Literal["requests", "tokens", "input_tokens", "output_tokens"]
 
@@ -90,24 +91,8 @@ def read_rate_headers(headers: Mapping[str, str], now_ms: int) -> Told:
         _told(key, told, now_ms, is_per_minute=key in anthropic) for key, told in fields.items()
     )
     return Told(
-        tuple(limit for limit in limits if limit is not None), read_retry_after(headers, now_ms)
+        tuple(limit for limit in limits if limit is not None), retry_after_ms(headers, now_ms)
     )
-
-
-def read_retry_after(headers: Mapping[str, str], now_ms: int) -> int | None:
-    """How long the provider asks to wait; None when it does not say so readably."""
-    found = {name.lower(): value.strip() for name, value in headers.items()}
-    if (wait_ms := _number(found.get("retry-after-ms"))) is not None:
-        return max(0, round(wait_ms))
-    value = found.get("retry-after")
-    if value is None:
-        return None
-    if (wait_s := _number(value)) is not None:
-        return max(0, round(wait_s * 1000))
-    try:
-        return max(0, round(parsedate_to_datetime(value).timestamp() * 1000) - now_ms)
-    except (ValueError, OverflowError):
-        return None
 
 
 def read_reset(text: str, now_ms: int) -> float | None:

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 from atlas.contracts.errors import ErrorCategory, ErrorInfo
-from provider_router.routing.catalogue import Candidate
+from provider_router.routing.choosing import Candidate
 
 _BASE_MS = 250
 _CAP_MS = 8_000

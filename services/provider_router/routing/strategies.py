@@ -22,29 +22,15 @@ nothing.
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
 
+from atlas.contracts.catalogue import Strategy
 from atlas.contracts.inference import Level, ModelCapability
 from provider_router.routing.adaptive import adaptive
 from provider_router.routing.members import Demand, Member, Placed, in_dollars
 
 
-class StrategyName(StrEnum):
-    """How a group chooses among its members (contract A7)."""
-
-    FAILOVER = "failover"
-    ROUND_ROBIN = "round_robin"
-    RANDOM = "random"
-    WEIGHTED = "weighted"
-    COST_OPTIMIZED = "cost_optimized"
-    LATENCY = "latency"
-    LEAST_BUSY = "least_busy"
-    TASK_AWARE = "task_aware"
-    ADAPTIVE = "adaptive"
-
-
-class Strategy(Protocol):
+class Ordering(Protocol):
     """Orders the members of one group for one request."""
 
     def order(
@@ -54,25 +40,25 @@ class Strategy(Protocol):
         ...
 
 
-def strategy_of(name: StrategyName) -> Strategy:
+def strategy_of(name: Strategy) -> Ordering:
     """A new strategy object, for one group."""
     match name:
-        case StrategyName.ROUND_ROBIN:
+        case Strategy.ROUND_ROBIN:
             return RoundRobin()
-        case StrategyName.WEIGHTED:
+        case Strategy.WEIGHTED:
             return Weighted()
         case _:
             return Stateless(_STATELESS[name])
 
 
-type _Ordering = Callable[[Sequence[Member], Demand, random.Random, int], list[Placed]]
+type _Order = Callable[[Sequence[Member], Demand, random.Random, int], list[Placed]]
 
 
 @dataclass(frozen=True, slots=True)
 class Stateless:
     """A strategy that is a function."""
 
-    ordering: _Ordering
+    ordering: _Order
 
     def order(
         self, members: Sequence[Member], demand: Demand, rng: random.Random, now_ms: int
@@ -230,12 +216,12 @@ def _fit_in_words(member: Member, demand: Demand) -> str:
     return f"{', '.join(levels) or 'no special needs'}; {price}"
 
 
-_STATELESS: dict[StrategyName, _Ordering] = {
-    StrategyName.FAILOVER: _failover,
-    StrategyName.RANDOM: _random,
-    StrategyName.COST_OPTIMIZED: _cost_optimized,
-    StrategyName.LATENCY: _latency,
-    StrategyName.LEAST_BUSY: _least_busy,
-    StrategyName.TASK_AWARE: _task_aware,
-    StrategyName.ADAPTIVE: adaptive,
+_STATELESS: dict[Strategy, _Order] = {
+    Strategy.FAILOVER: _failover,
+    Strategy.RANDOM: _random,
+    Strategy.COST_OPTIMIZED: _cost_optimized,
+    Strategy.LATENCY: _latency,
+    Strategy.LEAST_BUSY: _least_busy,
+    Strategy.TASK_AWARE: _task_aware,
+    Strategy.ADAPTIVE: adaptive,
 }

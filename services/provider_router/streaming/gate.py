@@ -76,6 +76,11 @@ class Gate:
         return StreamState.PAUSED if self._state.is_paused else self.stream_state
 
     @property
+    def is_flowing(self) -> bool:
+        """Whether `passage` returns at once."""
+        return self._flowing.is_set()
+
+    @property
     def paused_ms(self) -> int:
         """Time spent paused so far."""
         running = 0.0

@@ -1,11 +1,10 @@
 """What a stream used and cost, over all its attempts: counted as it goes, never silently zero."""
 
 import hashlib
-import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from atlas.contracts.inference import Budget, Cost, ModelRequest, TextPart, Usage, UsageSource
+from atlas.contracts.inference import Budget, Cost, ModelRequest, Usage, UsageSource
 from atlas.contracts.streams import (
     ReasoningDelta,
     StreamEvent,
@@ -14,37 +13,21 @@ from atlas.contracts.streams import (
     ToolCallDelta,
 )
 from provider_router.providers.base import Text, ToolCall
-from provider_router.routing.prices import price_of
+from provider_router.routing.estimates import estimated_tokens, input_tokens
+from provider_router.routing.prices import Pricing
 from provider_router.streaming.encoding import Content
-
-_CHARACTERS_PER_TOKEN = 4
-"""The usual rule of thumb for English; used only where a provider reports nothing."""
-
-
-def estimated_tokens(characters: int) -> int:
-    """Tokens for so many characters, rounded up."""
-    return math.ceil(characters / _CHARACTERS_PER_TOKEN)
-
-
-def request_characters(request: ModelRequest) -> int:
-    """The characters of a request's text: what an estimate of its input starts from."""
-    total = len(request.system_prompt or "")
-    for message in request.messages:
-        for part in message.parts():
-            total += len(part.text) if isinstance(part, TextPart) else len(str(part))
-    return total + sum(len(str(tool.parameters)) for tool in request.tools)
 
 
 @dataclass(slots=True)
 class AttemptUsage:
     """One attempt: what its provider reported, else what was counted."""
 
-    provider_kind: str
-    model: str
-    input_characters: int
+    pricing: Pricing
+    input_tokens: int
+    """Estimated; counts until the provider reports its own figure."""
     output_characters: int = 0
     has_response: bool = False
-    """Whether the provider accepted the request; a refused one costs nothing."""
+    """Whether the provider took the request; a refused one costs nothing."""
     reported: Usage | None = None
     is_finished: bool = False
     """Whether the provider ended its answer; what it reports before that may be its beginning."""
@@ -62,7 +45,7 @@ class AttemptUsage:
         counted = estimated_tokens(self.output_characters)
         if self.reported is None:
             return Usage(
-                input_tokens=estimated_tokens(self.input_characters),
+                input_tokens=self.input_tokens,
                 output_tokens=counted,
                 source=UsageSource.ESTIMATED,
             )
@@ -79,7 +62,7 @@ class AttemptUsage:
         """What it cost so far."""
         if not self.has_response:
             return Cost()
-        return price_of(self.provider_kind, self.model, self.usage())
+        return self.pricing.cost(self.usage())
 
 
 @dataclass(slots=True)
@@ -111,14 +94,16 @@ class Ledger:
 
 
 def ledger_of_history(
-    events: Iterable[StreamEvent], request: ModelRequest, kinds: dict[str, str]
+    events: Iterable[StreamEvent],
+    request: ModelRequest,
+    pricing: Callable[[str, str], Pricing],
 ) -> Ledger:
     """The ledger of a stream whose router died: its attempts, estimated from what they streamed.
 
     Args:
         events: The stored events, in stored order.
         request: What was asked.
-        kinds: The dialect of each provider by its name, for prices.
+        pricing: How the tokens of a provider's model are paid.
     """
     attempts: dict[int, AttemptUsage] = {}
     current: AttemptUsage | None = None
@@ -126,9 +111,9 @@ def ledger_of_history(
         match event:
             case StreamStarted():
                 current = AttemptUsage(
-                    kinds.get(event.provider, event.provider),
-                    event.model.partition("/")[2] or event.model,
-                    request_characters(request),
+                    pricing(event.provider, event.model.partition("/")[2] or event.model),
+                    input_tokens(request),
+                    has_response=True,
                 )
                 attempts[event.attempt] = current
             case TextDelta() | ReasoningDelta() if current is not None:

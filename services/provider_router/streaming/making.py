@@ -20,7 +20,7 @@ from atlas.contracts.streams import (
     StreamResumed,
     StreamStarted,
 )
-from provider_router.routing.catalogue import Candidate
+from provider_router.routing.choosing import Candidate
 
 type MakeEvent = Callable[[str, int, int], StreamEvent]
 """Builds an event from its stream id, seq and epoch."""

@@ -21,28 +21,18 @@ from atlas.contracts.streams import (
     StreamState,
 )
 from atlas.service import Events
-from provider_router.providers.base import (
-    Adapter,
-    Delta,
-    Finished,
-    ModelCall,
-    Text,
-    UsageReport,
-)
-from provider_router.routing.catalogue import Candidate
-from provider_router.routing.health import HealthBoard
+from provider_router.providers.base import Adapter, Text
+from provider_router.routing.board import Board
+from provider_router.routing.choosing import Candidate, Plan
+from provider_router.routing.estimates import estimated_tokens
 from provider_router.routing.retry import NextAttempt, next_attempt
 from provider_router.streaming import making
+from provider_router.streaming.attempt import Attempt, Caller
 from provider_router.streaming.encoding import Content, coalesce
 from provider_router.streaming.gate import Gate, Interrupt
-from provider_router.streaming.ledger import (
-    AttemptUsage,
-    Ledger,
-    TextDigest,
-    estimated_tokens,
-    request_characters,
-)
+from provider_router.streaming.ledger import AttemptUsage, Ledger, TextDigest
 from provider_router.streaming.making import MakeEvent
+from provider_router.streaming.race import Race
 from provider_router.streaming.store import StreamAddress
 from provider_router.streaming.writer import HistoryLostError, StreamWriter
 
@@ -51,10 +41,11 @@ log = structlog.get_logger("atlas.session")
 
 @dataclass(frozen=True, slots=True)
 class Providers:
-    """What a session calls: the adapters, their health, and how often to try."""
+    """What a session calls: the adapters, what is known of them, and how often to try."""
 
     adapters: Mapping[str, Adapter]
-    health: HealthBoard
+    timeouts_s: Mapping[str, float]
+    board: Board
     max_attempts: int
 
 
@@ -64,7 +55,7 @@ class Job:
 
     address: StreamAddress
     request: ModelRequest
-    candidates: list[Candidate]
+    plan: Plan
     headers: Mapping[str, str]
     """Of the request's message: its trace context."""
 
@@ -74,6 +65,8 @@ class _Progress:
     """What the stream has so far."""
 
     attempt: int = 0
+    told: int = 0
+    """The attempt that `stream.started` told last."""
     chunks: int = 0
     has_content: bool = False
     first_token_s: float | None = None
@@ -100,8 +93,19 @@ class Session:
         self._events = events
         self._ledger = ledger
         self._progress = _Progress(attempt=writer.attempt)
+        self._race: Race | None = None
+        self._joins = job.request.buffer.coalesce == "adaptive"
         self._jitter = random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._began_s = asyncio.get_running_loop().time()
+        self._caller = Caller(
+            job.request,
+            job.plan.expected,
+            providers.adapters,
+            providers.timeouts_s,
+            providers.board,
+            gate,
+            self,
+        )
 
     async def run(self) -> StreamEvent | None:
         """Carry the stream to its end; gives the terminal event.
@@ -109,15 +113,16 @@ class Session:
         None means that the stream goes on elsewhere: it was handed over, or it belongs to another
         router by now. Nothing more may be said about it, not even an ack.
         """
+        first = self._job.plan.candidates[0]
         attributes: dict[str, telemetry.Attribute] = {
             telemetry.OPERATION: "chat",
             telemetry.STREAM_ID: self._job.address.stream_id,
             telemetry.TENANT: self._job.address.tenant,
-            telemetry.REQUEST_MODEL: self._job.candidates[0].model,
-            telemetry.PROVIDER: self._job.candidates[0].kind,
+            telemetry.REQUEST_MODEL: first.model,
+            telemetry.PROVIDER: first.pricing.kind,
         }
         with telemetry.span(
-            f"chat {self._job.candidates[0].model}",
+            f"chat {first.model}",
             kind=SpanKind.CLIENT,
             headers=self._job.headers,
             attributes=attributes,
@@ -139,6 +144,8 @@ class Session:
         finally:
             async with self._writer.at_rest():  # never cut an event that is being written
                 attempts.cancel()
+                if self._race is not None:
+                    self._race.cancel()
             await asyncio.wait({attempts})
         if self._gate.interrupt.done() and (attempts.cancelled() or attempts.exception()):
             if self._writer.terminal is not None:  # it came just after the end
@@ -177,84 +184,81 @@ class Session:
         return end
 
     async def _attempts(self) -> StreamEvent:
-        candidate, wait_ms = self._job.candidates[0], 0
+        candidates = self._job.plan.candidates
+        candidate, wait_ms = candidates[0], 0
         tries = 0
         while True:
             if wait_ms:
                 await asyncio.sleep(wait_ms / 1000)
             tries += 1
-            await self._start(candidate)
+            attempt = self._new_attempt(candidate, is_last=tries >= len(candidates))
+            await self._tell_started(attempt)
             try:
-                await self._stream(candidate)
-                end = await self._completed()
+                self._progress.finish = (await self._raced(attempt)).finish
+                return await self._completed()
             except (ProviderError, HistoryLostError) as error:
                 info = error.to_info()
                 follows = await self._failed(info, candidate, tries)
                 if follows is None:
                     return await self._gave_up(info)
                 candidate, wait_ms = follows.candidate, follows.wait_ms
-            else:
-                await self._report_health(candidate, None)
-                return end
 
-    async def _start(self, candidate: Candidate) -> None:
-        attempt = self._progress.attempt = self._progress.attempt + 1
-        self._writer.attempt = attempt
-        self._ledger.attempts.append(
-            AttemptUsage(candidate.kind, candidate.model, request_characters(self._job.request))
+    async def _raced(self, attempt: Attempt) -> Attempt:
+        """Run an attempt, and a second one beside it when its first token is late."""
+        after_ms = self._job.request.fallback.hedge_after_ms or self._job.plan.hedge_after_ms
+        self._race = Race(self._caller.run)
+        self._race.start(attempt)
+        return await self._race.finish(
+            after_ms / 1000 if after_ms else None, lambda: self._hedge(attempt.candidate)
         )
 
-        await self._writer.fenced(making.started(candidate, attempt))
-        if attempt == 1:
-            await self._tell("stream.started", {"model": candidate.full_name})
+    def _hedge(self, late: Candidate) -> Attempt | None:
+        """The attempt that races a late one: at the next candidate that is free."""
+        if not self._gate.is_flowing:
+            return None
+        candidates = self._job.plan.candidates
+        place = candidates.index(late)
+        for other in [*candidates[place + 1 :], *candidates[:place]]:
+            if self._providers.board.of(other.provider).why_not(self._job.plan.expected) is None:
+                log.info("hedged", stream=self._job.address.stream_id, candidate=other.full_name)
+                return self._new_attempt(other, is_last=False)
+        return None
 
-    async def _stream(self, candidate: Candidate) -> None:
-        """One attempt: provider's bytes to events. The per-chunk path."""
-        await self._gate.passage()
-        headers: dict[str, str] = {}
-        telemetry.inject(headers)
-        call = ModelCall(candidate.model, self._job.request, headers)
-        adapter = self._providers.adapters[candidate.provider]
-        joins = self._job.request.buffer.coalesce == "adaptive"
-        async with adapter.stream(call) as batches:
-            async for batch in batches:
-                await self._gate.passage()
-                contents = self._take(batch)
-                if contents:
-                    await self._writer.content(coalesce(contents) if joins else contents)
-                    self._written(contents)
-                    await self._hold_back(contents)
+    def _new_attempt(self, candidate: Candidate, *, is_last: bool) -> Attempt:
+        self._progress.attempt += 1
+        usage = AttemptUsage(candidate.pricing, self._job.plan.expected.input_tokens)
+        self._ledger.attempts.append(usage)
+        return Attempt(self._progress.attempt, candidate, usage, is_patient=is_last)
 
-    def _take(self, batch: list[Delta]) -> list[Content]:
-        """Count a batch; gives what of it is content."""
-        progress, usage = self._progress, self._ledger.attempts[-1]
-        contents: list[Content] = []
-        for delta in batch:
-            match delta:
-                case UsageReport(reported):
-                    usage.reported, usage.has_response = reported, True
-                case Finished(reason):
-                    progress.finish, usage.is_finished = reason, True
-                case _:
-                    contents.append(delta)
-        if contents:
-            usage.count(contents)
-            progress.chunks += len(contents)
-        return contents
+    async def _tell_started(self, attempt: Attempt) -> None:
+        self._writer.attempt = self._progress.told = attempt.number
+        await self._writer.fenced(making.started(attempt.candidate, attempt.number))
+        if attempt.number == 1:
+            await self._tell("stream.started", {"model": attempt.candidate.full_name})
 
-    def _written(self, contents: list[Content]) -> None:
-        """What was written counts for the text's digest, the state and the budget."""
+    async def commit(self, attempt: Attempt) -> None:
+        """See `attempt.Sink`."""
+        if self._race is not None and await self._race.win(attempt):
+            if self._progress.told != attempt.number:
+                await self._tell_started(attempt)
+            self._gate.stream_state = StreamState.ACTIVE
+
+    async def write(self, contents: list[Content]) -> None:
+        """See `attempt.Sink`. The per-chunk path."""
+        await self._writer.content(coalesce(contents) if self._joins else contents)
         progress = self._progress
+        progress.chunks += len(contents)
         for one in contents:
             if isinstance(one, Text):
                 progress.digest.add(one.text)
         if not progress.has_content:
             progress.has_content = True
-            self._gate.stream_state = StreamState.ACTIVE
             progress.first_token_s = progress.first_token_s or self._elapsed_s()
         budget = self._job.request.budget
         if budget is not None and self._ledger.spent_limits(budget):
             self._gate.stop(Interrupt("budget"))
+        if self._job.request.buffer.max_tokens_per_second is not None:
+            await self._hold_back(contents)
 
     async def _hold_back(self, contents: list[Content]) -> None:
         """Keep to the pace that was asked for; not reading holds the provider."""
@@ -267,12 +271,11 @@ class Session:
         self, error: ErrorInfo, candidate: Candidate, tries: int
     ) -> NextAttempt | None:
         """Tell a failed attempt and decide what follows."""
-        await self._report_health(candidate, error)
         follows = None
         if self._job.request.fallback.on_failure != "fail":
             follows = next_attempt(
                 error,
-                self._job.candidates,
+                self._job.plan.candidates,
                 candidate,
                 attempt=tries,
                 max_attempts=self._providers.max_attempts,
@@ -347,24 +350,6 @@ class Session:
     def _elapsed_s(self) -> float:
         return asyncio.get_running_loop().time() - self._began_s
 
-    async def _report_health(self, candidate: Candidate, error: ErrorInfo | None) -> None:
-        board = self._providers.health
-        changed = (
-            board.succeeded(candidate.provider)
-            if error is None
-            else board.failed(candidate.provider, error)
-        )
-        if changed:
-            health = board.of(candidate.provider)
-            await self._tell(
-                "provider.health",
-                {
-                    "provider": candidate.provider,
-                    "health": health.state,
-                    "last_error": health.last_error,
-                },
-            )
-
     async def _tell(self, type_: str, data: JsonObject) -> None:
         stream_id = self._job.address.stream_id
         await self._events.emit(
@@ -375,8 +360,8 @@ class Session:
         usage = self._ledger.usage()
         if self._ledger.attempts:  # after a fallback it is not the one that was asked first
             last = self._ledger.attempts[-1]
-            span.set_attribute(telemetry.PROVIDER, last.provider_kind)
-            span.set_attribute(telemetry.RESPONSE_MODEL, last.model)
+            span.set_attribute(telemetry.PROVIDER, last.pricing.kind)
+            span.set_attribute(telemetry.RESPONSE_MODEL, last.pricing.model)
         span.set_attribute(telemetry.INPUT_TOKENS, usage.input_tokens)
         span.set_attribute(telemetry.OUTPUT_TOKENS, usage.output_tokens)
         if isinstance(end, StreamCompleted):

@@ -32,7 +32,7 @@ from atlas.contracts.streams import StreamEvent, StreamState
 from atlas.dead_letters import bury
 from atlas.reading import Reading
 from atlas.service import Events
-from provider_router.routing.catalogue import Catalogue
+from provider_router.configuration import Configuration
 from provider_router.streaming import making
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.ledger import Ledger, ledger_of_history
@@ -86,16 +86,14 @@ class Supervisor:
         store: StreamStore,
         window: PublishWindow,
         peers: Peers,
-        catalogue: Catalogue,
-        providers: Providers,
+        configuration: Configuration,
         events: Events,
     ) -> None:
         self._bus = bus
         self._store = store
         self._window = window
         self._peers = peers
-        self._catalogue = catalogue
-        self._providers = providers
+        self._configuration = configuration
         self._events = events
         self._running: dict[StreamAddress, Delivery] = {}
         self.ended: Counter[str] = Counter()
@@ -244,7 +242,8 @@ class Supervisor:
     ) -> StreamEvent | None:
         request = self._read(delivery.msg)
         if isinstance(request, ModelRequest):
-            delivery.ledger = ledger_of_history(history, request, self._catalogue.kinds)
+            pricing = self._configuration.current.catalogue.pricing
+            delivery.ledger = ledger_of_history(history, request, pricing)
         if history:  # a router that claimed it and died before its first word left nothing
             is_final = (
                 isinstance(request, ModelRequest)
@@ -256,18 +255,25 @@ class Supervisor:
                 return await writer.fenced(_failed(_ROUTER_DIED, delivery.ledger))
         if isinstance(request, AtlasError):
             return await self._reject(delivery, writer, request)
-        try:
-            candidates = self._catalogue.candidates(request)
-        except AtlasError as error:
-            return await self._reject(delivery, writer, error)
-        gate = delivery.gate
-        if reading.state is StreamState.PAUSED:
-            gate.continue_paused()
-        await gate.open(writer, functools.partial(self._store.controls, delivery.address))
-        delivery.writer = writer
-        job = Job(delivery.address, request, candidates, delivery.msg.headers or {})
-        session = Session(job, writer, gate, self._providers, self._events, delivery.ledger)
-        return await session.run()
+        with self._configuration.lease() as routing:
+            try:
+                choice = routing.catalogue.choice(request)
+            except AtlasError as error:
+                return await self._reject(delivery, writer, error)
+            gate = delivery.gate
+            if reading.state is StreamState.PAUSED:
+                gate.continue_paused()
+            await gate.open(writer, functools.partial(self._store.controls, delivery.address))
+            delivery.writer = writer
+            plan = routing.chooser.plan(choice)
+            job = Job(delivery.address, request, plan, delivery.msg.headers or {})
+            providers = Providers(
+                routing.adapters,
+                routing.timeouts_s,
+                self._configuration.board,
+                routing.settings.router.max_attempts,
+            )
+            return await Session(job, writer, gate, providers, self._events, delivery.ledger).run()
 
     @staticmethod
     def _read(msg: Msg) -> ModelRequest | AtlasError:

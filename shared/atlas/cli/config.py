@@ -5,11 +5,12 @@ from atlas.cli.session import DONE, configured
 from atlas.contracts.errors import ConfigurationError
 from atlas.settings import (
     Settings,
+    api_key,
     config_path,
-    default_model_problem,
     foreign_variables,
     has_real_provider,
     origin,
+    unserved_models,
 )
 from atlas.wire import without_secrets
 
@@ -21,9 +22,11 @@ async def check(*, as_json: bool) -> int:
         ConfigurationError: Names every problem.
     """
     settings = configured()
-    problems = [*_provider_problems(settings), *_file_problems(settings)]
-    if (problem := default_model_problem(settings)) is not None:
-        problems.append(problem)
+    problems = [
+        *_provider_problems(settings),
+        *_file_problems(settings),
+        *unserved_models(settings),
+    ]
     if problems:
         raise ConfigurationError("\n".join(problems), details={"problems": len(problems)})
     Output(as_json=as_json).show(_summary(settings), _as_text(settings))
@@ -34,7 +37,7 @@ def _provider_problems(settings: Settings) -> list[str]:
     problems = []
     for name, provider in settings.providers.items():
         try:
-            key = provider.api_key()
+            key = api_key(provider)
         except ConfigurationError as error:
             problems.append(f"{origin().place(('providers', name))}: {error.message}")
             continue
@@ -76,7 +79,7 @@ def _as_text(settings: Settings) -> str:
         f"tenant     {settings.tenant}",
     ]
     for name, provider in settings.providers.items():
-        key = "with a key" if provider.api_key() is not None else "without a key"
+        key = "with a key" if api_key(provider) is not None else "without a key"
         where = f" at {provider.base_url}" if provider.base_url else ""
         lines.append(f"provider   {name}: {provider.kind}{where}, {key}")
     if not has_real_provider(settings):

@@ -18,7 +18,7 @@ from atlas.contracts.errors import (
     InvalidRequestError,
 )
 from atlas.contracts.ids import new_id
-from atlas.settings import Settings, default_model_problem, load_settings
+from atlas.settings import Settings, load_settings, unserved_models
 
 DONE = 0
 FAILED = 1
@@ -95,11 +95,11 @@ def configured(*, runs_router: bool = False) -> Settings:
 
     Raises:
         ConfigurationError: The settings are wrong; names every problem. With `runs_router` also
-            when a router that is started here could not serve its default model.
+            when a router that is started here could not serve the models that they name.
     """
     settings = load_settings()
-    if runs_router and (problem := default_model_problem(settings)) is not None:
-        raise ConfigurationError(problem)
+    if runs_router and (problems := unserved_models(settings)):
+        raise ConfigurationError("\n".join(problems))
     is_asked = "log_level" in settings.model_fields_set
     logs.configure(settings.log_level if is_asked else "warning")
     if "connect_timeout_ms" in settings.nats.model_fields_set:

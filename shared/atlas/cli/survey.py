@@ -7,9 +7,9 @@ from atlas.cli.figures import clock
 from atlas.cli.output import Output
 from atlas.cli.session import DONE, connected
 from atlas.client import Atlas
+from atlas.contracts.catalogue import ModelInfo, ProviderInfo, ProvidersReply
 from atlas.contracts.errors import NoResponderError, RequestTimeoutError
 from atlas.contracts.events import Event
-from atlas.contracts.inference import ModelInfo, ProviderInfo, ProvidersReply
 
 ONLY_MOCK = "no ANTHROPIC_API_KEY / OPENAI_API_KEY / OLLAMA_HOST: the mock provider answers"
 NO_REAL_MODEL = (

@@ -15,6 +15,7 @@ from atlas.client.following import SILENCE_S
 from atlas.client.requests import Prompt, body, checked_id, message_id, messages_of
 from atlas.client.streams import Stream, StreamSource
 from atlas.client.tasks import Task
+from atlas.contracts.catalogue import ProvidersReply, ProvidersRequest
 from atlas.contracts.errors import (
     ConnectionFailedError,
     InvalidRequestError,
@@ -29,8 +30,6 @@ from atlas.contracts.inference import (
     GenerateRequest,
     ModelRequest,
     ModelResponse,
-    ProvidersReply,
-    ProvidersRequest,
 )
 from atlas.contracts.streams import StreamControl, StreamStatus
 from atlas.contracts.tasks import (

@@ -13,7 +13,7 @@ from atlas import subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import AtlasError, ConfigurationError
-from atlas.settings import Settings, has_real_provider
+from atlas.settings import Settings, api_key, has_real_provider
 from atlas.wire import without_secrets
 
 _PING = "$SRV.PING"
@@ -160,7 +160,7 @@ def _providers(settings: Settings) -> list[Finding]:
     for name, provider in settings.providers.items():
         check = f"provider {name}"
         try:
-            key = provider.api_key()
+            key = api_key(provider)
         except ConfigurationError as error:
             findings.append(Finding(check=check, level="problem", message=error.message))
             continue

@@ -28,6 +28,8 @@ AtlasError
     ├── ProviderConnectionError        DNS, TCP, TLS, or a connection cut
     ├── ProviderServerError            5xx
     ├── ProviderOverloadedError        529, 503, or overload told inside a 200 stream
+    ├── ProviderCircuitOpenError       not asked: it failed too often lately
+    ├── ProviderBusyError              not asked: a limit of its account is reached
     ├── ProviderContentFilterError     refused for its content
     ├── ProviderContextLengthError     more tokens than the model takes
     └── ProviderStreamError            the stream itself is malformed or broke off
@@ -348,6 +350,20 @@ class ProviderOverloadedError(ProviderError):
 
     code = "provider_overloaded"
     category = ErrorCategory.OVERLOADED
+
+
+class ProviderCircuitOpenError(ProviderError):
+    """Its circuit is open: the provider is not asked until it may have recovered."""
+
+    code = "provider_circuit_open"
+    category = ErrorCategory.OVERLOADED
+
+
+class ProviderBusyError(ProviderError):
+    """A limit of the account is reached; the provider is not asked before it would refuse."""
+
+    code = "provider_busy"
+    category = ErrorCategory.RATE_LIMIT
 
 
 class ProviderContentFilterError(ProviderError):

@@ -102,6 +102,11 @@ class Requirements(UserInput):
 
     task_type: TaskType | None = None
     capabilities: dict[ModelCapability, Level] = Field(default_factory=dict)
+    context_tokens: int | None = Field(
+        default=None,
+        gt=0,
+        description="The least context size; what the request itself needs is counted anyway.",
+    )
 
     def needs(self) -> dict[ModelCapability, Level]:
         """The least level of each capability: the task type's, raised by what was asked."""
@@ -287,6 +292,11 @@ class FallbackPolicy(UserInput):
     """
 
     on_failure: Literal["restart", "continue", "fail"] = "restart"
+    hedge_after_ms: PositiveMs | None = Field(
+        default=None,
+        description="When no content came by then, a second attempt races the first one at the "
+        "next candidate; the loser is cancelled, and its cost counts.",
+    )
 
 
 class BufferOptions(UserInput):
@@ -309,7 +319,7 @@ class ModelRequest(UserInput):
     model: str | None = Field(
         default=None,
         min_length=1,
-        description="`provider/name`, or a name that the catalogue knows.",
+        description="`provider/name`, a name that the catalogue knows, or a group's name.",
     )
     requirements: Requirements | None = None
     system_prompt: str | None = None
@@ -460,41 +470,3 @@ class EmbedResponse(Contract):
     embeddings: list[list[float]]
     usage: Usage
     cost: Cost
-
-
-class ModelInfo(Contract):
-    """A model that the catalogue knows."""
-
-    model: str = Field(description="`provider/name`, as `ModelRequest.model` takes it.")
-    provider: str
-    capabilities: dict[ModelCapability, Level] = Field(default_factory=dict)
-    context_tokens: int | None = None
-    input_usd_per_mtok: float | None = Field(default=None, description="Per million tokens.")
-    output_usd_per_mtok: float | None = Field(default=None, description="Per million tokens.")
-
-
-class ProviderInfo(Contract):
-    """A provider as a router sees it now."""
-
-    provider: str
-    kind: str = Field(description="The dialect it speaks, such as `anthropic`.")
-    base_url: str | None = None
-    health: Literal["unknown", "healthy", "degraded", "unhealthy"] = "unknown"
-    circuit: Literal["closed", "open", "half_open"] = "closed"
-    attempts: Count = 0
-    failures: Count = 0
-    last_error: str | None = None
-
-
-class ProvidersRequest(UserInput):
-    """Asks for providers and models; empty."""
-
-
-class ProvidersReply(Contract):
-    """What `api.providers` answers."""
-
-    router: str
-    default_model: str
-    providers: list[ProviderInfo]
-    models: list[ModelInfo]
-    budgets: list[JsonObject] = Field(default_factory=list)

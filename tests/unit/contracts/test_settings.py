@@ -7,10 +7,11 @@ import pytest
 
 from atlas.contracts.errors import ConfigurationError
 from atlas.settings import (
-    default_model_problem,
+    api_key,
     foreign_variables,
     has_real_provider,
     load_settings,
+    unserved_models,
 )
 
 OURS = ("ATLAS_", "NATS_", "OPENAI_", "ANTHROPIC_", "OLLAMA_")
@@ -325,7 +326,7 @@ def test_a_key_is_read_from_the_variable_that_the_settings_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    key = load_settings().providers["openai"].api_key()
+    key = api_key(load_settings().providers["openai"])
     assert key is not None
     assert key.get_secret_value() == "secret"
 
@@ -333,7 +334,7 @@ def test_a_key_is_read_from_the_variable_that_the_settings_name(
 def test_a_key_is_read_from_the_file_that_the_settings_name() -> None:
     Path("key").write_text("secret\n")
     _file("providers: {mine: {kind: openai, api_key_file: key}}")
-    key = load_settings().providers["mine"].api_key()
+    key = api_key(load_settings().providers["mine"])
     assert key is not None
     assert key.get_secret_value() == "secret"
 
@@ -341,7 +342,7 @@ def test_a_key_is_read_from_the_file_that_the_settings_name() -> None:
 def test_a_key_file_that_is_gone_is_named() -> None:
     _file("providers: {mine: {kind: openai, api_key_file: gone}}")
     with pytest.raises(ConfigurationError, match="api_key_file gone"):
-        load_settings().providers["mine"].api_key()
+        api_key(load_settings().providers["mine"])
 
 
 def test_a_key_from_two_places_is_refused() -> None:
@@ -369,7 +370,7 @@ def test_a_default_model_of_a_configured_provider_or_without_one_is_taken(name: 
         f"router: {{default_model: {name}}}\n"
         "providers: {groq: {kind: openai, models: [meta-llama/llama-4]}}"
     )
-    assert default_model_problem(load_settings()) is None
+    assert unserved_models(load_settings()) == []
 
 
 def test_a_default_model_of_a_provider_that_there_is_not_is_refused_with_the_nearest() -> None:
@@ -412,7 +413,8 @@ def test_a_default_model_of_a_vendor_without_a_key_is_a_problem_only_where_the_r
     None
 ):
     _file("router: {default_model: anthropic/claude-sonnet-4-5}")
-    assert default_model_problem(load_settings()) == (
+    (problem,) = unserved_models(load_settings())
+    assert problem == (
         "atlas.yaml: router.default_model: 'anthropic/claude-sonnet-4-5' is served by anthropic, "
         "which is not configured; set ANTHROPIC_API_KEY, or name a model of mock"
     )
@@ -421,4 +423,4 @@ def test_a_default_model_of_a_vendor_without_a_key_is_a_problem_only_where_the_r
 def test_a_default_model_of_a_vendor_with_a_key_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     _file("router: {default_model: anthropic/claude-sonnet-4-5}")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "secret")
-    assert default_model_problem(load_settings()) is None
+    assert unserved_models(load_settings()) == []

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from atlas.contracts.errors import ProviderError
 from atlas.contracts.inference import FinishReason, ModelRequest, Usage
-from atlas.settings import ProviderSettings
+from atlas.provider_settings import ProviderSettings
 from provider_router.providers.base import (
     Adapter,
     Decoder,

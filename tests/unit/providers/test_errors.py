@@ -8,6 +8,7 @@ from email.utils import format_datetime
 import pytest
 from pydantic import SecretStr
 
+from atlas.contracts.base import now_ms
 from atlas.contracts.errors import (
     ProviderAuthError,
     ProviderConnectionError,
@@ -23,7 +24,8 @@ from atlas.contracts.errors import (
     ProviderTimeoutError,
 )
 from provider_router.providers.classification import Told, error_class
-from provider_router.providers.errors import Origin, connection_error, retry_after_ms, told_error
+from provider_router.providers.errors import Origin, connection_error, told_error
+from provider_router.providers.retry_after import retry_after_ms
 
 from .collected import ORIGIN
 
@@ -113,12 +115,12 @@ def test_a_web_page_instead_of_a_message_is_cut():
     ],
 )
 def test_the_wait_is_read_from_either_header(headers, expected):
-    assert retry_after_ms(headers) == expected
+    assert retry_after_ms(headers, now_ms()) == expected
 
 
 def test_the_wait_may_be_a_date():
     at = datetime.now(UTC) + timedelta(seconds=60)
-    found = retry_after_ms({"retry-after": format_datetime(at, usegmt=True)})
+    found = retry_after_ms({"retry-after": format_datetime(at, usegmt=True)}, now_ms())
     assert found is not None
     assert 55_000 < found <= 60_000
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 from tests.support.provider_server import Recording, Reply, recorded_names, recording, serving
 
-from atlas.settings import ProviderSettings
+from atlas.provider_settings import ProviderSettings
 from provider_router.providers.anthropic.decoder import MessagesDecoder
 from provider_router.providers.base import Decoder
 from provider_router.providers.errors import Origin

@@ -11,13 +11,15 @@ from tests.support.provider_server import Reply, serving
 
 from atlas.contracts.errors import ProviderError
 from provider_router.providers.classification import blame
-from provider_router.routing.catalogue import Candidate
+from provider_router.routing.choosing import Candidate
+from provider_router.routing.prices import Pricing
 from provider_router.routing.retry import next_attempt
 
 from .collected import read
 from .vendor_errors import CASES, Case, Next
 
-FIRST, SECOND = Candidate("a", "openai", "m", ""), Candidate("b", "openai", "m", "")
+FIRST = Candidate("a", "m", "", Pricing("openai", "m"))
+SECOND = Candidate("b", "m", "", Pricing("openai", "m"))
 _MINUTE_MS = 60_000
 
 

@@ -2,10 +2,14 @@
 
 import pytest
 
+from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import ConfigurationError, InvalidRequestError, NotFoundError
 from atlas.contracts.inference import ModelRequest
-from atlas.settings import ProviderSettings
+from atlas.provider_settings import LimitSettings, ProviderSettings
+from atlas.settings import RouterSettings
+from provider_router.routing.board import AccountConfig, Board
 from provider_router.routing.catalogue import Catalogue
+from provider_router.routing.choosing import Chooser
 
 PROVIDERS = {
     "anthropic": ProviderSettings(kind="anthropic"),
@@ -14,22 +18,29 @@ PROVIDERS = {
 }
 
 
-def names(providers: dict[str, ProviderSettings], default: str | None = None, **fields: object):
+def chosen(
+    providers: dict[str, ProviderSettings], default: str | None = None, **fields: object
+) -> list[str]:
+    """The models that are tried, in their order, by a configuration's order alone."""
     request = ModelRequest.model_validate(
         {"messages": [{"role": "user", "content": "Hello"}], **fields}
     )
-    return [one.full_name for one in Catalogue(providers, default).candidates(request)]
+    router = RouterSettings(default_model=default, strategy=Strategy.FAILOVER)
+    catalogue = Catalogue(providers, {}, router)
+    board = Board({name: AccountConfig("", LimitSettings()) for name in providers})
+    plan = Chooser(board).plan(catalogue.choice(request))
+    return [one.full_name for one in plan.candidates]
 
 
 def test_an_unknown_model_is_told_with_the_nearest_known_one():
     with pytest.raises(NotFoundError, match="did you mean 'claude-sonnet-4-5'") as refusal:
-        names(PROVIDERS, model="claude-sonet-4-5")
+        chosen(PROVIDERS, model="claude-sonet-4-5")
     assert (refusal.value.details or {})["nearest"] == "claude-sonnet-4-5"
 
 
 def test_an_unknown_provider_is_told_with_those_that_there_are():
     with pytest.raises(NotFoundError, match="providers: anthropic, openai, mock"):
-        names(PROVIDERS, model="acme/x")
+        chosen(PROVIDERS, model="acme/x")
 
 
 @pytest.mark.parametrize(
@@ -38,52 +49,59 @@ def test_an_unknown_provider_is_told_with_those_that_there_are():
 )
 def test_what_is_said_of_an_unknown_model_is_whole_sentences(name: str, said: str):
     with pytest.raises(NotFoundError) as refusal:
-        names(PROVIDERS, model=name)
+        chosen(PROVIDERS, model=name)
     assert said in refusal.value.message
 
 
 def test_under_a_provider_an_unknown_name_is_passed_through():
-    assert names(PROVIDERS, model="openai/next-year") == ["openai/next-year"]
+    assert chosen(PROVIDERS, model="openai/next-year") == ["openai/next-year"]
 
 
 def test_a_name_of_the_catalogue_finds_its_provider():
-    assert names(PROVIDERS, model="gpt-4o") == ["openai/gpt-4o"]
+    assert chosen(PROVIDERS, model="gpt-4o") == ["openai/gpt-4o"]
 
 
-def test_a_request_that_names_nothing_gets_the_first_model_of_each_real_provider():
-    assert names(PROVIDERS) == ["anthropic/claude-sonnet-4-5", "openai/gpt-5"]
+def test_a_request_that_names_nothing_gets_the_first_model_of_each_real_provider_first():
+    assert chosen(PROVIDERS)[:2] == ["anthropic/claude-sonnet-4-5", "openai/gpt-5"]
+    assert not [name for name in chosen(PROVIDERS) if name.startswith("mock/")]
 
 
 def test_the_default_model_comes_first():
-    assert names(PROVIDERS, "openai/gpt-4o") == ["openai/gpt-4o", "anthropic/claude-sonnet-4-5"]
+    assert chosen(PROVIDERS, "openai/gpt-4o")[:2] == [
+        "openai/gpt-4o",
+        "anthropic/claude-sonnet-4-5",
+    ]
 
 
 OLLAMA = {"ollama": ProviderSettings(kind="ollama"), "mock": PROVIDERS["mock"]}
 
 
 def test_a_default_model_that_no_list_names_is_in_the_catalogue():
-    assert [one.model for one in Catalogue(OLLAMA, "ollama/llama3.2").models()] == [
+    assert [
+        one.model
+        for one in Catalogue(OLLAMA, {}, RouterSettings(default_model="ollama/llama3.2")).models()
+    ] == [
         "mock/standard",
         "ollama/llama3.2",
     ]
 
 
 def test_the_mock_is_no_fallback_of_a_default_model_that_no_list_names():
-    assert names(OLLAMA, "ollama/llama3.2") == ["ollama/llama3.2"]
+    assert chosen(OLLAMA, "ollama/llama3.2") == ["ollama/llama3.2"]
 
 
 def test_the_mock_meets_no_requirements_beside_a_default_model_that_no_list_names():
     wanted = {"capabilities": {"reasoning": "moderate"}}
-    assert names(OLLAMA, "ollama/llama3.2", requirements=wanted) == ["ollama/llama3.2"]
+    assert chosen(OLLAMA, "ollama/llama3.2", requirements=wanted) == ["ollama/llama3.2"]
 
 
 def test_the_mock_answers_where_there_is_nothing_else():
-    assert names({"mock": PROVIDERS["mock"]}) == ["mock/standard"]
+    assert chosen({"mock": PROVIDERS["mock"]}) == ["mock/standard"]
 
 
 def test_requirements_are_met_by_models_that_have_every_level():
     wanted = {"capabilities": {"premium": "strong"}}
-    assert names(PROVIDERS, requirements=wanted) == ["anthropic/claude-opus-4-5"]
+    assert chosen(PROVIDERS, requirements=wanted) == ["anthropic/claude-opus-4-5"]
 
 
 def test_requirements_that_nobody_meets_are_told_with_what_the_nearest_lacks():
@@ -91,14 +109,14 @@ def test_requirements_that_nobody_meets_are_told_with_what_the_nearest_lacks():
     with pytest.raises(
         InvalidRequestError, match=r"nearest, anthropic/claude-opus-4-5, lacks inexpensive strong"
     ):
-        names(PROVIDERS, requirements=wanted)
+        chosen(PROVIDERS, requirements=wanted)
 
 
 def test_a_default_that_does_not_exist_is_refused_at_start():
     with pytest.raises(NotFoundError, match="did you mean 'openai/gpt-5'"):
-        Catalogue(PROVIDERS, "opnai/gpt-5")
+        Catalogue(PROVIDERS, {}, RouterSettings(default_model="opnai/gpt-5"))
 
 
 def test_no_model_at_all_is_a_matter_of_configuration():
     with pytest.raises(ConfigurationError, match="no model to answer"):
-        names({"local": ProviderSettings(kind="ollama")})
+        chosen({"local": ProviderSettings(kind="ollama")})

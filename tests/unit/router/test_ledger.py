@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from atlas.contracts.inference import ModelRequest, Usage, UsageSource
 from atlas.contracts.streams import StreamEvent, StreamStarted, TextDelta
 from provider_router.providers.base import Reasoning, Text, ToolCall
+from provider_router.routing.estimates import input_tokens
+from provider_router.routing.prices import Pricing
 from provider_router.streaming.ledger import (
     AttemptUsage,
     Ledger,
     TextDigest,
     ledger_of_history,
-    request_characters,
 )
 
 REPORT = Usage(input_tokens=25, output_tokens=1, cached_input_tokens=5)
@@ -23,7 +24,7 @@ REQUEST = ModelRequest.model_validate(
 
 
 def attempt(**fields: object) -> AttemptUsage:
-    made = AttemptUsage("openai", "gpt-4o", input_characters=40)
+    made = AttemptUsage(Pricing("openai", "gpt-4o"), input_tokens=10)
     for name, value in fields.items():
         setattr(made, name, value)
     return made
@@ -57,7 +58,7 @@ def test_the_report_of_an_attempt_that_was_cut_is_no_less_than_what_was_counted(
 
 
 def test_a_model_without_a_price_makes_the_cost_incomplete():
-    unknown = AttemptUsage("openai", "no-such-model", 40, has_response=True)
+    unknown = AttemptUsage(Pricing("openai", "no-such-model"), 10, has_response=True)
     assert not unknown.cost().complete
 
 
@@ -81,13 +82,16 @@ def test_the_attempts_of_a_dead_router_are_estimated_from_history():
         StreamStarted(**head, seq=3, provider="p", model="p/gpt-4o", attempt=2, reason=""),
         TextDelta(**head, seq=4, text="a" * 20),
     ]
-    ledger = ledger_of_history(events, REQUEST, {"p": "openai"})
+    ledger = ledger_of_history(events, REQUEST, lambda _, model: Pricing("openai", model))
     assert ledger.usage() == Usage(input_tokens=20, output_tokens=15, source=UsageSource.ESTIMATED)
     assert ledger.cost().total_usd > 0
 
 
-def test_the_characters_of_a_request_are_those_of_its_texts():
-    assert request_characters(REQUEST) == 40
+def test_the_tokens_of_a_request_are_those_of_its_texts_and_images():
+    image = {"type": "image", "data": "A" * 1_000_000, "media_type": "image/png"}
+    shown = {"messages": [{"role": "user", "content": [{"type": "text", "text": "a" * 40}, image]}]}
+    assert input_tokens(REQUEST) == 10
+    assert input_tokens(ModelRequest.model_validate(shown)) == 1_010
 
 
 @given(st.lists(st.text()), st.lists(st.text()))

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provider_router.providers.retry_after import retry_after_ms
 from provider_router.routing.rate import RateLimits, Tokens, configured_limits
-from provider_router.routing.rate_headers import read_rate_headers, read_reset, read_retry_after
+from provider_router.routing.rate_headers import read_rate_headers, read_reset
 
 NOW = 1_755_780_059_000
 """2025-08-21T12:40:59Z"""
@@ -196,7 +197,7 @@ def test_a_reset_is_a_duration_a_number_of_seconds_or_a_time(text, reset_ms) -> 
     ],
 )
 def test_a_retry_after_is_seconds_or_milliseconds_or_a_date(headers, wait_ms) -> None:
-    assert read_retry_after(headers, NOW) == wait_ms
+    assert retry_after_ms(headers, NOW) == wait_ms
 
 
 odd_values = st.text(max_size=12) | st.sampled_from(["-1", "0", "1e308", "1e-308", "9" * 99, "1h"])

@@ -20,11 +20,12 @@ from atlas.contracts.errors import (
     ProviderTimeoutError,
     WorkCancelledError,
 )
-from provider_router.routing.catalogue import Candidate
+from provider_router.routing.choosing import Candidate
+from provider_router.routing.prices import Pricing
 from provider_router.routing.retry import NextAttempt, next_attempt
 
-ONE = Candidate("one", "openai", "m", "default")
-TWO = Candidate("two", "anthropic", "m", "fallback")
+ONE = Candidate("one", "m", "default", Pricing("openai", "m"))
+TWO = Candidate("two", "m", "fallback", Pricing("anthropic", "m"))
 PASSING: list[type[ProviderError]] = [
     ProviderRateLimitError,
     ProviderOverloadedError,

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import ProviderServerError
 from atlas.contracts.inference import TASK_NEEDS, Level, ModelCapability, TaskType
 from provider_router.routing.adaptive import timeliness
 from provider_router.routing.figures import UNKNOWN, Figures
 from provider_router.routing.members import Demand, Member, Placed, in_dollars
-from provider_router.routing.strategies import StrategyName, strategy_of
+from provider_router.routing.strategies import strategy_of
 
 NOW = 1_000_000
 DEMAND = Demand(input_tokens=1_000, output_tokens=500)
@@ -40,11 +41,11 @@ def member(name: str, price: float | None = 1.0, learnt: Figures = UNKNOWN, **mo
     return Member(name, input_usd_per_mtok=price, output_usd_per_mtok=price, figures=learnt, **more)
 
 
-def ordered(name: StrategyName, members: list[Member], demand: Demand = DEMAND) -> list[Placed]:
+def ordered(name: Strategy, members: list[Member], demand: Demand = DEMAND) -> list[Placed]:
     return strategy_of(name).order(members, demand, random.Random(1), NOW)
 
 
-def firsts(name: StrategyName, members: list[Member], times: int) -> Counter[str]:
+def firsts(name: Strategy, members: list[Member], times: int) -> Counter[str]:
     strategy, rng = strategy_of(name), random.Random(7)
     return Counter(strategy.order(members, DEMAND, rng, NOW)[0].name for _ in range(times))
 
@@ -75,9 +76,9 @@ demands = st.builds(
 )
 
 
-@given(st.sampled_from(StrategyName), groups, demands, st.integers(0, 999))
+@given(st.sampled_from(Strategy), groups, demands, st.integers(0, 999))
 def test_every_strategy_gives_each_member_exactly_once_with_a_reason(
-    name: StrategyName, group: list[Member], demand: Demand, seed: int
+    name: Strategy, group: list[Member], demand: Demand, seed: int
 ) -> None:
     strategy, rng = strategy_of(name), random.Random(seed)
     for now_ms in (NOW, NOW + 5_000, NOW + 10**9):
@@ -86,9 +87,9 @@ def test_every_strategy_gives_each_member_exactly_once_with_a_reason(
         assert all(one.reason for one in placed)
 
 
-@given(st.sampled_from(StrategyName), groups, demands, st.integers(0, 999))
+@given(st.sampled_from(Strategy), groups, demands, st.integers(0, 999))
 def test_the_same_seed_gives_the_same_order(
-    name: StrategyName, group: list[Member], demand: Demand, seed: int
+    name: Strategy, group: list[Member], demand: Demand, seed: int
 ) -> None:
     def run() -> list[list[Placed]]:
         strategy, rng = strategy_of(name), random.Random(seed)
@@ -99,18 +100,18 @@ def test_the_same_seed_gives_the_same_order(
 
 def test_failover_keeps_the_configured_order() -> None:
     group = [member("b"), member("a"), member("c")]
-    assert [one.name for one in ordered(StrategyName.FAILOVER, group)] == ["b", "a", "c"]
+    assert [one.name for one in ordered(Strategy.FAILOVER, group)] == ["b", "a", "c"]
 
 
 @given(st.integers(1, 7), st.integers(1, 200))
 def test_round_robin_gives_everybody_exactly_the_same(size: int, turns: int) -> None:
-    count = firsts(StrategyName.ROUND_ROBIN, [member(str(number)) for number in range(size)], turns)
+    count = firsts(Strategy.ROUND_ROBIN, [member(str(number)) for number in range(size)], turns)
     assert max(count.values()) - min(count[str(number)] for number in range(size)) <= 1
 
 
 @given(st.lists(st.sets(st.sampled_from("abcd"), min_size=1), min_size=1, max_size=60))
 def test_who_was_away_gets_one_turn_and_no_more_for_it(present: list[set[str]]) -> None:
-    strategy, history = strategy_of(StrategyName.ROUND_ROBIN), []
+    strategy, history = strategy_of(Strategy.ROUND_ROBIN), []
     for names in present:
         group = [member(name) for name in sorted(names)]
         history.append(strategy.order(group, DEMAND, random.Random(), NOW)[0].name)
@@ -126,7 +127,7 @@ def test_weights_are_met_exactly_over_a_cycle_and_closely_within(
     weights: list[int], cycles: int
 ) -> None:
     group = [member(str(at), weight=float(weight)) for at, weight in enumerate(weights)]
-    strategy, total, count = strategy_of(StrategyName.WEIGHTED), sum(weights), Counter[str]()
+    strategy, total, count = strategy_of(Strategy.WEIGHTED), sum(weights), Counter[str]()
     for turn in range(1, (cycles + 1) * total + 1):
         count[strategy.order(group, DEMAND, random.Random(), NOW)[0].name] += 1
         for at, weight in enumerate(weights):
@@ -139,18 +140,18 @@ def test_weights_are_met_exactly_over_a_cycle_and_closely_within(
 
 def test_weighted_turns_are_spread_rather_than_in_bursts() -> None:
     group = [member("a", weight=5.0), member("b", weight=1.0), member("c", weight=1.0)]
-    strategy = strategy_of(StrategyName.WEIGHTED)
+    strategy = strategy_of(Strategy.WEIGHTED)
     turns = [strategy.order(group, DEMAND, random.Random(), NOW)[0].name for _ in range(7)]
     assert "".join(turns) == "aabacaa", "as nginx documents it"
 
 
 def test_a_weight_of_nothing_is_a_fallback_only() -> None:
     group = [member("spare", weight=0.0), member("main", weight=1.0)]
-    assert firsts(StrategyName.WEIGHTED, group, 50) == {"main": 50}
+    assert firsts(Strategy.WEIGHTED, group, 50) == {"main": 50}
 
 
 def test_random_prefers_nobody() -> None:
-    count = firsts(StrategyName.RANDOM, [member(str(number)) for number in range(4)], 4_000)
+    count = firsts(Strategy.RANDOM, [member(str(number)) for number in range(4)], 4_000)
     assert all(abs(one - 1_000) < 150 for one in count.values()), "five standard deviations"
 
 
@@ -158,29 +159,27 @@ def test_cost_optimized_puts_the_cheapest_for_these_tokens_first() -> None:
     reader = Member("reader", input_usd_per_mtok=0.1, output_usd_per_mtok=10.0)
     writer = Member("writer", input_usd_per_mtok=2.0, output_usd_per_mtok=1.0)
     unknown = member("unknown", None)
-    long_input = ordered(
-        StrategyName.COST_OPTIMIZED, [unknown, writer, reader], Demand(10_000, 100)
-    )
+    long_input = ordered(Strategy.COST_OPTIMIZED, [unknown, writer, reader], Demand(10_000, 100))
     assert [one.name for one in long_input] == ["reader", "writer", "unknown"]
     assert [one.reason for one in long_input] == [
         "cheapest: $0.002 expected",
         "$0.02 expected",
         "price unknown",
     ]
-    long_output = ordered(StrategyName.COST_OPTIMIZED, [reader, writer], Demand(100, 10_000))
+    long_output = ordered(Strategy.COST_OPTIMIZED, [reader, writer], Demand(100, 10_000))
     assert [one.name for one in long_output] == ["writer", "reader"]
 
 
 def test_a_price_that_no_list_knows_is_learnt_from_what_requests_cost() -> None:
     learnt = UNKNOWN.started(NOW).first_token(NOW, NOW)
     learnt = learnt.succeeded(NOW, NOW, usd=0.001, output_tokens=100)
-    placed = ordered(StrategyName.COST_OPTIMIZED, [member("a", 1.0), member("b", None, learnt)])
+    placed = ordered(Strategy.COST_OPTIMIZED, [member("a", 1.0), member("b", None, learnt)])
     assert [one.name for one in placed] == ["b", "a"]
 
 
 def test_latency_never_puts_the_slowest_first_and_mostly_the_fastest() -> None:
     group = [member(str(ms), 1.0, figures(wait_ms=ms)) for ms in (3_000, 200, 900, 1_500)]
-    count = firsts(StrategyName.LATENCY, group, 1_000)
+    count = firsts(Strategy.LATENCY, group, 1_000)
     assert count["3000"] == 0, "of two it always loses"
     assert count["200"] > count["900"] > count["1500"] > 0
 
@@ -188,19 +187,19 @@ def test_latency_never_puts_the_slowest_first_and_mostly_the_fastest() -> None:
 def test_latency_tries_the_unknown_and_is_not_fooled_by_fast_failures() -> None:
     failing = figures(wait_ms=50, good=1, bad=40)
     group = [member("failing", 1.0, failing), member("slow", 1.0, figures(wait_ms=2_000))]
-    assert firsts(StrategyName.LATENCY, group, 100) == {"slow": 100}
+    assert firsts(Strategy.LATENCY, group, 100) == {"slow": 100}
     with_new = [member("known", 1.0, figures(wait_ms=200)), member("new")]
-    placed = ordered(StrategyName.LATENCY, with_new)
+    placed = ordered(Strategy.LATENCY, with_new)
     assert (placed[0].name, placed[0].reason) == ("new", "never tried")
 
 
 def test_least_busy_counts_requests_in_flight_and_spreads_ties() -> None:
     group = [member(name, 1.0, figures(in_flight=busy)) for name, busy in
              (("a", 4), ("b", 1), ("c", 1))]  # fmt: skip
-    count = firsts(StrategyName.LEAST_BUSY, group, 200)
+    count = firsts(Strategy.LEAST_BUSY, group, 200)
     assert count["a"] == 0
     assert min(count["b"], count["c"]) > 60
-    assert ordered(StrategyName.LEAST_BUSY, group)[2].reason == "4 in flight"
+    assert ordered(Strategy.LEAST_BUSY, group)[2].reason == "4 in flight"
 
 
 def capable(name: str, price: float, **have: str) -> Member:
@@ -216,7 +215,7 @@ def test_task_aware_prefers_what_fits_and_of_equals_the_cheaper() -> None:
         capable("cheap", 1.0, code="strong", reasoning="moderate", technical="moderate"),
         capable("best", 20.0, code="exceptional", reasoning="strong", technical="strong"),
     ]
-    placed = ordered(StrategyName.TASK_AWARE, group, needs)
+    placed = ordered(Strategy.TASK_AWARE, group, needs)
     assert [one.name for one in placed] == ["best", "cheap", "dear", "weak"]
     assert placed[1].reason == (
         "code strong, reasoning moderate, technical moderate; $0.0015 expected"
@@ -228,7 +227,7 @@ def test_adaptive_takes_the_cheap_when_it_is_good_enough_and_not_when_it_fails_o
 
     def share(cheap: Figures) -> float:
         group = [member("cheap", 0.5, cheap), member("dear", 10.0, good)]
-        return firsts(StrategyName.ADAPTIVE, group, 500)["cheap"] / 500
+        return firsts(Strategy.ADAPTIVE, group, 500)["cheap"] / 500
 
     assert share(good) > 0.9
     assert share(failing) < 0.05
@@ -237,14 +236,14 @@ def test_adaptive_takes_the_cheap_when_it_is_good_enough_and_not_when_it_fails_o
 
 def test_adaptive_keeps_exploring_what_it_does_not_know() -> None:
     group = [member("known", 1.0, figures(wait_ms=800)), member("new", 1.0)]
-    count = firsts(StrategyName.ADAPTIVE, group, 500)
+    count = firsts(Strategy.ADAPTIVE, group, 500)
     assert min(count.values()) > 25
 
 
 def test_adaptive_gives_a_member_that_failed_another_chance_after_a_while() -> None:
     bad = member("was-bad", 0.1, figures(good=0, bad=40))
     dear = member("dear", 10.0, figures())
-    strategy, rng = strategy_of(StrategyName.ADAPTIVE), random.Random(3)
+    strategy, rng = strategy_of(Strategy.ADAPTIVE), random.Random(3)
 
     def share(now_ms: int) -> float:
         good = replace(dear, figures=figures(now_ms=now_ms))

@@ -7,14 +7,12 @@ import pytest
 from agent_worker.execution import outcome_of
 from agent_worker.reporting import ends
 from agent_worker.wishes import can_meet
+from atlas.contracts.catalogue import ModelInfo, ProviderInfo, ProvidersReply
 from atlas.contracts.inference import (
     Cost,
     FinishReason,
     Level,
     ModelCapability,
-    ModelInfo,
-    ProviderInfo,
-    ProvidersReply,
     Requirements,
     StreamMetrics,
     Usage,

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from atlas.settings import ProviderSettings
+from atlas.provider_settings import ProviderSettings
 from provider_router.providers.anthropic.decoder import MessagesDecoder
 from provider_router.providers.anthropic.requests import messages_body
 from provider_router.providers.base import Accepted, ModelCall

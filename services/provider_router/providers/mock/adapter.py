@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from atlas.contracts.errors import ProviderConnectionError
-from atlas.settings import FaultSettings, MockSettings, ProviderSettings
+from atlas.provider_settings import FaultSettings, MockSettings, ProviderSettings
 from provider_router.providers.base import Accepted, Delta, Finished, ModelCall, UsageReport
 from provider_router.providers.classification import Told
 from provider_router.providers.errors import Origin, told_error
@@ -46,7 +46,7 @@ class MockAdapter:
             headers = {} if wait is None else {"retry-after-ms": str(wait)}
             told = Told("a fault that the settings ask for", status=fault.status, headers=headers)
             raise told_error(self._origin, told)
-        known = self._settings.models
+        known = [model.name for model in self._settings.models]
         if known and call.model not in (*known, FAST_MODEL):
             raise told_error(self._origin, Told(f"no model {call.model!r}", status=404))
         answer = answer_to(

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
-from atlas.settings import ProviderSettings
+from atlas.provider_settings import ProviderSettings
 from provider_router.providers.base import Accepted, ModelCall
 from provider_router.providers.connections import Connections
 from provider_router.providers.ollama.decoder import OllamaDecoder

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from atlas.contracts.base import JsonObject
-from atlas.settings import ProviderSettings
+from atlas.provider_settings import ProviderSettings
 from provider_router.providers.base import Accepted, Decoder, ModelCall
 from provider_router.providers.connections import Connections
 from provider_router.providers.openai.chat_decoder import ChatDecoder

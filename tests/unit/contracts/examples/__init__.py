@@ -6,10 +6,11 @@ other.
 
 from atlas.contracts.base import Contract
 
+from .catalogue import CATALOGUE
 from .errors_and_events import ERRORS_AND_EVENTS
 from .inference import INFERENCE
 from .streams import STREAMS
 from .tasks import TASKS
 from .work import WORK
 
-EXAMPLES: dict[str, Contract] = ERRORS_AND_EVENTS | INFERENCE | STREAMS | TASKS | WORK
+EXAMPLES: dict[str, Contract] = CATALOGUE | ERRORS_AND_EVENTS | INFERENCE | STREAMS | TASKS | WORK

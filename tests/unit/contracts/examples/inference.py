@@ -17,13 +17,9 @@ from atlas.contracts.inference import (
     Level,
     Message,
     ModelCapability,
-    ModelInfo,
     ModelRequest,
     ModelResponse,
     NamedTool,
-    ProviderInfo,
-    ProvidersReply,
-    ProvidersRequest,
     Reasoning,
     Requirements,
     Role,
@@ -60,6 +56,7 @@ BUDGET = Budget(max_tokens=20_000, max_usd=0.5, max_ms=60_000)
 REQUIREMENTS = Requirements(
     task_type=TaskType.CODE_GENERATION,
     capabilities={ModelCapability.MULTILINGUAL: Level.STRONG},
+    context_tokens=32_000,
 )
 IMAGE = ImagePart(type="image", object="default/chart-1", media_type="image/png")
 FILE = FilePart(type="file", data="JVBERi0xLjcK", media_type="application/pdf", name="contract.pdf")
@@ -104,24 +101,6 @@ ASKED = {
     "metadata": {"team": "maps"},
 }
 CALL = ToolCall(index=0, id="call_1", name="weather", arguments='{"city": "Zürich"}')
-MODEL = ModelInfo(
-    model="openai/gpt-5",
-    provider="openai",
-    capabilities={ModelCapability.CODE: Level.EXCEPTIONAL},
-    context_tokens=400_000,
-    input_usd_per_mtok=1.25,
-    output_usd_per_mtok=10.0,
-)
-PROVIDER = ProviderInfo(
-    provider="openai",
-    kind="openai",
-    base_url="https://llm.example.com/v1",
-    health="degraded",
-    circuit="half_open",
-    attempts=40,
-    failures=3,
-    last_error="provider_rate_limit",
-)
 
 INFERENCE: dict[str, Contract] = {
     "Requirements": REQUIREMENTS,
@@ -143,7 +122,7 @@ INFERENCE: dict[str, Contract] = {
     "JsonSchemaFormat": SCHEMA_FORMAT,
     "Reasoning": Reasoning(effort="high", max_tokens=2_048),
     "Budget": BUDGET,
-    "FallbackPolicy": FallbackPolicy(on_failure="fail"),
+    "FallbackPolicy": FallbackPolicy(on_failure="fail", hedge_after_ms=800),
     "BufferOptions": BufferOptions(coalesce="off", max_tokens_per_second=40.0),
     "ModelRequest": ModelRequest.model_validate(ASKED | {"model": "openai/gpt-5"}),
     "ModelRequest.requirements": ModelRequest(
@@ -186,15 +165,5 @@ INFERENCE: dict[str, Contract] = {
         embeddings=[[0.25, -0.5], [0.125, 1.0]],
         usage=USAGE,
         cost=COST,
-    ),
-    "ModelInfo": MODEL,
-    "ProviderInfo": PROVIDER,
-    "ProvidersRequest": ProvidersRequest(),
-    "ProvidersReply": ProvidersReply(
-        router="router-1",
-        default_model="openai/gpt-5",
-        providers=[PROVIDER],
-        models=[MODEL],
-        budgets=[{"name": "daily", "spent_usd": 1.5, "max_usd": 10.0}],
     ),
 }

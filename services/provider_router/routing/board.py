@@ -1,0 +1,314 @@
+"""What this router knows of each provider's account: circuit, limits, how attempts went.
+
+No I/O: whoever sends an attempt asks for a `Ticket` first and reports on it; `listener` hears of
+every change that others should know (events, and the other routers).
+"""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from atlas.contracts.base import now_ms
+from atlas.contracts.errors import ErrorInfo, ProviderBusyError, ProviderCircuitOpenError
+from atlas.contracts.inference import Cost, Usage
+from atlas.provider_settings import LimitSettings
+from provider_router.routing.circuit import Circuit, Permit, weight_of
+from provider_router.routing.circuit_record import FOREVER_MS, CircuitRecord
+from provider_router.routing.figures import UNKNOWN, Figures
+from provider_router.routing.rate import RateLimits, Tokens, configured_limits
+
+type Health = Literal["unknown", "healthy", "degraded", "unhealthy"]
+
+_DEGRADED_FROM = 0.1
+"""Share of failures in the window."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountConfig:
+    """What of a provider's configuration the board goes by."""
+
+    fingerprint: str
+    """Of whom is asked with which key: a refused key is forgotten when it changes."""
+    limits: LimitSettings
+
+
+def fingerprint(kind: str, base_url: str | None, key: str | None) -> str:
+    """Tells configurations of an account apart, without telling the key."""
+    said = "\0".join((kind, base_url or "", key or ""))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+class Account:
+    """One provider's account, as this router sees it."""
+
+    def __init__(self, name: str, config: AccountConfig, changed: "Changed") -> None:
+        self.name = name
+        self._changed = changed
+        self._figures: dict[str, Figures] = {}
+        self._told_health: Health = "unknown"
+        self._limits = config.limits
+        self.circuit = Circuit(config.fingerprint)
+        self.rates = _rates(config.limits)
+        self.in_flight = 0
+        self.attempts = 0
+        self.failures = 0
+        self.last_error: str | None = None
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def configure(self, config: AccountConfig) -> None:
+        """Go on under a changed configuration."""
+        self._update(self.circuit.reconfigured(config.fingerprint, now_ms()))
+        if config.limits != self._limits:
+            self._limits = config.limits
+            self.rates = _rates(config.limits)
+
+    def heard(self, record: CircuitRecord) -> None:
+        """Take what another router, or an earlier life of this one, knew."""
+        self._update(self.circuit.heard(record), is_heard=True)
+
+    @property
+    def health(self) -> Health:
+        """One word for it."""
+        now = now_ms()
+        if self.circuit.state(now) != "closed":
+            return "unhealthy"
+        if self.attempts == 0:
+            return "unknown"
+        window = self.circuit.window
+        is_failing = window.total and window.failures >= _DEGRADED_FROM * window.total
+        return "degraded" if is_failing else "healthy"
+
+    def available_at_ms(self, expected: Tokens) -> int:
+        """When an attempt may start: now, later, or `FOREVER_MS`; concurrency not counted."""
+        now = now_ms()
+        return max(self.circuit.available_at_ms(now), self.rates.may_start_at_ms(expected, now))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as many attempts run as may."""
+        most = self._limits.max_concurrency
+        return most is not None and self.in_flight >= most
+
+    def why_not(self, expected: Tokens) -> str | None:
+        """Why an attempt could not start now, for a person; None when it could."""
+        now = now_ms()
+        if (why := self.circuit.why_not(now)) is not None:
+            return why
+        wait_ms = self.rates.may_start_at_ms(expected, now) - now
+        if wait_ms > 0:
+            return f"its rate limit is used up for {wait_ms / 1000:.1f} s"
+        return f"{self.in_flight} attempts run, as many as may" if self.is_full else None
+
+    async def room(self, timeout_s: float) -> None:
+        """Wait until an attempt has ended here, first come, first served, or for so long."""
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await place
+        except TimeoutError:
+            return
+        finally:
+            if place in self._waiting:
+                self._waiting.remove(place)
+
+    def figures(self, model: str) -> Figures:
+        """How attempts at one of its models went."""
+        return self._figures.get(model, UNKNOWN)
+
+    def overall(self, now_ms: int) -> Figures:
+        """The figures of its model that was asked last."""
+        newest = max(self._figures.values(), key=lambda one: one.at_ms, default=UNKNOWN)
+        return newest.at(now_ms)
+
+    def admit(self, model: str, expected: Tokens) -> "Ticket":
+        """Leave to send one attempt now.
+
+        Raises:
+            ProviderCircuitOpenError: It must go elsewhere, or wait.
+            ProviderBusyError: A limit is reached; says when it is not.
+        """
+        now = now_ms()
+        circuit, permit = self.circuit.admit(now)
+        if permit is None:
+            raise ProviderCircuitOpenError(
+                f"{self.name}: {self.circuit.why_not(now)}",
+                provider=self.name,
+                retry_after_ms=_after(self.circuit.available_at_ms(now), now),
+            )
+        start_ms = self.rates.may_start_at_ms(expected, now)
+        if start_ms > now or self.is_full:
+            raise ProviderBusyError(
+                f"{self.name}: {self.why_not(expected)}",
+                provider=self.name,
+                retry_after_ms=max(1, start_ms - now) if start_ms > now else None,
+            )
+        before, self.circuit = self.circuit, circuit
+        self.rates, number = self.rates.started(expected, now)
+        self._figures[model] = self.figures(model).started(now)
+        self.in_flight += 1
+        self.attempts += 1
+        if permit.is_probe and not before.probes:
+            self._changed(self, is_heard=False)
+        return Ticket(self, model, permit, number)
+
+    def report(self, model: str, circuit: Circuit, figures: Figures) -> None:
+        """Take what an attempt taught; for its ticket."""
+        self._figures[model] = figures
+        self._update(circuit)
+
+    def end(self, number: int, usage: Usage | None) -> None:
+        """An attempt is over; for its ticket."""
+        self.in_flight -= 1
+        used = Tokens(usage.input_tokens, usage.output_tokens) if usage else None
+        self.rates = self.rates.finished(number, used, now_ms())
+        while self._waiting:
+            if not (place := self._waiting.popleft()).done():
+                place.set_result(None)
+                break
+
+    def _update(self, circuit: Circuit, *, is_heard: bool = False) -> None:
+        before, self.circuit = self.circuit, circuit
+        if circuit.differs_from(before) or self.health != self._told_health:
+            self._told_health = self.health
+            self._changed(self, is_heard=is_heard)
+
+
+class Changed(Protocol):
+    """Hears of an account whose circuit or health changed; must not block."""
+
+    def __call__(self, account: Account, *, is_heard: bool) -> None:
+        """Take note; `is_heard` says that another router told us."""
+        ...
+
+
+class Ticket:
+    """One attempt's leave, on which its outcome is reported."""
+
+    __slots__ = (
+        "_account",
+        "_began_ms",
+        "_has_content",
+        "_has_ended",
+        "_model",
+        "_number",
+        "_permit",
+    )
+
+    def __init__(self, account: Account, model: str, permit: Permit, number: int) -> None:
+        self._account = account
+        self._model = model
+        self._permit = permit
+        self._number = number
+        self._began_ms = now_ms()
+        self._has_content = False
+        self._has_ended = False
+
+    def told(self, headers: Mapping[str, str]) -> None:
+        """The response's headers came: what they tell of the account's limits counts."""
+        if headers:
+            account = self._account
+            account.rates = account.rates.told(self._number, headers, now_ms())
+
+    def content_came(self) -> None:
+        """The provider answers: good enough for its circuit, and a time for its figures."""
+        account, now = self._account, now_ms()
+        self._has_content = True
+        account.report(
+            self._model,
+            account.circuit.succeeded(self._permit, now),
+            account.figures(self._model).first_token(self._began_ms, now),
+        )
+
+    def succeeded(self, usage: Usage, cost: Cost) -> None:
+        """The answer is whole, and this is what it took."""
+        account, now = self._account, now_ms()
+        if not self._has_content:  # an empty answer is one
+            self.content_came()
+        figures = account.figures(self._model).succeeded(
+            self._began_ms,
+            now,
+            usd=cost.total_usd if cost.complete else None,
+            output_tokens=usage.output_tokens,
+        )
+        account.report(self._model, account.circuit, figures)
+
+    def failed(self, error: ErrorInfo) -> None:
+        """The attempt failed; the error says who is to blame."""
+        account, now = self._account, now_ms()
+        if weight_of(error):
+            account.failures += 1
+            account.last_error = error.code
+        account.report(
+            self._model,
+            account.circuit.failed(self._permit, error, now),
+            account.figures(self._model).failed(
+                error, self._began_ms, now, has_first_token=self._has_content
+            ),
+        )
+
+    def released(self) -> None:
+        """The attempt told nothing about the provider: cancelled, or it lost a race."""
+        account = self._account
+        account.report(
+            self._model,
+            account.circuit.released(self._permit),
+            account.figures(self._model).released(
+                self._began_ms, now_ms(), has_first_token=self._has_content
+            ),
+        )
+
+    def ended(self, usage: Usage) -> None:
+        """The attempt is over, whatever became of it."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._account.end(self._number, usage)
+
+
+class Board:
+    """The accounts of all configured providers."""
+
+    def __init__(self, configs: Mapping[str, AccountConfig]) -> None:
+        self._listeners: list[Changed] = []
+        self._accounts: dict[str, Account] = {}
+        self.configure(configs)
+
+    def listen(self, listener: Changed) -> None:
+        """Hear of every changed circuit; must not block."""
+        self._listeners.append(listener)
+
+    def configure(self, configs: Mapping[str, AccountConfig]) -> None:
+        """Go on under a changed configuration; what is learnt of an account stays."""
+        for name, config in configs.items():
+            if name in self._accounts:
+                self._accounts[name].configure(config)
+            else:
+                self._accounts[name] = Account(name, config, self._changed)
+
+    def of(self, provider: str) -> Account:
+        """The account of a provider."""
+        return self._accounts[provider]
+
+    def get(self, provider: str) -> Account | None:
+        """The account of a provider that may not be configured here."""
+        return self._accounts.get(provider)
+
+    def _changed(self, account: Account, *, is_heard: bool) -> None:
+        for listener in self._listeners:
+            listener(account, is_heard=is_heard)
+
+
+def _rates(limits: LimitSettings) -> RateLimits:
+    return configured_limits(
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
+        now_ms=now_ms(),
+    )
+
+
+def _after(at_ms: int, now: int) -> int | None:
+    """A wait, unless it is for ever."""
+    return None if at_ms >= FOREVER_MS else max(1, at_ms - now)

@@ -1,0 +1,173 @@
+"""One attempt at one provider: leave to send it, its bytes as content, its outcome.
+
+Attempts of one stream may race (`race`). Only a committed attempt writes into the stream, and
+until then nobody sees that there was a race (contract A3, "Fallback").
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from atlas import telemetry
+from atlas.contracts.errors import (
+    ErrorInfo,
+    ProviderBusyError,
+    ProviderError,
+    ProviderTimeoutError,
+)
+from atlas.contracts.inference import FinishReason, ModelRequest
+from provider_router.providers.base import Adapter, Delta, Finished, ModelCall, UsageReport
+from provider_router.routing.board import Board, Ticket
+from provider_router.routing.choosing import Candidate
+from provider_router.routing.rate import Tokens
+from provider_router.streaming.encoding import Content
+from provider_router.streaming.gate import Gate
+from provider_router.streaming.ledger import AttemptUsage
+
+_QUEUE_S = 30.0
+"""The longest wait for a place at a provider that has as many attempts as it may."""
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One attempt, as far as it came."""
+
+    number: int
+    candidate: Candidate
+    usage: AttemptUsage
+    is_patient: bool
+    """Whether it waits for a busy provider; where another candidate is free it does not."""
+    finish: FinishReason | None = None
+    error: ErrorInfo | None = None
+
+
+class Sink(Protocol):
+    """Where attempts bring their content."""
+
+    async def commit(self, attempt: Attempt) -> None:
+        """Make it the stream's own; returns when it may write, which a loser never may."""
+        ...
+
+    async def write(self, contents: list[Content]) -> None:
+        """Write content of the committed attempt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Sends the attempts of one stream."""
+
+    request: ModelRequest
+    expected: Tokens
+    adapters: Mapping[str, Adapter]
+    timeouts_s: Mapping[str, float]
+    """How long a whole attempt may take, by provider, without its pauses."""
+    board: Board
+    gate: Gate
+    sink: Sink
+
+    async def run(self, attempt: Attempt) -> None:
+        """Carry one attempt to the end of its answer.
+
+        Raises:
+            ProviderError: It failed; the board knows by now.
+        """
+        await self.gate.passage()
+        ticket = await self._admission(attempt)
+        try:
+            await self._stream(attempt, ticket)
+        except ProviderError as error:
+            attempt.error = error.to_info()
+            ticket.told(error.headers)
+            ticket.failed(attempt.error)
+            raise
+        except BaseException:  # it was cancelled, lost a race, or we failed ourselves
+            attempt.usage.has_response = True  # sent is paid, as far as anybody can tell
+            ticket.released()
+            raise
+        else:
+            ticket.succeeded(attempt.usage.usage(), attempt.usage.cost())
+        finally:
+            ticket.ended(attempt.usage.usage())
+
+    async def _admission(self, attempt: Attempt) -> Ticket:
+        """Leave to send it; waits for a busy provider only when there is no other."""
+        account = self.board.of(attempt.candidate.provider)
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + _QUEUE_S
+        while True:
+            try:
+                return account.admit(attempt.candidate.model, self.expected)
+            except ProviderBusyError as error:
+                left_s = deadline_s - loop.time()
+                wait_s = error.retry_after_ms / 1000 if error.retry_after_ms else left_s
+                if not attempt.is_patient or wait_s > left_s or left_s <= 0:
+                    attempt.error = error.to_info()
+                    raise
+                await account.room(wait_s)
+            except ProviderError as error:
+                attempt.error = error.to_info()
+                raise
+
+    async def _stream(self, attempt: Attempt, ticket: Ticket) -> None:
+        """The provider's bytes to the stream's events. The per-chunk path."""
+        candidate, gate, sink = attempt.candidate, self.gate, self.sink
+        headers: dict[str, str] = {}
+        telemetry.inject(headers)
+        call = ModelCall(candidate.model, self.request, headers)
+        has_content = False
+        limit_s = self.timeouts_s[candidate.provider]
+        try:
+            async with (
+                asyncio.timeout(limit_s) as deadline,
+                self.adapters[candidate.provider].stream(call) as batches,
+            ):
+                attempt.usage.has_response = True
+                ticket.told(batches.headers)
+                async for batch in batches:
+                    if not gate.is_flowing:
+                        await _pause(deadline, gate)
+                    contents = _take(batch, attempt)
+                    if contents:
+                        if not has_content:
+                            has_content = True
+                            ticket.content_came()
+                            await sink.commit(attempt)
+                        await sink.write(contents)
+                if not has_content:
+                    await sink.commit(attempt)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            raise ProviderTimeoutError(
+                f"{candidate.provider} was not done within {limit_s:g} s; "
+                "attempt_timeout_ms sets the limit",
+                provider=candidate.provider,
+            ) from error
+
+
+async def _pause(deadline: asyncio.Timeout, gate: Gate) -> None:
+    """Wait at the gate; the attempt's time stands still meanwhile."""
+    loop = asyncio.get_running_loop()
+    left_s = (deadline.when() or loop.time()) - loop.time()
+    deadline.reschedule(None)
+    await gate.passage()
+    deadline.reschedule(loop.time() + left_s)
+
+
+def _take(batch: list[Delta], attempt: Attempt) -> list[Content]:
+    """Count a batch; gives what of it is content."""
+    usage = attempt.usage
+    contents: list[Content] = []
+    for delta in batch:
+        match delta:
+            case UsageReport(reported):
+                usage.reported = reported
+            case Finished(reason):
+                attempt.finish, usage.is_finished = reason, True
+            case _:
+                contents.append(delta)
+    if contents:
+        usage.count(contents)
+    return contents

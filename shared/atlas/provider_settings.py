@@ -1,0 +1,170 @@
+"""How providers, models and groups are declared. Part of `settings`, which reads them."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from atlas.contracts.base import PositiveMs, Usd
+from atlas.contracts.catalogue import Strategy
+from atlas.contracts.inference import Level, ModelCapability
+
+
+def is_http(url: str) -> bool:
+    """Whether it is a URL that a provider may have."""
+    return url.startswith(("http://", "https://"))
+
+
+def _http_url(value: str) -> str:
+    if not is_http(value):
+        raise ValueError(f"give a URL that begins with http:// or https://, not {value!r}")
+    return value
+
+
+class Section(BaseModel):
+    """A part of the settings: frozen, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PriceSettings(Section):
+    """What a model's tokens cost, in US dollars per million."""
+
+    input_usd_per_mtok: Usd
+    output_usd_per_mtok: Usd
+    cached_input_usd_per_mtok: Usd | None = Field(
+        default=None, description="What was read from the provider's cache; else as other input."
+    )
+
+    @model_validator(mode="after")
+    def _is_a_price(self) -> Self:
+        if not self.input_usd_per_mtok and not self.output_usd_per_mtok:
+            raise ValueError("a price of nothing; write `price: free` for what costs nothing")
+        return self
+
+
+class ModelSettings(Section):
+    """A model of a provider: what is said here goes before what is known of it."""
+
+    name: str = Field(min_length=1, description="The provider's own name of it.")
+    capabilities: dict[ModelCapability, Level] = Field(default_factory=dict)
+    context_tokens: int | None = Field(default=None, gt=0)
+    price: PriceSettings | Literal["free"] | None = Field(
+        default=None, description="Else the price list's."
+    )
+
+
+class LimitSettings(Section):
+    """What an account may be asked; what its answers tell of its limits counts besides."""
+
+    max_concurrency: int | None = Field(
+        default=None, gt=0, description="Attempts at a time, per router."
+    )
+    requests_per_minute: int | None = Field(default=None, gt=0, description="Per router.")
+    tokens_per_minute: int | None = Field(default=None, gt=0, description="Per router.")
+
+
+class FaultSettings(Section):
+    """Faults that the mock provider injects; for tests of one's own system."""
+
+    status: int | None = Field(default=None, ge=400, le=599, description="Refuse with a status.")
+    retry_after_ms: PositiveMs | None = None
+    stall_after_chunks: int | None = Field(default=None, ge=0, description="Then fall silent.")
+    break_after_chunks: int | None = Field(default=None, ge=0, description="Then cut the line.")
+    overload_after_chunks: int | None = Field(
+        default=None, ge=0, description="Then tell an overload inside the stream."
+    )
+    times: int | None = Field(
+        default=None, ge=1, description="Only the first so many calls fail; None: all."
+    )
+
+
+class MockSettings(Section):
+    """How the mock provider behaves."""
+
+    seed: int = 0
+    first_token_ms: int = Field(default=120, ge=0)
+    token_ms: int = Field(default=12, ge=0, description="Mean time between chunks.")
+    tokens: int = Field(default=120, gt=0, description="Mean length of an answer.")
+    fault: FaultSettings = FaultSettings()
+
+
+class ProviderSettings(Section):
+    """One account of one provider."""
+
+    kind: Literal["anthropic", "openai", "ollama", "mock"] = Field(
+        description="The dialect; `openai` speaks to every compatible base URL."
+    )
+    base_url: Annotated[str, AfterValidator(_http_url)] | None = None
+    api_key_env: str | None = Field(default=None, description="The variable that holds the key.")
+    api_key_file: Path | None = Field(default=None, description="The file that holds the key.")
+    api: Literal["auto", "chat", "responses"] = Field(
+        default="auto", description="OpenAI only: `auto` takes Responses where the model wants it."
+    )
+    models: list[ModelSettings] = Field(
+        default_factory=list, description="Names offered by this provider, or more about each."
+    )
+    limits: LimitSettings = LimitSettings()
+    connect_timeout_ms: PositiveMs = 5_000
+    first_token_timeout_ms: PositiveMs = 120_000
+    idle_timeout_ms: PositiveMs = Field(default=60_000, description="Between two reads.")
+    attempt_timeout_ms: PositiveMs = Field(
+        default=1_800_000, description="A whole attempt, without the time it was paused."
+    )
+    max_connections: int = Field(default=1_000, gt=0)
+    mock: MockSettings = MockSettings()
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _names_are_models(cls, value: object) -> object:
+        if isinstance(value, list):
+            return [{"name": one} if isinstance(one, str) else one for one in value]
+        return value
+
+    @model_validator(mode="after")
+    def _key_from_one_place(self) -> Self:
+        if self.api_key_env and self.api_key_file:
+            raise ValueError("give api_key_env or api_key_file, not both")
+        return self
+
+
+class MemberSettings(Section):
+    """A model in a group."""
+
+    model: str = Field(pattern=r"^[^/]+/.+$", description="`provider/name`.")
+    weight: float | None = Field(default=None, gt=0)
+
+
+class GroupSettings(Section):
+    """Models that answer under one name, in an order that a strategy makes."""
+
+    strategy: Strategy = Strategy.FAILOVER
+    members: list[MemberSettings] = Field(description="Names, or `{model, weight}`.")
+    hedge_after_ms: PositiveMs | None = Field(
+        default=None, description="As in a request's `fallback`, which goes before it."
+    )
+
+    @field_validator("members", mode="before")
+    @classmethod
+    def _names_are_members(cls, value: object) -> object:
+        if isinstance(value, list):
+            return [{"model": one} if isinstance(one, str) else one for one in value]
+        return value
+
+    @model_validator(mode="after")
+    def _fits_its_strategy(self) -> Self:
+        if not self.members:
+            raise ValueError("a group without members; name at least one model")
+        names = [member.model for member in self.members]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"{twice} is a member twice; name it once")
+        has_weight = [member.model for member in self.members if member.weight is not None]
+        if self.strategy is Strategy.WEIGHTED and len(has_weight) < len(names):
+            lacking = next(name for name in names if name not in has_weight)
+            raise ValueError(f"member {lacking} has no weight; the strategy `weighted` needs it")
+        if self.strategy is not Strategy.WEIGHTED and has_weight:
+            raise ValueError(
+                f"member {has_weight[0]} has a weight, which only the strategy `weighted` reads; "
+                "remove it or change the strategy"
+            )
+        return self
