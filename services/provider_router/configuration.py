@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from atlas.contracts.errors import AtlasError
-from atlas.provider_settings import ProviderSettings
+from atlas.provider_settings import BreakerSettings, ProviderSettings
 from atlas.settings import Settings, api_key, config_path, load_settings
 from provider_router.providers.base import Adapter
 from provider_router.providers.registry import make_adapter
@@ -71,7 +71,7 @@ class Configuration:
         self.problem: str | None = None
         """Why the configuration that was given last is not the one in use."""
         accounts = _accounts(settings, {})
-        self.board = Board(_configs(accounts))
+        self.board = Board(_configs(accounts, settings.router.circuit))
         self.current = self._routing(settings, accounts)
 
     @contextlib.contextmanager
@@ -94,7 +94,7 @@ class Configuration:
         accounts = _accounts(settings, self.current.accounts)
         routing = self._routing(settings, accounts)
         self._older.append(self.current)
-        self.board.configure(_configs(accounts))
+        self.board.configure(_configs(accounts, settings.router.circuit))
         self.current = routing
         self._retire()
 
@@ -199,9 +199,12 @@ def _accounts(settings: Settings, known: Mapping[str, _Account]) -> dict[str, _A
     return accounts
 
 
-def _configs(accounts: Mapping[str, _Account]) -> dict[str, AccountConfig]:
+def _configs(
+    accounts: Mapping[str, _Account], breaker: BreakerSettings
+) -> dict[str, AccountConfig]:
     return {
-        name: AccountConfig(one.fingerprint, one.settings.limits) for name, one in accounts.items()
+        name: AccountConfig(one.fingerprint, one.settings.limits, breaker)
+        for name, one in accounts.items()
     }
 
 

@@ -3,6 +3,7 @@
 Pure: bytes and headers in, a contract value or an `InvalidRequestError` out.
 """
 
+import re
 from collections.abc import Mapping
 
 from pydantic import BaseModel, ValidationError
@@ -13,6 +14,7 @@ from atlas.contracts.errors import InvalidRequestError
 from atlas.spelling import known_names, nearest
 from atlas.wire import VERSION_HEADER
 
+_SHOWN_WORD = 64
 _SHOWN = 8
 """How many problems a message lists."""
 _KEPT = 100
@@ -45,7 +47,7 @@ def _is_newer(headers: Mapping[str, str] | None) -> bool:
 
 
 def _refusal(model: type[BaseModel], error: ValidationError) -> InvalidRequestError:
-    found = error.errors(include_url=False, include_input=False, include_context=False)
+    found = error.errors(include_url=False)
     problems = [_problem(model, one) for one in found[:_KEPT]]
     shown = "; ".join(f"{one['path']}: {one['message']}" for one in problems[:_SHOWN])
     more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
@@ -60,9 +62,19 @@ def _problem(model: type[BaseModel], problem: ErrorDetails) -> JsonObject:
     if problem["type"] == "extra_forbidden":
         near = nearest(str(problem["loc"][-1]), known_names(model, problem["loc"][:-1]))
         message = "unknown field" + (f"; did you mean {near!r}?" if near else "; remove it")
+    elif problem["type"] in {"enum", "literal_error"}:
+        message = _not_one_of(problem)
     elif problem["type"] == "json_invalid":
         path = "body"
     return {"path": _cut(path), "message": _cut(message)}
+
+
+def _not_one_of(problem: ErrorDetails) -> str:
+    """Of a word that is none of those there are."""
+    expected = str(problem.get("ctx", {}).get("expected", ""))
+    given = str(problem["input"])[:_SHOWN_WORD]
+    near = nearest(given.lower(), re.findall(r"'([^']+)'", expected))
+    return f"there is no {given!r}; " + (f"did you mean {near!r}?" if near else f"give {expected}")
 
 
 def _cut(text: str) -> str:
@@ -72,5 +84,7 @@ def _cut(text: str) -> str:
 def _path(loc: tuple[int | str, ...]) -> str:
     path = ""
     for part in loc:
+        if part == "[key]":  # a name that a mapping may not have
+            continue
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
     return path or "body"

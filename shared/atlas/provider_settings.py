@@ -128,6 +128,18 @@ class ProviderSettings(Section):
         return self
 
 
+class BreakerSettings(Section):
+    """When a provider's circuit opens, for how long, and what closes it."""
+
+    failure_rate: float = Field(
+        default=0.5, gt=0, le=1, description="Opens at this share of the last attempts."
+    )
+    cool_down_ms: PositiveMs = Field(default=5_000, description="Doubles with each failed probe.")
+    longest_cool_down_ms: PositiveMs = 60_000
+    probes: int = Field(default=2, ge=1, description="At a time, when the cool-down is over.")
+    successes_to_close: int = Field(default=2, ge=1)
+
+
 class MemberSettings(Section):
     """A model in a group."""
 

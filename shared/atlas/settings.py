@@ -30,7 +30,14 @@ from atlas import config_file, problems
 from atlas.contracts.base import JsonObject, PositiveMs
 from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import ConfigurationError
-from atlas.provider_settings import GroupSettings, ModelSettings, ProviderSettings, Section, is_http
+from atlas.provider_settings import (
+    BreakerSettings,
+    GroupSettings,
+    ModelSettings,
+    ProviderSettings,
+    Section,
+    is_http,
+)
 
 DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
 CONFIG_FILE = "atlas.yaml"
@@ -85,6 +92,7 @@ class RouterSettings(Section):
     )
     drain_ms: PositiveMs = Field(default=20_000, description="What a shutdown waits for streams.")
     max_attempts: int = Field(default=3, ge=1, le=20, description="Attempts per stream.")
+    circuit: BreakerSettings = BreakerSettings()
 
 
 class ControllerSettings(Section):

@@ -8,14 +8,14 @@ import asyncio
 import hashlib
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import ErrorInfo, ProviderBusyError, ProviderCircuitOpenError
 from atlas.contracts.inference import Cost, Usage
-from atlas.provider_settings import LimitSettings
-from provider_router.routing.circuit import Circuit, Permit, weight_of
+from atlas.provider_settings import BreakerSettings, LimitSettings
+from provider_router.routing.circuit import Circuit, CircuitSettings, Permit, weight_of
 from provider_router.routing.circuit_record import FOREVER_MS, CircuitRecord
 from provider_router.routing.figures import UNKNOWN, Figures
 from provider_router.routing.rate import RateLimits, Tokens, configured_limits
@@ -33,6 +33,7 @@ class AccountConfig:
     fingerprint: str
     """Of whom is asked with which key: a refused key is forgotten when it changes."""
     limits: LimitSettings
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
 
 
 def fingerprint(kind: str, base_url: str | None, key: str | None) -> str:
@@ -50,7 +51,7 @@ class Account:
         self._figures: dict[str, Figures] = {}
         self._told_health: Health = "unknown"
         self._limits = config.limits
-        self.circuit = Circuit(config.fingerprint)
+        self.circuit = Circuit(config.fingerprint, _breaker(config.breaker))
         self.rates = _rates(config.limits)
         self.in_flight = 0
         self.attempts = 0
@@ -60,7 +61,8 @@ class Account:
 
     def configure(self, config: AccountConfig) -> None:
         """Go on under a changed configuration."""
-        self._update(self.circuit.reconfigured(config.fingerprint, now_ms()))
+        circuit = replace(self.circuit, settings=_breaker(config.breaker))
+        self._update(circuit.reconfigured(config.fingerprint, now_ms()))
         if config.limits != self._limits:
             self._limits = config.limits
             self.rates = _rates(config.limits)
@@ -95,8 +97,8 @@ class Account:
     def why_not(self, expected: Tokens) -> str | None:
         """Why an attempt could not start now, for a person; None when it could."""
         now = now_ms()
-        if (why := self.circuit.why_not(now)) is not None:
-            return why
+        if self.circuit.available_at_ms(now) > now:
+            return self.circuit.why_not(now)
         wait_ms = self.rates.may_start_at_ms(expected, now) - now
         if wait_ms > 0:
             return f"its rate limit is used up for {wait_ms / 1000:.1f} s"
@@ -299,6 +301,16 @@ class Board:
     def _changed(self, account: Account, *, is_heard: bool) -> None:
         for listener in self._listeners:
             listener(account, is_heard=is_heard)
+
+
+def _breaker(settings: BreakerSettings) -> CircuitSettings:
+    return CircuitSettings(
+        failure_rate=settings.failure_rate,
+        cool_down_ms=settings.cool_down_ms,
+        longest_cool_down_ms=settings.longest_cool_down_ms,
+        probes=settings.probes,
+        successes_to_close=settings.successes_to_close,
+    )
 
 
 def _rates(limits: LimitSettings) -> RateLimits:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from atlas.cli.options import AsJson
+from atlas.cli.providers_app import app as providers_app
 from atlas.cli.stream_app import app as stream_app
 from atlas.cli.task_app import app as task_app
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 config_app = typer.Typer(no_args_is_help=True, help="The configuration.")
 app.add_typer(stream_app, name="stream")
 app.add_typer(task_app, name="task")
+app.add_typer(providers_app, name="providers")
 app.add_typer(config_app, name="config")
 
 
@@ -60,15 +62,6 @@ def chat(
     from atlas.cli.chat import chat as command
 
     command(model, system)
-
-
-@app.command()
-def providers(*, as_json: AsJson = False) -> None:
-    """Show providers and models, their health and what they cost."""
-    from atlas.cli import survey
-    from atlas.cli.session import run
-
-    run(lambda: survey.providers(as_json=as_json), as_json=as_json)
 
 
 @app.command()

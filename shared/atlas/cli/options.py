@@ -6,6 +6,15 @@ import typer
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why; stands in the history.")]
+TaskTypeName = Annotated[
+    str | None, typer.Option("--task-type", help="Such as `code_generation`; else it is detected.")
+]
+Capabilities = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME:LEVEL,…", help="What a model must have, such as `code:strong,math:moderate`."
+    ),
+]
 By = Annotated[str | None, typer.Option("--by", help="Who says so.")]
 
 PATTERNS = ("auto", "single", "sequential", "parallel")

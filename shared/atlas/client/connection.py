@@ -15,7 +15,7 @@ from atlas.client.following import SILENCE_S
 from atlas.client.requests import Prompt, body, checked_id, message_id, messages_of
 from atlas.client.streams import Stream, StreamSource
 from atlas.client.tasks import Task
-from atlas.contracts.catalogue import ProvidersReply, ProvidersRequest
+from atlas.contracts.catalogue import Explanation, ProvidersReply, ProvidersRequest
 from atlas.contracts.errors import (
     ConnectionFailedError,
     InvalidRequestError,
@@ -342,6 +342,27 @@ class Atlas:
             ProvidersReply,
             timeout_s=_PROVIDERS_S,
         )
+
+    async def explain(self, prompt: Prompt, **fields: object) -> Explanation:
+        """Which models a router would ask for a request, in their order, and why not others.
+
+        Args:
+            prompt: As `generate` takes it.
+            fields: Further fields of `ModelRequest`, such as `requirements`.
+
+        Raises:
+            InvalidRequestError: The request is not valid, or no model meets its requirements.
+        """
+        request, _ = body(ModelRequest, {"messages": messages_of(prompt), **fields})
+        reply = await self._bus.request(
+            subjects.api(self.tenant, "providers"),
+            ProvidersRequest(explain=request),
+            ProvidersReply,
+            timeout_s=_PROVIDERS_S,
+        )
+        if reply.explanation is None:
+            raise InvalidRequestError("this router explains nothing; it is older than the client")
+        return reply.explanation
 
     async def events(self, source: str = "*", type_: str = ">") -> AsyncGenerator[Event]:
         """What the services tell, from now on, without end. Events inform; none is asked again.
