@@ -11,7 +11,7 @@ def public_subjects() -> list[SubjectRow]:
     """Subjects for anyone: subject, who to whom, payload, kept in."""
     api = [
         ("generate", "router", "`GenerateRequest` → `ModelResponse`, `StreamAccepted` if streamed"),
-        ("embed", "router", "`EmbedRequest` → `EmbedResponse`; not served yet"),
+        ("embed", "router", "`EmbedRequest` → `EmbedResponse`"),
         ("stream.history", "router", "`HistoryRequest` → `HistoryReply`"),
         ("providers", "router", "`ProvidersRequest` → `ProvidersReply`"),
         ("task.submit", "controller", "`SubmitRequest` → `TaskAccepted`"),

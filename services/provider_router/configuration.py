@@ -20,6 +20,7 @@ from provider_router.providers.registry import make_adapter
 from provider_router.routing.board import AccountConfig, Board, fingerprint
 from provider_router.routing.catalogue import Catalogue
 from provider_router.routing.choosing import Chooser
+from provider_router.routing.embeddings import EmbeddingCatalogue
 
 _LOOK_S = 2.0
 """How often the files are looked at."""
@@ -43,6 +44,7 @@ class Routing:
     settings: Settings
     catalogue: Catalogue
     chooser: Chooser
+    embeddings: EmbeddingCatalogue
     accounts: Mapping[str, _Account]
     users: int = 0
 
@@ -112,7 +114,8 @@ class Configuration:
 
     def _routing(self, settings: Settings, accounts: Mapping[str, _Account]) -> Routing:
         catalogue = Catalogue(settings.providers, settings.groups, settings.router)
-        return Routing(settings, catalogue, Chooser(self.board), accounts)
+        embeddings = EmbeddingCatalogue(settings.providers)
+        return Routing(settings, catalogue, Chooser(self.board), embeddings, accounts)
 
     def _retire(self) -> None:
         """Close what no configuration in use needs."""

@@ -24,7 +24,7 @@ from atlas.contracts.errors import (
     error_from,
 )
 from atlas.contracts.ids import is_id, new_id
-from atlas.contracts.inference import GenerateRequest, ModelResponse
+from atlas.contracts.inference import EmbedRequest, EmbedResponse, GenerateRequest, ModelResponse
 from atlas.contracts.streams import (
     STREAM_EVENT,
     HistoryReply,
@@ -43,6 +43,7 @@ from atlas.reading import Reading, Verdict
 from atlas.service import Call, Doors
 from atlas.wire import outgoing_headers
 from provider_router.configuration import Configuration
+from provider_router.embedding import Embedder
 from provider_router.routing.board import Account
 from provider_router.routing.circuit_record import FOREVER_MS
 from provider_router.streaming.controls import check_terminal
@@ -77,6 +78,7 @@ class Handlers:
     async def open(self, doors: Doors) -> None:
         """Open all doors."""
         await doors.open("generate", subjects.API_GENERATE_ALL, GenerateRequest, self.generate)
+        await doors.open("embed", subjects.API_EMBED_ALL, EmbedRequest, self.embed)
         await doors.open(
             "stream-history", subjects.API_STREAM_HISTORY_ALL, HistoryRequest, self.history
         )
@@ -105,6 +107,16 @@ class Handlers:
             return await self._answer(address, live, known)
         finally:
             await live.unsubscribe()
+
+    async def embed(self, call: Call[EmbedRequest]) -> EmbedResponse:
+        """Turn texts into vectors."""
+        with self.configuration.lease() as routing:
+            candidates = routing.embeddings.candidates(call.body)
+            embedder = Embedder(
+                routing.adapters, routing.settings.router.max_attempts, self.configuration.board
+            )
+            room_bytes = self.bus.max_payload_bytes
+            return await embedder.embed(call.body, candidates, room_bytes=room_bytes)
 
     async def _submit(self, address: StreamAddress, body: bytes) -> bool:
         """Store the request once; tells whether it is a new one.

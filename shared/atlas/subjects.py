@@ -32,6 +32,7 @@ LANES = ("interactive", "batch")
 
 # Wildcards for subscriptions and stream definitions.
 API_GENERATE_ALL = "atlas.*.api.generate"
+API_EMBED_ALL = "atlas.*.api.embed"
 API_STREAM_HISTORY_ALL = "atlas.*.api.stream.history"
 API_PROVIDERS_ALL = "atlas.*.api.providers"
 API_TASK_SUBMIT_ALL = "atlas.*.api.task.submit"

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -13,6 +14,7 @@ from atlas.contracts.errors import InvalidRequestError, ProviderCircuitOpenError
 from atlas.contracts.events import Event
 from atlas.contracts.inference import UsageSource
 from atlas.contracts.streams import StreamStarted
+from atlas.provider_settings import ProviderSettings
 from tests.support.provider_server import ProviderServer, Reply, refusal, serving
 from tests.support.router import TENANT, Stack, chat, provider, routing, stack
 
@@ -20,7 +22,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 BROKEN = refusal(500, {"error": {"message": "broken"}})
 WORDS = ["all ", "is ", "well"]
-BREAKER = {"cool_down_ms": 600, "successes_to_close": 1}
+COOL_DOWN_MS = 600
+BREAKER = {"cool_down_ms": COOL_DOWN_MS, "successes_to_close": 1}
 GROUPS = {
     "either": {"members": ["first/some-model", "second/some-model"]},
     "hedged": {
@@ -37,15 +40,16 @@ class Rig:
     stack: Stack
     first: ProviderServer
     second: ProviderServer
-    providers: dict[str, object]
+    providers: dict[str, ProviderSettings]
 
     async def info(self, name: str) -> ProviderInfo:
         reply = await self.stack.atlas.providers()
         return next(one for one in reply.providers if one.provider == name)
 
-    async def ask(self, model: str = "either", **fields: object) -> str:
+    async def ask(self, model: str = "either", **fields: Any) -> str:
         async with asyncio.timeout(20):
-            return (await self.stack.atlas.generate("Hello", model=model, **fields)).content
+            async with self.stack.atlas.stream("Hello", model=model, **fields) as stream:
+                return (await stream.result()).content
 
     async def events(self, type_: str) -> Subscription:
         told = await self.stack.bus.open(subjects.events_of(TENANT, "provider_router", type_))
@@ -108,8 +112,11 @@ async def test_a_failed_probe_doubles_the_cool_down(rig: Rig):
     async with asyncio.timeout(20):
         while (event := await asyncio.wait_for(_told_now(rig, told), 20)).data["circuit"] != "open":
             pass
-    assert event.data["open_until_ms"] > first.data["open_until_ms"]
-    assert event.data["open_until_ms"] - event.at_ms > BREAKER["cool_down_ms"]
+    was_until_ms, until_ms = first.data["open_until_ms"], event.data["open_until_ms"]
+    assert isinstance(was_until_ms, int)
+    assert isinstance(until_ms, int)
+    assert until_ms > was_until_ms
+    assert until_ms - event.at_ms > COOL_DOWN_MS
 
 
 async def _told_now(rig: Rig, told: Subscription) -> Event:

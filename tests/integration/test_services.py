@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from atlas.bus import Bus
 from atlas.client import Atlas
-from atlas.contracts.errors import NoResponderError
 from atlas.contracts.inference import FinishReason
 from atlas.embedded import SERVICES, Services
 
@@ -88,10 +86,3 @@ async def test_a_stream_that_ends_for_its_budget_tells_which_limit_it_was(
     assert data["limits"] == [limit]
     assert data["budget"] == budget
     assert data["usage"]["output_tokens"] > 0
-
-
-async def test_embeddings_are_not_served_yet_and_the_error_says_so(bus: Bus, nats_server):
-    assert bus.is_connected
-    async with Atlas.connect(nats_server.url, tenant="default") as atlas:
-        with pytest.raises(NoResponderError, match="no service answers embeddings"):
-            await atlas.embed("the sky")

@@ -6,7 +6,7 @@ say what is missing, where they are absent.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -115,6 +115,10 @@ class ProviderServer:
         self.url = ""
         self._open: set[asyncio.Transport] = set()
 
+    def reply_to(self, request: ReceivedRequest) -> Reply:  # noqa: ARG002 - for those who need it
+        """The reply to one request; `reply`, unless a subclass knows better."""
+        return self.reply
+
     def hang_up(self) -> None:
         """Close every connection that is open."""
         for transport in self._open:
@@ -140,15 +144,14 @@ class ProviderServer:
         self.asked.set()
         self._open.add(transport)
         try:
-            return await self._write(request)
+            return await self._write(request, self.reply_to(self.requests[-1]))
         except (asyncio.CancelledError, ConnectionResetError):
             self.disconnected.set()
             raise
         finally:
             self._open.discard(transport)
 
-    async def _write(self, request: web.Request) -> web.StreamResponse:
-        reply = self.reply
+    async def _write(self, request: web.Request, reply: Reply) -> web.StreamResponse:
         headers = {"Content-Type": "text/event-stream", **reply.headers}
         response = web.StreamResponse(status=reply.status, headers=headers)
         await asyncio.sleep(reply.headers_after_s)
@@ -179,9 +182,11 @@ class ProviderServer:
 
 
 @asynccontextmanager
-async def serving(reply: Reply) -> AsyncIterator[ProviderServer]:
+async def serving(
+    reply: Reply, make: Callable[[Reply], ProviderServer] = ProviderServer
+) -> AsyncIterator[ProviderServer]:
     """A server on a port of its own."""
-    server = ProviderServer(reply)
+    server = make(reply)
     app = web.Application(client_max_size=64 * 2**20)
     app.router.add_route("*", "/{path:.*}", server.answer)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)

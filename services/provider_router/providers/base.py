@@ -91,6 +91,28 @@ class Accepted:
         return self._batches.__anext__()
 
 
+@dataclass(frozen=True, slots=True)
+class EmbedCall:
+    """Texts for one embedding model, no more than its provider takes at once."""
+
+    model: str
+    texts: list[str]
+    dimensions: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Trace context, added to the provider's HTTP request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """One vector per text, in their order."""
+
+    vectors: list[list[float]]
+    usage: Usage | None
+    """None where the provider does not count."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of the provider's response, names in lower case."""
+
+
 class Adapter(Protocol):
     """One configured account of one provider.
 
@@ -111,6 +133,10 @@ class Adapter(Protocol):
         socket (the provider is held by TCP backpressure). Leaving the context closes the
         connection at once unless the answer was read to its end.
         """
+        ...
+
+    async def embed(self, call: EmbedCall) -> Embedded:
+        """Turn texts into vectors, in one request."""
         ...
 
     async def warm(self) -> None:

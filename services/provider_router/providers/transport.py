@@ -9,11 +9,14 @@ from atlas.provider_settings import ProviderSettings
 from atlas.settings import api_key
 from provider_router.providers.base import Accepted, Decoder, Delta, Finished, UsageReport
 from provider_router.providers.connections import Body
-from provider_router.providers.errors import Origin
+from provider_router.providers.errors import Origin, stream_error
 from provider_router.providers.patience import Patience
 
 _LINGER_S = 0.25
 """How long to wait for the body's end after the answer's, so that the connection can be reused."""
+
+_WHOLE_BYTES = 128 * 2**20
+"""Above any answer that is no stream."""
 
 
 @asynccontextmanager
@@ -21,6 +24,22 @@ async def reading(body: Body, decoder: Decoder, patience: Patience) -> AsyncIter
     """An accepted answer as batches of deltas, and its headers."""
     async with aclosing(_batches(body, decoder, patience)) as batches:
         yield Accepted(batches, body.headers)
+
+
+async def whole(body: Body, patience: Patience, origin: Origin) -> bytes:
+    """An accepted answer that is no stream.
+
+    Raises:
+        ProviderError: The connection failed or fell silent, or the answer is too large to be one.
+    """
+    pieces, size = [], 0
+    while piece := await patience.wait(body.read()):
+        patience.content_came()
+        pieces.append(piece)
+        size += len(piece)
+        if size > _WHOLE_BYTES:
+            raise stream_error(origin, f"an answer of more than {_WHOLE_BYTES} bytes")
+    return b"".join(pieces)
 
 
 async def _batches(body: Body, decoder: Decoder, patience: Patience) -> AsyncGenerator[list[Delta]]:

@@ -104,7 +104,26 @@ class Account:
             return f"its rate limit is used up for {wait_ms / 1000:.1f} s"
         return f"{self.in_flight} attempts run, as many as may" if self.is_full else None
 
-    async def room(self, timeout_s: float) -> None:
+    async def enter(self, model: str, expected: Tokens, *, patience_s: float) -> "Ticket":
+        """Leave to send one attempt, after a wait for a busy provider that is not too long.
+
+        Raises:
+            ProviderCircuitOpenError: It must go elsewhere.
+            ProviderBusyError: A limit is reached for longer than that.
+        """
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + patience_s
+        while True:
+            try:
+                return self.admit(model, expected)
+            except ProviderBusyError as error:
+                left_s = deadline_s - loop.time()
+                wait_s = error.retry_after_ms / 1000 if error.retry_after_ms else left_s
+                if left_s <= 0 or wait_s > left_s:
+                    raise
+                await self._room(wait_s)
+
+    async def _room(self, timeout_s: float) -> None:
         """Wait until an attempt has ended here, first come, first served, or for so long."""
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(place)

@@ -9,6 +9,7 @@ from atlas.contracts.inference import ModelRequest
 from atlas.provider_settings import GroupSettings, ModelSettings, ProviderSettings
 from atlas.settings import RouterSettings
 from atlas.spelling import nearest
+from provider_router.routing.known_embeddings import known_embedding
 from provider_router.routing.models import WELL_KNOWN, KnownModel, unknown_model
 from provider_router.routing.needs import Needs, needs_of
 from provider_router.routing.prices import Pricing
@@ -225,9 +226,10 @@ def _nobody(lacking: list[tuple[Model, list[str]]], group: str | None) -> Invali
 
 
 def _models_of(name: str, settings: ProviderSettings) -> list[Model]:
-    declared = settings.models or [
-        ModelSettings(name=known.name) for known in WELL_KNOWN[settings.kind]
-    ]
+    declared = [one for one in settings.models if not known_embedding(one.name)]
+    is_vendor = settings.base_url is None or name == settings.kind
+    if not settings.models and is_vendor:  # another server has other models
+        declared = [ModelSettings(name=known.name) for known in WELL_KNOWN[settings.kind]]
     return [_model_of(name, settings, one) for one in declared]
 
 

@@ -12,7 +12,6 @@ from typing import Protocol
 from atlas import telemetry
 from atlas.contracts.errors import (
     ErrorInfo,
-    ProviderBusyError,
     ProviderError,
     ProviderTimeoutError,
 )
@@ -93,22 +92,14 @@ class Caller:
 
     async def _admission(self, attempt: Attempt) -> Ticket:
         """Leave to send it; waits for a busy provider only when there is no other."""
-        account = self.board.of(attempt.candidate.provider)
-        loop = asyncio.get_running_loop()
-        deadline_s = loop.time() + _QUEUE_S
-        while True:
-            try:
-                return account.admit(attempt.candidate.model, self.expected)
-            except ProviderBusyError as error:
-                left_s = deadline_s - loop.time()
-                wait_s = error.retry_after_ms / 1000 if error.retry_after_ms else left_s
-                if not attempt.is_patient or wait_s > left_s or left_s <= 0:
-                    attempt.error = error.to_info()
-                    raise
-                await account.room(wait_s)
-            except ProviderError as error:
-                attempt.error = error.to_info()
-                raise
+        candidate = attempt.candidate
+        try:
+            return await self.board.of(candidate.provider).enter(
+                candidate.model, self.expected, patience_s=_QUEUE_S if attempt.is_patient else 0.0
+            )
+        except ProviderError as error:
+            attempt.error = error.to_info()
+            raise
 
     async def _stream(self, attempt: Attempt, ticket: Ticket) -> None:
         """The provider's bytes to the stream's events. The per-chunk path."""

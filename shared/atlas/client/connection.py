@@ -1,6 +1,6 @@
 """`Atlas`: one connection, and everything a user can ask for over it."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
@@ -11,6 +11,7 @@ from opentelemetry.trace import SpanKind
 from atlas import subjects, telemetry
 from atlas.bus import Bus
 from atlas.client.doors import Request, send_control, store_durably
+from atlas.client.embedding import embed
 from atlas.client.following import SILENCE_S
 from atlas.client.requests import Prompt, body, checked_id, message_id, messages_of
 from atlas.client.streams import Stream, StreamSource
@@ -19,13 +20,11 @@ from atlas.contracts.catalogue import Explanation, ProvidersReply, ProvidersRequ
 from atlas.contracts.errors import (
     ConnectionFailedError,
     InvalidRequestError,
-    NoResponderError,
     RequestTimeoutError,
 )
 from atlas.contracts.events import Event
 from atlas.contracts.ids import new_id
 from atlas.contracts.inference import (
-    EmbedRequest,
     EmbedResponse,
     GenerateRequest,
     ModelRequest,
@@ -141,23 +140,28 @@ class Atlas:
                 ) from error
 
     async def embed(
-        self, texts: str | list[str], *, model: str | None = None, **fields: object
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str | None = None,
+        timeout_s: float = 120.0,
+        **fields: object,
     ) -> EmbedResponse:
-        """Turn texts into vectors. The routers of this version do not serve it yet.
+        """Turn texts into vectors, one for each, all by the same model.
+
+        Args:
+            texts: One text, or as many as you like: they are sent in requests that fit.
+            model: `provider/name` or a name of the catalogue; None: the first that is offered.
+            timeout_s: How long to wait for each request.
+            fields: Further fields of `EmbedRequest`, such as `dimensions`.
 
         Raises:
-            NoResponderError: No service answers embeddings here.
+            InvalidRequestError: The request makes no sense; names every problem.
+            NoResponderError: No router runs.
             AtlasError: What the router answered, as the class that its code names.
         """
-        request, _ = body(EmbedRequest, {"input": texts, "model": model, **fields})
-        door = subjects.api(self.tenant, "embed")
-        try:
-            return await self._bus.request(door, request, EmbedResponse)
-        except NoResponderError as error:
-            raise NoResponderError(
-                f"no service answers embeddings on {door}: the routers of this version do not "
-                "serve them yet; ask the provider itself, or run a service that answers there"
-            ) from error
+        given = [texts] if isinstance(texts, str) else list(texts)
+        return await embed(self._bus, self.tenant, given, {"model": model, **fields}, timeout_s)
 
     def stream(
         self,

@@ -454,11 +454,22 @@ class ModelResponse(Contract):
 
 
 class EmbedRequest(UserInput):
-    """Texts to be turned into vectors."""
+    """Texts to be turned into vectors, all by one model.
+
+    An answer that would not fit into a NATS message is refused with `payload_too_large`; its
+    `details.max_inputs` says how many texts to send at once.
+    """
 
     input: str | Annotated[list[str], Field(min_length=1, max_length=2048)]
-    model: str | None = Field(default=None, min_length=1)
-    dimensions: int | None = Field(default=None, gt=0)
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="`provider/name`, or a name for whichever provider offers it; none: the first "
+        "embedding model that is offered.",
+    )
+    dimensions: int | None = Field(
+        default=None, gt=0, description="Of each vector, where the model lets one choose."
+    )
     metadata: dict[str, str] | None = None
 
 

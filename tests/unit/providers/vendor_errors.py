@@ -11,7 +11,6 @@ from typing import Literal
 
 from atlas.contracts.errors import (
     ProviderAuthError,
-    ProviderConnectionError,
     ProviderContentFilterError,
     ProviderContextLengthError,
     ProviderError,
@@ -56,7 +55,6 @@ BUSY = Verdict(ProviderOverloadedError, "overloaded", "provider", "retry")
 SERVER = Verdict(ProviderServerError, "server", "provider", "retry")
 ODD = Verdict(ProviderError, "server", "provider", "retry")
 LATE = Verdict(ProviderTimeoutError, "timeout", "provider", "retry")
-CUT = Verdict(ProviderConnectionError, "connection", "provider", "retry")
 MALFORMED = Verdict(ProviderStreamError, "connection", "provider", "retry")
 
 

@@ -8,8 +8,9 @@ import msgspec
 from atlas.provider_settings import ProviderSettings
 from provider_router.providers.anthropic.decoder import MessagesDecoder
 from provider_router.providers.anthropic.requests import messages_body
-from provider_router.providers.base import Accepted, ModelCall
+from provider_router.providers.base import Accepted, EmbedCall, Embedded, ModelCall
 from provider_router.providers.connections import Connections
+from provider_router.providers.errors import refused_here
 from provider_router.providers.patience import Patience
 from provider_router.providers.transport import origin_of, reading
 
@@ -56,6 +57,18 @@ class AnthropicAdapter:
             reading(answer, MessagesDecoder(self._origin), patience) as deltas,
         ):
             yield deltas
+
+    async def embed(self, call: EmbedCall) -> Embedded:
+        """Anthropic has no embeddings.
+
+        Raises:
+            ProviderInvalidRequestError: Always.
+        """
+        raise refused_here(
+            self._origin,
+            f"Anthropic has no embeddings, so none by {call.model!r}; name a model of a provider "
+            "of kind openai (or compatible with it), ollama or mock",
+        )
 
     async def warm(self) -> None:
         """Open a connection; see `base.Adapter.warm`."""

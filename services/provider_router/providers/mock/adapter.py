@@ -7,11 +7,21 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from atlas.contracts.errors import ProviderConnectionError
+from atlas.contracts.inference import Usage
 from atlas.provider_settings import FaultSettings, MockSettings, ProviderSettings
-from provider_router.providers.base import Accepted, Delta, Finished, ModelCall, UsageReport
+from provider_router.providers.base import (
+    Accepted,
+    Delta,
+    EmbedCall,
+    Embedded,
+    Finished,
+    ModelCall,
+    UsageReport,
+)
 from provider_router.providers.classification import Told
 from provider_router.providers.errors import Origin, told_error
-from provider_router.providers.mock.answer import Answer, answer_to
+from provider_router.providers.mock.answer import Answer, answer_to, tokens_in
+from provider_router.providers.mock.vectors import DIMENSIONS, vector_of
 from provider_router.providers.patience import Patience
 
 if TYPE_CHECKING:
@@ -19,6 +29,9 @@ if TYPE_CHECKING:
 
 FAST_MODEL = "fast"
 """The model without delays; every other one keeps the pace of the settings."""
+
+EMBEDDING_MODEL = "embedding"
+"""The model that makes vectors."""
 
 _NO_FAULT = FaultSettings()
 
@@ -41,11 +54,7 @@ class MockAdapter:
         """See `base.Adapter.stream`."""
         mock = self._settings.mock
         fault = self._next_fault()
-        if fault.status is not None:
-            wait = fault.retry_after_ms
-            headers = {} if wait is None else {"retry-after-ms": str(wait)}
-            told = Told("a fault that the settings ask for", status=fault.status, headers=headers)
-            raise told_error(self._origin, told)
+        self._refuse(fault)
         known = [model.name for model in self._settings.models]
         if known and call.model not in (*known, FAST_MODEL):
             raise told_error(self._origin, Told(f"no model {call.model!r}", status=404))
@@ -56,11 +65,31 @@ class MockAdapter:
         async with aclosing(self._batches(answer, fault, pace)) as batches:
             yield Accepted(batches)
 
+    async def embed(self, call: EmbedCall) -> Embedded:
+        """See `base.Adapter.embed`."""
+        mock = self._settings.mock
+        self._refuse(self._next_fault())
+        if call.model not in (*(one.name for one in self._settings.models), EMBEDDING_MODEL):
+            raise told_error(self._origin, Told(f"no model {call.model!r}", status=404))
+        await Patience(self._settings, self._origin).wait(asyncio.sleep(mock.first_token_ms / 1000))
+        size = call.dimensions or DIMENSIONS
+        return Embedded(
+            [vector_of(text, seed=mock.seed, dimensions=size) for text in call.texts],
+            Usage(input_tokens=sum(tokens_in(text) for text in call.texts)),
+        )
+
     async def warm(self) -> None:
         """Nothing is to be opened."""
 
     async def close(self) -> None:
         """Nothing is open."""
+
+    def _refuse(self, fault: FaultSettings) -> None:
+        if fault.status is not None:
+            wait = fault.retry_after_ms
+            headers = {} if wait is None else {"retry-after-ms": str(wait)}
+            told = Told("a fault that the settings ask for", status=fault.status, headers=headers)
+            raise told_error(self._origin, told)
 
     def _next_fault(self) -> FaultSettings:
         fault = self._settings.mock.fault

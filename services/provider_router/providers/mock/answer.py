@@ -73,11 +73,16 @@ def answer_to(request: ModelRequest, *, seed: int, mean_tokens: int, origin: Ori
     if request.max_tokens is not None and len(chunks) > request.max_tokens:
         chunks, reason = chunks[: request.max_tokens], FinishReason.LENGTH
     usage = Usage(
-        input_tokens=max(1, len(shaping) // _CHARACTERS_PER_TOKEN),
+        input_tokens=tokens_in(shaping),
         output_tokens=len(chunks),
         reasoning_tokens=sum(isinstance(chunk, Reasoning) for chunk in chunks),
     )
     return Answer(chunks, reason, usage)
+
+
+def tokens_in(text: str) -> int:
+    """How many tokens the mock counts in a text: at least one."""
+    return max(1, len(text) // _CHARACTERS_PER_TOKEN)
 
 
 def _last_user_text(request: ModelRequest) -> str:

@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from atlas.provider_settings import ProviderSettings
-from provider_router.providers.base import Accepted, ModelCall
+from provider_router.providers.base import Accepted, EmbedCall, Embedded, ModelCall
 from provider_router.providers.connections import Connections
 from provider_router.providers.ollama.decoder import OllamaDecoder
+from provider_router.providers.ollama.embeddings import embed_body, read_embed
 from provider_router.providers.ollama.requests import ollama_body
 from provider_router.providers.patience import Patience
-from provider_router.providers.transport import origin_of, reading
+from provider_router.providers.transport import origin_of, reading, whole
 
 BASE_URL = "http://127.0.0.1:11434"
 
@@ -43,6 +44,14 @@ class OllamaAdapter:
             reading(answer, decoder, patience) as deltas,
         ):
             yield deltas
+
+    async def embed(self, call: EmbedCall) -> Embedded:
+        """See `base.Adapter.embed`."""
+        patience = Patience(self._settings, self._origin)
+        body = msgspec.json.encode(embed_body(call))
+        async with self._connections.post("/api/embed", body, call.headers, patience) as answer:
+            data = await whole(answer, patience, self._origin)
+            return read_embed(data, call, self._origin, answer.headers)
 
     async def warm(self) -> None:
         """Open a connection; see `base.Adapter.warm`."""

@@ -9,14 +9,15 @@ import msgspec
 
 from atlas.contracts.base import JsonObject
 from atlas.provider_settings import ProviderSettings
-from provider_router.providers.base import Accepted, Decoder, ModelCall
+from provider_router.providers.base import Accepted, Decoder, EmbedCall, Embedded, ModelCall
 from provider_router.providers.connections import Connections
 from provider_router.providers.openai.chat_decoder import ChatDecoder
 from provider_router.providers.openai.chat_requests import chat_body
+from provider_router.providers.openai.embeddings import embeddings_body, read_embeddings
 from provider_router.providers.openai.responses_decoder import ResponsesDecoder
 from provider_router.providers.openai.responses_requests import responses_body
 from provider_router.providers.patience import Patience
-from provider_router.providers.transport import origin_of, reading
+from provider_router.providers.transport import origin_of, reading, whole
 
 BASE_URL = "https://api.openai.com/v1"
 
@@ -61,6 +62,14 @@ class OpenAIAdapter:
             reading(answer, decoder, patience) as deltas,
         ):
             yield deltas
+
+    async def embed(self, call: EmbedCall) -> Embedded:
+        """See `base.Adapter.embed`."""
+        patience = Patience(self._settings, self._origin)
+        body = msgspec.json.encode(embeddings_body(call, is_openai=self._is_openai))
+        async with self._connections.post("/embeddings", body, call.headers, patience) as answer:
+            data = await whole(answer, patience, self._origin)
+            return read_embeddings(data, call, self._origin, answer.headers)
 
     async def warm(self) -> None:
         """Open a connection; see `base.Adapter.warm`."""
