@@ -107,6 +107,26 @@ def internal_subjects() -> list[SubjectRow]:
             subjects.REPORTS,
         ),
         (
+            subjects.budget(TENANT, "{scope}", "{key}", "{unit}"),
+            "router",
+            "a counter; scope `day` or `month` (key: the date in UTC) or `task` (key: its id)",
+            subjects.BUDGETS,
+        ),
+        (
+            subjects.usage(TENANT, "DAY", "MODEL", "{unit}")
+            .replace("DAY", "{date}")
+            .replace("MODEL", "{model}"),
+            "router",
+            "a counter: what was used of a model in a day",
+            subjects.BUDGETS,
+        ),
+        (
+            subjects.reservation(TENANT, "{reservation_id}"),
+            "router",
+            "what a running stream holds of budgets, and for which router",
+            subjects.RESERVATIONS,
+        ),
+        (
             subjects.dead(TENANT, "{kind}", "{id}"),
             "every service",
             "`DeadLetter`",

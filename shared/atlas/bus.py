@@ -208,8 +208,8 @@ class Bus:
             head[wire.EXPECTED_LAST] = str(expected_last)
         if expected_of is not None:
             head[wire.EXPECTED_LAST_OF] = expected_of
-        reply = await self._request(subject, data, head, timeout_s)
-        return read_ack(subject, reply.data)
+        reply = await self.ask(subject, data, head, timeout_s)
+        return read_ack(subject, reply.data).seq
 
     async def request[M: Contract](
         self,
@@ -227,12 +227,16 @@ class Bus:
             NoResponderError: Nobody listens there.
         """
         data = message if isinstance(message, bytes) else message.to_json()
-        reply = await self._request(subject, data, outgoing_headers(), timeout_s)
+        reply = await self.ask(subject, data, outgoing_headers(), timeout_s)
         return read_reply(reply.data, answer)
 
-    async def _request(
-        self, subject: str, data: bytes, headers: dict[str, str], timeout_s: float | None
+    async def ask(
+        self, subject: str, data: bytes, headers: dict[str, str], timeout_s: float | None = None
     ) -> Msg:
+        """Send bytes with just these headers and wait for the answer, whatever it is.
+
+        Raises what `request` does when there is none, and `PayloadTooLargeError`.
+        """
         wait_s = timeout_s or self._settings.request_timeout_ms / 1000
         try:
             return await self.nats.request(subject, data, timeout=wait_s, headers=headers)
@@ -293,7 +297,7 @@ class Bus:
             RequestTimeoutError: No answer.
         """
         request = json.dumps({"last_by_subj": subject}).encode()
-        msg = await self._request(f"$JS.API.DIRECT.GET.{stream}", request, {}, _GET_TIMEOUT_S)
+        msg = await self.ask(f"$JS.API.DIRECT.GET.{stream}", request, {}, _GET_TIMEOUT_S)
         return (
             None
             if wire.status(msg.headers) == wire.NO_MESSAGE

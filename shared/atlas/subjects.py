@@ -5,6 +5,7 @@ are the wildcards that services subscribe to, `parse` reads a literal subject ba
 """
 
 from dataclasses import dataclass
+from urllib.parse import quote, unquote
 
 DEFAULT_TENANT = "default"
 
@@ -18,6 +19,8 @@ WORK = "ATLAS_WORK"
 REPORTS = "ATLAS_REPORTS"
 EVENTS = "ATLAS_EVENTS"
 DEAD = "ATLAS_DEAD"
+BUDGETS = "ATLAS_BUDGETS"
+RESERVATIONS = "ATLAS_RESERVATIONS"
 
 # Buckets.
 OBJECTS = "ATLAS_OBJECTS"
@@ -52,6 +55,9 @@ REPORT_ALL = "atlas.*.report.*.*.*"
 RESULT_ALL = "atlas.*.result.*.*"
 EVENT_ALL = "atlas.*.event.*.>"
 DEAD_ALL = "atlas.*.dead.*.*"
+BUDGET_ALL = "atlas.*.budget.*.*.*"
+USAGE_ALL = "atlas.*.usage.*.*.*"
+RESERVATION_ALL = "atlas.*.reservation.*"
 
 
 def bucket_stream(bucket: str) -> str:
@@ -162,6 +168,33 @@ def events_of(tenant: str, source: str = "*", type_: str = ">") -> str:
 def dead(tenant: str, kind: str, id_: str) -> str:
     """Where a dead letter is kept."""
     return f"atlas.{tenant}.dead.{kind}.{id_}"
+
+
+def budget(tenant: str, scope: str, key: str, unit: str) -> str:
+    """The counter of a budget: of a `day` or `month` by its date, of a `task` by its id."""
+    return f"atlas.{tenant}.budget.{scope}.{key}.{unit}"
+
+
+def usage(tenant: str, day: str, model: str, unit: str) -> str:
+    """The counter of what a tenant used of a model in a day; a model's name becomes one token."""
+    token = quote(model, safe="").replace(".", "%2E")
+    return f"atlas.{tenant}.usage.{day}.{token}.{unit}"
+
+
+def usage_of(tenant: str, day: str) -> str:
+    """All counters of what a tenant used in a day."""
+    return f"atlas.{tenant}.usage.{day}.*.*"
+
+
+def model_of_usage(subject: str) -> tuple[str, str]:
+    """The model and the unit that a usage counter is for."""
+    model, unit = subject.split(".")[-2:]
+    return unquote(model), unit
+
+
+def reservation(tenant: str, reservation_id: str) -> str:
+    """Where the record of a budget reservation stands while it is open."""
+    return f"atlas.{tenant}.reservation.{reservation_id}"
 
 
 def open_task(tenant: str, task_id: str) -> str:

@@ -5,7 +5,7 @@ have meant it. The error names each difference and what to do.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nats.js import JetStreamContext
 from nats.js.api import (
@@ -30,6 +30,15 @@ from atlas.settings import TopologySettings
 OLDEST_SERVER = (2, 12, 0)
 """Message TTL, schedules, counters and atomic batches came with nats-server 2.12."""
 
+COUNTER_DEDUPLICATION_S = 120.0
+"""So long a repeated increment is known by its id; whoever repeats later looks into history."""
+
+_COUNTER_DAYS = 40.0
+"""Longer than a month: a counter is gone when its last increment is."""
+_COUNTER_HISTORY = 100_000
+"""Increments kept per counter: above what comes in a deduplication window, which a restarted
+server builds anew from them."""
+
 _HOUR_S = 3600.0
 _DAY_S = 24 * _HOUR_S
 _MAX_ACK_PENDING = 100_000
@@ -48,6 +57,7 @@ _COMPARED = (
     "no_ack",
     "republish",
     "allow_direct",
+    "allow_msg_counter",
 )
 
 
@@ -100,6 +110,13 @@ class Topology:
             ),
             self._log(
                 subjects.DEAD, [subjects.DEAD_ALL], max_age_s=30 * _DAY_S, max_bytes=256 * 2**20
+            ),
+            self._counters(subjects.BUDGETS, [subjects.BUDGET_ALL, subjects.USAGE_ALL]),
+            self._log(
+                subjects.RESERVATIONS,
+                [subjects.RESERVATION_ALL],
+                max_age_s=self._counter_age_s,
+                max_msgs_per_subject=1,
             ),
         ]
 
@@ -160,6 +177,17 @@ class Topology:
             republish=republish,
             allow_direct=True,
         )
+
+    @property
+    def _counter_age_s(self) -> float:
+        return max(_COUNTER_DAYS, self.settings.task_days) * _DAY_S
+
+    def _counters(self, name: str, names: list[str]) -> StreamConfig:
+        """Counters. Without a bound in bytes, which would drop counters that rest to zero."""
+        counters = self._log(
+            name, names, max_age_s=self._counter_age_s, max_msgs_per_subject=_COUNTER_HISTORY
+        )
+        return replace(counters, allow_msg_counter=True, duplicate_window=COUNTER_DEDUPLICATION_S)
 
     def _consumer(self, name: str, filter_subject: str | None) -> ConsumerConfig:
         return ConsumerConfig(

@@ -28,6 +28,12 @@ MSG_ID_HEADER = "Nats-Msg-Id"
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_LAST_OF = "Nats-Expected-Last-Subject-Sequence-Subject"
 
+INCREMENT = "Nats-Incr"
+TASK_HEADER = "Atlas-Task"
+TASK_BUDGET_HEADER = "Atlas-Task-Budget"
+"""On a request that belongs to a task: its id, and the JSON of the `Budget` that all its streams
+share."""
+
 NO_MESSAGE = "404"
 """What a direct get answers in the header `Status` in place of a message."""
 
@@ -83,8 +89,19 @@ def outgoing_headers() -> dict[str, str]:
     return headers
 
 
-def read_ack(subject: str, data: bytes) -> int:
-    """The sequence in a JetStream acknowledgement.
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """What JetStream says of a message that it stored."""
+
+    seq: int
+    is_duplicate: bool
+    """Its id was stored before, at `seq`; nothing was added."""
+    value: int | None
+    """Of a counter, after this increment; a duplicate's is not told."""
+
+
+def read_ack(subject: str, data: bytes) -> Ack:
+    """Read a JetStream acknowledgement.
 
     Raises:
         FencedError: An expected sequence was not met.
@@ -100,7 +117,8 @@ def read_ack(subject: str, data: bytes) -> int:
             f"{subject}: JetStream did not store the message: {refusal.get('description')}",
             details={"err_code": refusal.get("err_code")},
         )
-    return int(ack["seq"])
+    value = ack.get("val")
+    return Ack(int(ack["seq"]), bool(ack.get("duplicate")), None if value is None else int(value))
 
 
 def read_reply[M: Contract](data: bytes, answer: type[M]) -> M:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from atlas import subjects, topology
+from atlas import subjects, topology, wire
 from atlas.bus import Bus
 from atlas.contracts.errors import (
     ConnectionFailedError,
@@ -83,6 +83,23 @@ async def test_a_store_with_a_stale_expected_sequence_is_fenced(bus: Bus):
         await bus.store(
             subjects.stream_write("default", "s1"), b"x", expected_last=first, expected_of=owner
         )
+
+
+async def test_a_repeated_increment_of_a_counter_adds_nothing_also_after_its_server_was_killed(
+    bus: Bus, nats_server: NatsProcess
+):
+    subject = subjects.budget("default", "task", "t1", "tokens")
+    add = {wire.INCREMENT: "+70", wire.MSG_ID_HEADER: "one"}
+
+    async def added() -> wire.Ack:
+        return wire.read_ack(subject, (await bus.ask(subject, b"", add)).data)
+
+    assert await added() == wire.Ack(seq=1, is_duplicate=False, value=70)
+    assert await added() == wire.Ack(seq=1, is_duplicate=True, value=None)
+    await nats_server.kill()
+    await nats_server.start()
+    await bus.wait_connected(20)
+    assert await added() == wire.Ack(seq=1, is_duplicate=True, value=None)
 
 
 async def test_an_asset_that_somebody_configured_differently_is_named_with_what_to_do(bus: Bus):

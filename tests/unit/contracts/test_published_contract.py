@@ -100,4 +100,6 @@ def test_every_jetstream_stream_stands_in_the_table_of_subjects() -> None:
         subjects.WORK,
         subjects.REPORTS,
         subjects.DEAD,
+        subjects.BUDGETS,
+        subjects.RESERVATIONS,
     }

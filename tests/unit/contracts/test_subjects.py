@@ -28,6 +28,13 @@ TABLE = {
     subjects.report("acme", "t", "facts", 2): "atlas.acme.report.t.facts.2",
     subjects.result("acme", "t", "facts"): "atlas.acme.result.t.facts",
     subjects.dead("acme", "request", "s"): "atlas.acme.dead.request.s",
+    subjects.budget("acme", "day", "2026-07-31", "tokens"): (
+        "atlas.acme.budget.day.2026-07-31.tokens"
+    ),
+    subjects.usage("acme", "2026-07-31", "openai/gpt-4.1", "input_tokens"): (
+        "atlas.acme.usage.2026-07-31.openai%2Fgpt-4%2E1.input_tokens"
+    ),
+    subjects.reservation("acme", "r"): "atlas.acme.reservation.r",
 }
 WILDCARDS = {name: value for name, value in vars(subjects).items() if name.endswith("_ALL")}
 
@@ -71,6 +78,14 @@ def test_a_worker_of_a_capability_sees_the_work_of_every_tenant() -> None:
 def test_one_type_of_event_can_be_watched_of_every_source() -> None:
     wildcard = subjects.events_of("acme", type_="provider.circuit")
     assert _covers(wildcard, subjects.event("acme", "provider_router", "provider.circuit"))
+
+
+@pytest.mark.parametrize("model", ["openai/gpt-4.1", "ollama/llama3.2:3b", "a b/*/>/%2E.ü"])
+def test_a_model_of_any_name_is_one_token_of_its_usage_counter_and_read_back(model: str) -> None:
+    subject = subjects.usage("acme", "2026-07-31", model, "microusd")
+    assert _covers(subjects.usage_of("acme", "2026-07-31"), subject)
+    assert not set(subject) & set(" *>")
+    assert subjects.model_of_usage(subject) == (model, "microusd")
 
 
 @pytest.mark.parametrize("subject", TABLE)
