@@ -27,6 +27,7 @@ from pydantic_settings import (
 )
 
 from atlas import config_file, problems
+from atlas.budget_settings import BudgetSettings
 from atlas.contracts.base import JsonObject, PositiveMs
 from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import ConfigurationError
@@ -152,6 +153,7 @@ class Settings(BaseSettings):
     router: RouterSettings = RouterSettings()
     controller: ControllerSettings = ControllerSettings()
     worker: WorkerSettings = WorkerSettings()
+    budgets: BudgetSettings = BudgetSettings()
     providers: dict[str, ProviderSettings] = Field(
         default_factory=dict, description="Declared providers; vendors with a key join them."
     )

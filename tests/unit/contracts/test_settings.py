@@ -113,6 +113,46 @@ def test_an_unknown_setting_of_a_provider_is_refused_with_the_nearest_known_name
     assert "did you mean 'base_url'?" in said
 
 
+@pytest.mark.parametrize(
+    "given", ["max_tokens: 0", "max_tokens: -1", "max_usd: 0", "max_usd: .inf"]
+)
+def test_a_budget_of_nothing_or_of_everything_is_refused_where_it_stands(given: str) -> None:
+    said = _problems(f"budgets: {{tenants: {{acme: {{day: {{{given}}}}}}}}}")
+    assert f"budgets.tenants.acme.day.{given.partition(':')[0]}" in said
+    assert "leave it out for no limit" in said
+
+
+def test_a_budget_that_limits_nothing_is_refused() -> None:
+    assert "limits nothing" in _problems("budgets: {tenants: {'*': {month: {}}}}")
+
+
+def test_a_budget_of_what_is_no_tenant_is_refused() -> None:
+    said = _problems("budgets: {tenants: {'a b': {day: {max_tokens: 5}}}}")
+    assert "'a b' is no tenant" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [("mnth: {max_usd: 5}", "month"), ("day: {max_token: 5}", "max_tokens")]
+)
+def test_a_misspelt_budget_is_refused_with_the_nearest_known_name(given: str, meant: str) -> None:
+    said = _problems(f"budgets: {{tenants: {{acme: {{{given}}}}}}}")
+    assert f"did you mean {meant!r}?" in said
+
+
+def test_a_tenant_without_a_budget_of_its_own_has_that_of_every_tenant() -> None:
+    _file("budgets: {tenants: {'*': {day: {max_usd: 1}}, acme: {month: {max_usd: 9.5}}}}")
+    budgets = load_settings().budgets
+    acme, other = budgets.of("acme"), budgets.of("globex")
+    assert acme is not None
+    assert other is not None
+    assert (acme.day, acme.month and acme.month.max_usd) == (None, 9.5)
+    assert (other.day and other.day.max_usd, other.month) == (1, None)
+
+
+def test_a_tenant_nobody_limits_has_no_budget() -> None:
+    assert load_settings().budgets.of("acme") is None
+
+
 @pytest.mark.parametrize("where", ["tenant", "router.max_streams", "providers.mine.kind"])
 def test_every_problem_is_named_at_once(where: str) -> None:
     assert where in _problems(
