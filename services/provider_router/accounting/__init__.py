@@ -1,0 +1,1 @@
+"""Budgets that all routers share, and the counters of what was used."""
