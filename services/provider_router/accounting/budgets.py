@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from enum import StrEnum
 
+from atlas import subjects
 from atlas.budget_settings import BudgetSettings
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import BudgetExceededError
@@ -59,6 +60,9 @@ class Amounts:
         return Amounts(max(0, self.tokens - other.tokens), max(0, self.microusd - other.microusd))
 
 
+NOTHING = Amounts()
+
+
 def amounts(usage: Usage, cost: Cost) -> Amounts:
     """What usage and cost come to on counters."""
     return Amounts(usage.input_tokens + usage.output_tokens, microusd(cost.total_usd))
@@ -88,6 +92,11 @@ class Limit:
     amount: int
     resets_at_ms: int | None = None
 
+    @property
+    def subject(self) -> str:
+        """The counter."""
+        return subjects.budget(self.tenant, self.scope, self.key, self.unit)
+
     def exceeded(self, counted: int, now_ms: int) -> BudgetExceededError:
         """The error of whoever finds nothing left."""
         whose = f"task {self.key}" if self.scope is Scope.TASK else f"tenant {self.tenant}"
@@ -115,6 +124,13 @@ class Limit:
             "left": max(0, self.amount - counted),
             "resets_at_ms": self.resets_at_ms,
         }
+
+
+def counter_of(subject: str) -> Limit:
+    """The counter at a subject; what it is limited to does not stand there."""
+    parsed = subjects.parse(subject)
+    key, unit = parsed.rest.split(".")
+    return Limit(parsed.tenant, Scope(parsed.id), key, Unit(unit), 0)
 
 
 def tenant_limits(settings: BudgetSettings, tenant: str, now_ms: int) -> list[Limit]:
@@ -247,14 +263,20 @@ class Line:
 
     limit: Limit
     held: int = 0
+    """What stands in the counter."""
+    granted: int = 0
+    """What of it may be used; the rest is to be given back."""
     number: int = 0
     """Of the next increment."""
     under_way: Increment | None = None
 
     def wanted(self, used: int, slice_: int) -> tuple[int, int]:
-        """What to ask for next, and the least that helps: more than what is used already."""
-        behind = max(0, used - self.held)
-        return behind + slice_, behind + 1
+        """What to ask for next, and the least that helps: more than what is used already.
+
+        A slice that proves too small, as its price was not known, is as large as what is missing.
+        """
+        behind = max(0, used - self.granted)
+        return behind + max(behind, slice_), behind + 1
 
     def ask(self, amount: int) -> Increment:
         """Begin an increment; a negative one gives back.
@@ -277,6 +299,7 @@ class Line:
     def found(self, held: int, number: int) -> None:
         """History was read: it knows what stands, whatever was under way."""
         self.held, self.number, self.under_way = held, max(self.number, number), None
+        self.granted = min(self.granted, held)
 
 
 def standing(line: Line, found: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -313,8 +336,8 @@ def verdict(lines: Iterable[Line], used: Amounts, last_slice: Amounts) -> Verdic
     for line in lines:
         unit = line.limit.unit
         spent, ahead = used.of(unit), last_slice.of(unit) // 2
-        if spent > 0 and spent >= line.held:
+        if spent > 0 and spent >= line.granted:
             return Verdict.WAIT
-        if ahead > 0 and spent + ahead >= line.held:
+        if ahead > 0 and spent + ahead >= line.granted:
             worst = Verdict.EXTEND
     return worst

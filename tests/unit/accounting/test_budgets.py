@@ -1,5 +1,6 @@
 """The arithmetic of budgets: periods, money, and what a counter's value allows."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -18,6 +19,7 @@ from provider_router.accounting.budgets import (
     Unit,
     Verdict,
     amounts,
+    counter_of,
     granted,
     limit_microusd,
     microusd,
@@ -147,7 +149,12 @@ def test_a_stream_reserves_no_more_output_than_it_may_have():
 
 
 def _line(held: int, unit: Unit = Unit.TOKENS) -> Line:
-    return Line(Limit("acme", Scope.DAY, "2026-07-31", unit, 10_000), held)
+    return Line(Limit("acme", Scope.DAY, "2026-07-31", unit, 10_000), held, held)
+
+
+def test_a_counter_is_read_back_from_its_subject_but_for_its_amount():
+    limit = Limit("acme", Scope.DAY, "2026-07-31", Unit.TOKENS, 10)
+    assert counter_of(limit.subject) == replace(limit, amount=0)
 
 
 @pytest.mark.parametrize(

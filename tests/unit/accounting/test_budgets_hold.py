@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from provider_router.accounting.budgets import (
     Increment,
@@ -46,7 +46,6 @@ class Stream:
     line: Line = field(default_factory=lambda: Line(LIMIT))
     asked: tuple[int, int] | None = None
     """What it asks for at the least, and what it holds granted before."""
-    granted: int = 0
     used: int = 0
     is_settled: bool = False
 
@@ -91,56 +90,66 @@ class Routers(RuleBasedStateMachine):
         if stream.asked is not None:
             (asked, least), stream.asked = stream.asked, None
             grant = granted(LIMIT.amount, self.counter.value, asked, least)
-            stream.granted += grant.kept
+            stream.line.granted += grant.kept
             if grant.give_back:
                 line.ask(-grant.give_back)
 
     @rule(stream=streams, part=st.floats(0, 1), chunk=st.integers(0, 20))
     def use(self, stream: Stream, part: float, chunk: int) -> None:
         """A stream uses what was granted, and at its end one chunk more."""
-        if not stream.is_settled and stream.granted:
-            used = max(stream.used, int(stream.granted * part))
-            stream.used = used + (chunk if used == stream.granted else 0)
+        if not stream.is_settled and stream.line.granted:
+            used = max(stream.used, int(stream.line.granted * part))
+            stream.used = used + (chunk if used == stream.line.granted else 0)
 
-    @rule(stream=consumes(streams))
+    @rule(stream=streams)
     def settle(self, stream: Stream) -> None:
-        if stream.line.under_way is None:
+        if stream.line.under_way is None and not stream.is_settled:
             self._settle(stream, stream.line)
+
+    @rule(stream=streams)
+    def come_back(self, stream: Stream) -> None:
+        """The stream's router was not dead: it reads what others made of the reservation."""
+        if stream.is_settled:
+            stream.line.found(*standing(Line(LIMIT), self.counter.of(stream.name)))
+            stream.is_settled, stream.asked = False, None
 
     @rule(router=ROUTERS, looks=st.integers(1, 3))
     def die_and_be_reconciled(self, router: str, looks: int) -> None:
         """The router is gone; one or more others settle what it held, by what history says."""
         for stream in self.all:
             if stream.router == router and not stream.is_settled:
-                found = standing(Line(LIMIT), self.counter.of(stream.name))
-                for _ in range(looks):  # each saw the same history before any of them settled
-                    self._settle(stream, Line(LIMIT, *found))
+                found = [self._of_history(stream) for _ in range(looks)]
+                for line in found:  # each saw the same history before any of them settled
+                    self._settle(stream, line)
 
     def _settle(self, stream: Stream, line: Line) -> None:
         if stream.used != line.held:
             self.counter.add(stream.name, line.ask(stream.used - line.held))
-        self.overrun += 0 if stream.is_settled else max(0, stream.used - stream.granted)
-        stream.is_settled, stream.granted, stream.line.under_way = True, 0, None
+        self.overrun += 0 if stream.is_settled else max(0, stream.used - stream.line.granted)
+        stream.is_settled, stream.line.under_way = True, None
+
+    def _of_history(self, stream: Stream) -> Line:
+        line = Line(LIMIT)
+        line.found(*standing(line, self.counter.of(stream.name)))
+        return line
 
     @invariant()
     def what_is_granted_never_exceeds_the_limit(self) -> None:
         spent = sum(one.used for one in self.all if one.is_settled)
-        held = sum(one.granted for one in self.all if not one.is_settled)
+        held = sum(one.line.granted for one in self.all if not one.is_settled)
         assert spent + held <= LIMIT.amount + self.overrun
 
     @invariant()
     def what_is_granted_stands_in_the_counter(self) -> None:
         spent = sum(one.used for one in self.all if one.is_settled)
-        held = sum(one.granted for one in self.all if not one.is_settled)
+        held = sum(one.line.granted for one in self.all if not one.is_settled)
         assert self.counter.value >= spent + held
 
     def teardown(self) -> None:
         """All are settled in the end: the counter says what was used, and nothing else."""
         for stream in self.all:
             if not stream.is_settled:
-                self._settle(
-                    stream, Line(LIMIT, *standing(Line(LIMIT), self.counter.of(stream.name)))
-                )
+                self._settle(stream, self._of_history(stream))
         assert self.counter.value == sum(one.used for one in self.all)
 
 
