@@ -21,6 +21,7 @@ from provider_router.routing.board import AccountConfig, Board, fingerprint
 from provider_router.routing.catalogue import Catalogue
 from provider_router.routing.choosing import Chooser
 from provider_router.routing.embeddings import EmbeddingCatalogue
+from provider_router.routing.prices import Pricing
 
 _LOOK_S = 2.0
 """How often the files are looked at."""
@@ -75,6 +76,10 @@ class Configuration:
         accounts = _accounts(settings, {})
         self.board = Board(_configs(accounts, settings.router.circuit))
         self.current = self._routing(settings, accounts)
+
+    def pricing(self, provider: str, model: str) -> Pricing:
+        """How the tokens of a provider's model are paid now."""
+        return self.current.catalogue.pricing(provider, model)
 
     @contextlib.contextmanager
     def lease(self) -> Iterator[Routing]:

@@ -8,11 +8,17 @@ from dataclasses import dataclass
 
 from atlas import service, subjects
 from atlas.contracts.base import JsonObject
+from provider_router.accounting.accounts import Accounts
+from provider_router.accounting.counters import Counters
+from provider_router.accounting.reconciling import Reconciler
+from provider_router.accounting.reservations import Reservations
+from provider_router.accounting.usage import UsageCounters
 from provider_router.configuration import Configuration, Reloading
 from provider_router.handlers import Handlers
 from provider_router.sharing import CircuitSharing
 from provider_router.streaming.intake import Intake
 from provider_router.streaming.peers import Peers
+from provider_router.streaming.spending import Spendings, used_of_history
 from provider_router.streaming.store import StreamStore
 from provider_router.streaming.supervisor import Supervisor
 from provider_router.streaming.window import PublishWindow
@@ -20,6 +26,8 @@ from provider_router.streaming.window import PublishWindow
 _MARKS_PER_ACK_WAIT = 3
 _HAND_OVER_S = 0.5
 _HAND_OVERS = 10
+_RECONCILE_S = 5.0
+_CLOSE_BOOKS_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,8 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
     await window.open()
     await peers.open(bus)
     await sharing.open()
-    supervisor = Supervisor(bus, store, window, peers, configuration, context.events)
+    spendings, reconciler = await _spendings(context, store, peers, configuration)
+    supervisor = Supervisor(bus, store, window, peers, configuration, spendings, context.events)
     intake = Intake(bus, supervisor, settings.router.max_streams)
     handlers = Handlers(bus, store, configuration, supervisor, peers)
     await handlers.open(context.doors)
@@ -80,6 +89,9 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
             group.create_task(supervisor.mark_in_progress(ack_wait_s / _MARKS_PER_ACK_WAIT)),
             group.create_task(supervisor.heed_kept_controls()),
             group.create_task(sharing.run()),
+            group.create_task(spendings.accounts.run()),
+            group.create_task(spendings.used.run()),
+            group.create_task(reconciler.run(_RECONCILE_S)),
             group.create_task(reloading.run()),
             group.create_task(configuration.warm()),
         ]
@@ -93,7 +105,22 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
                     task.cancel()
                 await handlers.close()
                 await asyncio.wait(running)
+                await spendings.close(_CLOSE_BOOKS_S)
                 await configuration.close()
+
+
+async def _spendings(
+    context: service.Context, store: StreamStore, peers: Peers, configuration: Configuration
+) -> tuple[Spendings, Reconciler]:
+    """What streams spend of budgets, and who settles what dead routers left."""
+    counters, reservations = Counters(context.bus), Reservations(context.bus)
+    await counters.open()
+    accounts = Accounts(
+        context.bus, counters, reservations, context.instance, context.settings.budgets
+    )
+    used_by = used_of_history(store, configuration.pricing)
+    reconciler = Reconciler(counters, reservations, peers.is_alive, used_by)
+    return Spendings(accounts, UsageCounters(counters)), reconciler
 
 
 @contextlib.contextmanager

@@ -31,6 +31,8 @@ class AttemptUsage:
     reported: Usage | None = None
     is_finished: bool = False
     """Whether the provider ended its answer; what it reports before that may be its beginning."""
+    provider: str = ""
+    """Its name in the catalogue."""
 
     def count(self, contents: Iterable[Content]) -> None:
         """Count content as it streams."""
@@ -105,6 +107,13 @@ def ledger_of_history(
         request: What was asked.
         pricing: How the tokens of a provider's model are paid.
     """
+    return ledger_of_events(events, input_tokens(request), pricing)
+
+
+def ledger_of_events(
+    events: Iterable[StreamEvent], sent_tokens: int, pricing: Callable[[str, str], Pricing]
+) -> Ledger:
+    """The same, of a request of which only the size of its input is known."""
     attempts: dict[int, AttemptUsage] = {}
     current: AttemptUsage | None = None
     for event in events:
@@ -112,7 +121,7 @@ def ledger_of_history(
             case StreamStarted():
                 current = AttemptUsage(
                     pricing(event.provider, event.model.partition("/")[2] or event.model),
-                    input_tokens(request),
+                    sent_tokens,
                     has_response=True,
                 )
                 attempts[event.attempt] = current

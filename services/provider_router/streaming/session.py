@@ -12,7 +12,7 @@ from opentelemetry.trace import Span, SpanKind
 from atlas import telemetry
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import ErrorInfo, ProviderError, ProviderStreamError
-from atlas.contracts.inference import Budget, FinishReason, ModelRequest, StreamMetrics
+from atlas.contracts.inference import Budget, FinishReason, StreamMetrics
 from atlas.contracts.streams import (
     NextStep,
     StreamCompleted,
@@ -23,17 +23,18 @@ from atlas.contracts.streams import (
 from atlas.service import Events
 from provider_router.providers.base import Adapter, Text
 from provider_router.routing.board import Board
-from provider_router.routing.choosing import Candidate, Plan
+from provider_router.routing.choosing import Candidate
 from provider_router.routing.estimates import estimated_tokens
 from provider_router.routing.retry import NextAttempt, next_attempt
 from provider_router.streaming import making
 from provider_router.streaming.attempt import Attempt, Caller
 from provider_router.streaming.encoding import Content, coalesce
 from provider_router.streaming.gate import Gate, Interrupt
-from provider_router.streaming.ledger import AttemptUsage, Ledger, TextDigest
+from provider_router.streaming.job import Job
+from provider_router.streaming.ledger import AttemptUsage, TextDigest
 from provider_router.streaming.making import MakeEvent
 from provider_router.streaming.race import Race
-from provider_router.streaming.store import StreamAddress
+from provider_router.streaming.spending import Spending
 from provider_router.streaming.writer import HistoryLostError, StreamWriter
 
 log = structlog.get_logger("atlas.session")
@@ -47,17 +48,6 @@ class Providers:
     timeouts_s: Mapping[str, float]
     board: Board
     max_attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A request as a session gets it."""
-
-    address: StreamAddress
-    request: ModelRequest
-    plan: Plan
-    headers: Mapping[str, str]
-    """Of the request's message: its trace context."""
 
 
 @dataclass(slots=True)
@@ -84,14 +74,15 @@ class Session:
         gate: Gate,
         providers: Providers,
         events: Events,
-        ledger: Ledger,
+        spending: Spending,
     ) -> None:
         self._job = job
         self._writer = writer
         self._gate = gate
         self._providers = providers
         self._events = events
-        self._ledger = ledger
+        self._spending = spending
+        self._ledger = spending.ledger
         self._progress = _Progress(attempt=writer.attempt)
         self._race: Race | None = None
         self._joins = job.request.buffer.coalesce == "adaptive"
@@ -169,14 +160,19 @@ class Session:
 
     async def _out_of_budget(self) -> StreamEvent:
         """End as far as the budget reached, and tell which of its limits it was."""
-        budget = self._job.request.budget or Budget()
-        limits = self._ledger.spent_limits(budget) or ["max_ms"]
         end = await self._completed()
+        exceeded = self._spending.exceeded
+        if exceeded is None:
+            budget = self._job.request.budget or Budget()
+            exceeded = {
+                "scope": "request",
+                "limits": self._ledger.spent_limits(budget) or ["max_ms"],
+                "budget": budget.model_dump(mode="json", exclude_none=True),
+            }
         await self._tell(
             "budget.exceeded",
             {
-                "limits": limits,
-                "budget": budget.model_dump(mode="json", exclude_none=True),
+                **exceeded,
                 "usage": self._ledger.usage().model_dump(mode="json"),
                 "cost": self._ledger.cost().model_dump(mode="json"),
             },
@@ -226,7 +222,11 @@ class Session:
 
     def _new_attempt(self, candidate: Candidate, *, is_last: bool) -> Attempt:
         self._progress.attempt += 1
-        usage = AttemptUsage(candidate.pricing, self._job.plan.expected.input_tokens)
+        usage = AttemptUsage(
+            candidate.pricing,
+            self._job.plan.expected.input_tokens,
+            provider=candidate.provider,
+        )
         self._ledger.attempts.append(usage)
         return Attempt(self._progress.attempt, candidate, usage, is_patient=is_last)
 
@@ -256,6 +256,8 @@ class Session:
             progress.first_token_s = progress.first_token_s or self._elapsed_s()
         budget = self._job.request.budget
         if budget is not None and self._ledger.spent_limits(budget):
+            self._gate.stop(Interrupt("budget"))
+        if not await self._spending.goes_on():
             self._gate.stop(Interrupt("budget"))
         if self._job.request.buffer.max_tokens_per_second is not None:
             await self._hold_back(contents)

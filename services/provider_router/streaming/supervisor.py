@@ -20,6 +20,7 @@ from atlas import door, subjects
 from atlas.bus import Bus
 from atlas.contracts.errors import (
     AtlasError,
+    BudgetExceededError,
     ConflictError,
     ErrorInfo,
     FencedError,
@@ -35,10 +36,12 @@ from atlas.service import Events
 from provider_router.configuration import Configuration
 from provider_router.streaming import making
 from provider_router.streaming.gate import Gate, Interrupt
+from provider_router.streaming.job import Job
 from provider_router.streaming.ledger import Ledger, ledger_of_history
 from provider_router.streaming.making import MakeEvent
 from provider_router.streaming.peers import Peers
-from provider_router.streaming.session import Job, Providers, Session
+from provider_router.streaming.session import Providers, Session
+from provider_router.streaming.spending import Spendings
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.window import PublishWindow
 from provider_router.streaming.writer import (
@@ -87,6 +90,7 @@ class Supervisor:
         window: PublishWindow,
         peers: Peers,
         configuration: Configuration,
+        spendings: Spendings,
         events: Events,
     ) -> None:
         self._bus = bus
@@ -94,6 +98,7 @@ class Supervisor:
         self._window = window
         self._peers = peers
         self._configuration = configuration
+        self._spendings = spendings
         self._events = events
         self._running: dict[StreamAddress, Delivery] = {}
         self.ended: Counter[str] = Counter()
@@ -273,7 +278,36 @@ class Supervisor:
                 self._configuration.board,
                 routing.settings.router.max_attempts,
             )
-            return await Session(job, writer, gate, providers, self._events, delivery.ledger).run()
+            return await self._spend(delivery, writer, job, providers)
+
+    async def _spend(
+        self, delivery: Delivery, writer: StreamWriter, job: Job, providers: Providers
+    ) -> StreamEvent | None:
+        """Run a session within the budgets that it shares."""
+        try:
+            spending = await self._spendings.open(job, writer.epoch, delivery.ledger)
+        except BudgetExceededError as error:
+            return await self._refuse_for_budget(delivery, writer, error)
+        except InvalidRequestError as error:
+            return await self._reject(delivery, writer, error)
+        session = Session(job, writer, delivery.gate, providers, self._events, spending)
+        try:
+            end = await session.run()
+        finally:
+            await spending.settle()
+        if end is not None:
+            self._spendings.count(job, delivery.ledger)
+        return end
+
+    async def _refuse_for_budget(
+        self, delivery: Delivery, writer: StreamWriter, error: BudgetExceededError
+    ) -> StreamEvent:
+        """Too little is left to start with: the stream fails, and says when to try again."""
+        address = delivery.address
+        end = await writer.fenced(_failed(error, delivery.ledger))
+        data = {"stream_id": address.stream_id, **(error.details or {})}
+        await self._events.emit("budget.exceeded", data, tenant=address.tenant)
+        return end
 
     @staticmethod
     def _read(msg: Msg) -> ModelRequest | AtlasError:

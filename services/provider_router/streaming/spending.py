@@ -1,0 +1,148 @@
+"""What a stream spends of budgets that it shares, and what is told of its use to the counters.
+
+Between a session, which knows attempts, and `accounting`, which knows amounts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from atlas import subjects
+from atlas.contracts.base import JsonObject
+from atlas.contracts.errors import AtlasError
+from atlas.contracts.streams import (
+    Ownership,
+    StreamCancelled,
+    StreamCompleted,
+    StreamFailed,
+)
+from provider_router.accounting.account import UNLIMITED, Account
+from provider_router.accounting.accounts import Accounts, Owned
+from provider_router.accounting.budgets import NOTHING, Amounts, Estimate, Verdict, amounts
+from provider_router.accounting.budgets import microusd as rounded_up
+from provider_router.accounting.reconciling import UsedBy
+from provider_router.accounting.reservations import Reservation
+from provider_router.accounting.usage import UsageCounters
+from provider_router.routing.prices import Pricing
+from provider_router.streaming.job import Job
+from provider_router.streaming.ledger import Ledger, ledger_of_events
+from provider_router.streaming.store import StreamAddress, StreamStore
+
+_MILLION = 1_000_000
+
+log = structlog.get_logger("atlas.spending")
+
+
+@dataclass(slots=True)
+class Spending:
+    """One ownership of one stream."""
+
+    ledger: Ledger
+    account: Account = UNLIMITED
+    before: Amounts = NOTHING
+    """What earlier owners used."""
+
+    @property
+    def exceeded(self) -> JsonObject | None:
+        """The shared budget that is spent, or None."""
+        return self.account.exceeded
+
+    async def goes_on(self) -> bool:
+        """After content was written: whether there is budget for more. Mostly does not wait.
+
+        Raises:
+            AtlasError: NATS is away, for longer than a stream waits.
+        """
+        if not self.account.is_limited:
+            return True
+        used = self._counted()
+        if self.account.used(used.tokens, used.microusd) is Verdict.OK:
+            return True
+        return await self.account.extend()
+
+    async def settle(self) -> None:
+        """The stream is over, or somebody else's by now."""
+        if self.account.is_limited:
+            used = amounts(self.ledger.usage(), self.ledger.cost())
+            await self.account.settle(used.less(self.before))
+
+    def _counted(self) -> Amounts:
+        """What was used so far, at list price: an exact price takes 150 µs a chunk."""
+        tokens, usd = 0, 0.0
+        for attempt in self.ledger.attempts:
+            usage = attempt.usage()
+            into, out = attempt.pricing.usd_per_mtok() or (0.0, 0.0)
+            tokens += usage.input_tokens + usage.output_tokens
+            usd += (usage.input_tokens * into + usage.output_tokens * out) / _MILLION
+        return Amounts(tokens, rounded_up(usd))
+
+
+@dataclass(frozen=True, slots=True)
+class Spendings:
+    """Opens what streams spend, and counts what they used."""
+
+    accounts: Accounts
+    used: UsageCounters
+
+    async def open(self, job: Job, epoch: int, ledger: Ledger) -> Spending:
+        """Reserve what a stream will probably use first, if budgets limit it.
+
+        Raises:
+            BudgetExceededError: Too little is left.
+            InvalidRequestError: The headers that name its task cannot be read.
+            RequestTimeoutError: NATS is away, so nothing can be reserved.
+        """
+        address, candidate = job.address, job.plan.candidates[0]
+        limits = self.accounts.limits(address.tenant, job.headers)
+        if not limits:
+            return Spending(ledger)
+        into, out = candidate.pricing.usd_per_mtok() or (0.0, 0.0)
+        estimate = Estimate(job.plan.expected.input_tokens, job.request.max_tokens, into, out)
+        before = amounts(ledger.usage(), ledger.cost())
+        owned = Owned(address.tenant, address.stream_id, epoch)
+        account = await self.accounts.open(owned, limits, estimate, before)
+        return Spending(ledger, account, before)
+
+    def count(self, job: Job, ledger: Ledger) -> None:
+        """Count what a stream that ended here used, its dead routers' part included."""
+        tenant = job.address.tenant
+        if ledger.earlier_usage.input_tokens or ledger.earlier_usage.output_tokens:
+            name = job.plan.candidates[0].full_name
+            self.used.add(tenant, name, ledger.earlier_usage, ledger.earlier_cost)
+        for attempt in ledger.attempts:
+            if attempt.has_response:
+                name = f"{attempt.provider}/{attempt.pricing.model}"
+                self.used.add(tenant, name, attempt.usage(), attempt.cost())
+
+    async def close(self, timeout_s: float) -> None:
+        """Settle and count what is left, as far as time allows."""
+        await self.accounts.drain(timeout_s)
+        try:
+            await self.used.flush()
+        except AtlasError as error:
+            log.warning("usage_not_counted", error=error.message)
+
+
+def used_of_history(store: StreamStore, pricing: Callable[[str, str], Pricing]) -> UsedBy:
+    """How to tell from its history what a stream used under a router that is dead."""
+
+    async def used_by(record: Reservation) -> Amounts:
+        address = StreamAddress(record.tenant, record.stream_id)
+        # A router that lost its connection claims anew, and spends under the same reservation.
+        owners = [
+            Ownership.model_validate_json(stored.data)
+            async for stored in store.bus.read(subjects.STREAMS, address.owner)
+        ]
+        epochs = {
+            one.epoch for one in owners if one.router == record.router and one.epoch >= record.epoch
+        }
+        events = [event async for event in store.history(address) if event.epoch in epochs]
+        for event in events:
+            if isinstance(event, StreamCompleted | StreamFailed | StreamCancelled):
+                before = Amounts(record.tokens_before, record.microusd_before)
+                return amounts(event.usage, event.cost).less(before)
+        ledger = ledger_of_events(events, record.input_tokens, pricing)
+        return amounts(ledger.usage(), ledger.cost())
+
+    return used_by

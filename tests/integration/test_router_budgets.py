@@ -1,0 +1,205 @@
+"""Budgets as whoever asks sees them: streams that end in time, refusals that say until when."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from atlas import subjects, topology
+from atlas.budget_settings import BudgetSettings
+from atlas.bus import Bus
+from atlas.contracts.base import now_ms
+from atlas.contracts.errors import BudgetExceededError
+from atlas.contracts.ids import new_id
+from atlas.contracts.inference import FinishReason
+from atlas.contracts.streams import STREAM_EVENT, StreamCompleted, StreamEvent, StreamFailed
+from atlas.embedded import NatsProcess, Services
+from atlas.settings import NatsSettings, TopologySettings
+from atlas.wire import read_event
+from provider_router.accounting.budgets import Amounts, amounts, tenant_limits
+from provider_router.accounting.counters import Counters
+from provider_router.accounting.reservations import Reservations
+from provider_router.accounting.usage import UsageCounters
+from tests.support.provider_server import Reply, serving
+from tests.support.router import TENANT, TERMINAL, Stack, chat, chat_cuts, provider, stack
+
+BODY = {"messages": [{"role": "user", "content": "Hello"}], "model": "acme/some-model"}
+CHUNK_TOKENS = 25
+TEXTS = ["x" * 4 * CHUNK_TOKENS] * 400
+LONG = Reply(chat(TEXTS), cuts=chat_cuts(TEXTS), pause_s=0.02)
+"""Ten thousand tokens, a chunk at a time."""
+
+
+@asynccontextmanager
+async def limited(directory, reply: Reply, **day: float) -> AsyncIterator[Stack]:
+    budgets = {"tenants": {TENANT: {"day": day}}} if day else {}
+    async with serving(reply) as server:
+        providers = {"acme": provider("openai", server.url, api="chat")}
+        async with stack(directory, providers, budgets=budgets) as running:
+            yield running
+
+
+async def _counter(bus: Bus) -> int:
+    budgets = BudgetSettings.model_validate({"tenants": {TENANT: {"day": {"max_tokens": 1}}}})
+    (limit,) = tenant_limits(budgets, TENANT, now_ms())
+    return (await Counters(bus).values(limit.subject)).get(limit.subject, 0)
+
+
+async def test_a_stream_ends_where_its_tenants_budget_is_spent_and_the_next_is_refused(tmp_path):
+    async with limited(tmp_path, LONG, max_tokens=2_000) as running, asyncio.timeout(30):
+        told = await running.bus.open(subjects.events_of(TENANT, type_="budget.exceeded"))
+        await running.bus.flush()
+        async with running.atlas.stream("Hello") as stream:
+            response = await stream.result()
+        assert response.finish_reason is FinishReason.BUDGET
+        assert stream.reading.is_whole()
+        used = amounts(response.usage, response.cost).tokens
+        assert 2_000 <= used <= 2_000 + 10 * CHUNK_TOKENS  # some may be read at once
+        msg = await told.next_msg(timeout=5)
+        data = read_event(msg.subject, msg.data).data
+        assert (data["scope"], data["unit"], data["limit"]) == ("day", "tokens", 2_000)
+        assert data["stream_id"] == stream.stream_id
+        with pytest.raises(BudgetExceededError, match="has 0 left") as refused:
+            async with running.atlas.stream("Hello") as second:
+                await second.result()
+        assert 0 < (refused.value.retry_after_ms or 0) <= 86_400_000
+        assert [end.type for end in await running.ends(second.stream_id)] == ["stream.failed"]
+        msg = await told.next_msg(timeout=5)
+        assert read_event(msg.subject, msg.data).data["stream_id"] == second.stream_id
+        assert await _counter(running.bus) == used
+
+
+async def test_all_streams_of_a_task_end_where_its_budget_is_spent(tmp_path):
+    headers = {"Atlas-Task": "t1", "Atlas-Task-Budget": json.dumps({"max_tokens": 3_000})}
+    async with limited(tmp_path, LONG) as running, asyncio.timeout(30):
+        ids = [new_id() for _ in range(3)]
+        for stream_id in ids:
+            await running.bus.store(
+                subjects.stream_request(TENANT, stream_id),
+                json.dumps(BODY).encode(),
+                headers=headers,
+            )
+        ends = [await _end(running.bus, stream_id) for stream_id in ids]
+        used = 0
+        for end in ends:
+            assert isinstance(end, StreamCompleted)
+            assert end.finish_reason is FinishReason.BUDGET
+            used += amounts(end.usage, end.cost).tokens
+        assert 3_000 <= used <= 3_000 + 3 * 10 * CHUNK_TOKENS
+
+
+async def test_a_task_budget_nobody_can_read_is_a_request_nobody_can_read(tmp_path):
+    headers = {"Atlas-Task": "t1", "Atlas-Task-Budget": '{"max_tokens": 0}'}
+    async with limited(tmp_path, LONG) as running, asyncio.timeout(30):
+        subject = subjects.stream_request(TENANT, "s1")
+        await running.bus.store(subject, json.dumps(BODY).encode(), headers=headers)
+        end = await _end(running.bus, "s1")
+        assert isinstance(end, StreamFailed)
+        assert "Atlas-Task-Budget" in end.error.message
+        assert await running.bus.last(subjects.DEAD, subjects.dead(TENANT, "request", "s1"))
+
+
+async def test_what_streams_used_is_counted_though_nothing_limits_them(tmp_path):
+    async with limited(tmp_path, Reply(chat(["fine"]))) as running, asyncio.timeout(30):
+        for _ in range(2):
+            async with running.atlas.stream("Hello") as stream:
+                await stream.result()
+        used = UsageCounters(Counters(running.bus))
+        while not (spent := await used.spent(TENANT)):  # noqa: ASYNC110 - a counter tells nobody
+            await asyncio.sleep(0.1)
+        # The provider reports 3 tokens in, 5 out, each time.
+        assert spent == {"acme/some-model": {"requests": 2, "input_tokens": 6, "output_tokens": 10}}
+        assert not [one async for one in Reservations(running.bus).all()]
+
+
+async def _end(bus: Bus, stream_id: str) -> StreamEvent:
+    subject = subjects.stream_write(TENANT, stream_id)
+    while True:
+        stored = await bus.last(subjects.STREAMS, subject)
+        if stored is not None:
+            event = STREAM_EVENT.validate_json(stored.data)
+            if event.type in TERMINAL:
+                return event
+        await asyncio.sleep(0.05)
+
+
+@dataclass
+class Ends:
+    """The terminal events of many streams, as they come."""
+
+    wanted: int
+    by_stream: dict[str, StreamEvent] = field(default_factory=dict)
+    some: asyncio.Event = field(default_factory=asyncio.Event)
+    all: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def hear(self, msg) -> None:
+        if not any(one.encode() in msg.data for one in TERMINAL):
+            return
+        event = STREAM_EVENT.validate_json(msg.data)
+        if event.type in TERMINAL:
+            self.by_stream[event.stream_id] = event
+        if len(self.by_stream) >= self.wanted / 5:
+            self.some.set()
+        if len(self.by_stream) == self.wanted:
+            self.all.set()
+
+    @property
+    def used(self) -> Amounts:
+        """All of it."""
+        total = Amounts()
+        for one in self.by_stream.values():
+            if isinstance(one, StreamCompleted | StreamFailed):
+                total += amounts(one.usage, one.cost)
+        return total
+
+
+@pytest.mark.timeout(240)
+async def test_four_routers_one_of_them_killed_share_a_budget_and_settle_it_to_what_was_used(
+    tmp_path,
+):
+    limit, requests = 60_000, 1_000
+    nats = NatsProcess(tmp_path)
+    await nats.start()
+    budgets = {"tenants": {TENANT: {"day": {"max_tokens": limit}}}}
+    environment = {
+        "ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000",
+        "ATLAS_HEALTH_INTERVAL_MS": "200",
+        "ATLAS_ROUTER__MAX_STREAMS": "16",
+        "ATLAS_BUDGETS": json.dumps(budgets),
+        "ATLAS_PROVIDERS": json.dumps(
+            {"mock": {"kind": "mock", "models": ["standard"], "mock": {"token_ms": 4}}}
+        ),
+    }
+    services = Services(nats.url, subprocess.DEVNULL, environment)
+    bus = await Bus.connect(NatsSettings(url=nats.url), "test")
+    try:
+        await topology.ensure(bus, TopologySettings(ack_wait_ms=1_000))
+        await services.start(["provider_router"] * 4)
+        ends = Ends(requests)
+        await bus.subscribe(subjects.stream_chunk(TENANT, "*"), ends.hear)
+        body = json.dumps({**BODY, "model": "mock/standard"}).encode()
+        for _ in range(requests):
+            await bus.store(subjects.stream_request(TENANT, new_id()), body)
+        await ends.some.wait()
+        await services.kill(services.running[0].pid)
+        await ends.all.wait()
+        counters, reservations = Counters(bus), Reservations(bus)
+        while [one async for one in reservations.all()]:  # noqa: ASYNC110 - nor does their end
+            await asyncio.sleep(0.2)
+        refused = [one for one in ends.by_stream.values() if isinstance(one, StreamFailed)]
+        assert {one.error.code for one in refused} == {"budget_exceeded"}
+        assert await _counter(bus) == ends.used.tokens
+        # What the killed one held was kept from the others until it was given back.
+        assert limit * 0.75 < ends.used.tokens <= limit * 1.1
+        spent = await UsageCounters(counters).spent(TENANT)
+        counted = sum(spent["mock/standard"][unit] for unit in ("input_tokens", "output_tokens"))
+        # The killed router took what it had not sent yet with it.
+        assert ends.used.tokens * 0.9 < counted <= ends.used.tokens
+    finally:
+        await services.stop()
+        await bus.close()
+        await nats.stop()
