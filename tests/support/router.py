@@ -15,7 +15,7 @@ from atlas.contracts.streams import STREAM_EVENT, StreamEvent
 from atlas.embedded import NatsProcess
 from atlas.provider_settings import ProviderSettings
 from atlas.settings import NatsSettings, Settings, TopologySettings
-from provider_router.main import compose
+from provider_router.main import Router, compose
 
 TENANT = "default"
 TERMINAL = frozenset({"stream.completed", "stream.failed", "stream.cancelled"})
@@ -47,7 +47,7 @@ class Stack:
 @asynccontextmanager
 async def routing(
     nats: NatsProcess, providers: Mapping[str, ProviderSettings], **fields: object
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Router]:
     """A router while the block runs; its doors are open when it begins."""
     settings = Settings.model_validate(
         {
@@ -66,9 +66,9 @@ async def routing(
             with warnings.catch_warnings():  # nats.micro 2.11 says utcnow() when it is made
                 warnings.simplefilter("ignore", DeprecationWarning)
                 context = await undo.enter_async_context(opening)
-            await undo.enter_async_context(compose(context))
+            router = await undo.enter_async_context(compose(context))
             await bus.flush()
-            yield
+            yield router
     finally:
         await bus.close()
 

@@ -75,7 +75,7 @@ class Catalogue:
         if default is not None and default not in self._groups:
             self._learn(self._named(default))  # a wrong one is refused at start
         models = list(self._models.values())
-        self._automatic = [one for one in models if one.kind != "mock"] or models
+        self._automatic: list[Model] = [one for one in models if one.kind != "mock"] or models
 
     @property
     def default_model(self) -> str:
