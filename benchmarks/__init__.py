@@ -1,1 +1,1 @@
-"""Measurements: ratios against a peer in the same run, never absolute claims."""
+"""Measurements that are run by hand; `README.md` says which and how."""

@@ -3,7 +3,7 @@
 Discounted Thompson sampling. For every member it draws a success rate and a time to the first
 token from what the figures make likely, and puts first who would serve best if those were true:
 
-    utility = success x timeliness - 0.2 x cost
+    utility = success x timeliness - 0.4 x cost
 
 *timeliness* is near 1 while the first token comes within the target and falls off beyond it;
 *cost* is the expected price over that of the dearest member. So whoever is good enough competes by
@@ -21,11 +21,11 @@ from collections.abc import Sequence
 from provider_router.routing.figures import PRIOR_SUCCESS, Figures
 from provider_router.routing.members import Demand, Member, Placed, in_dollars
 
-_COST_WEIGHT = 0.2
+_COST_WEIGHT = 0.4
 _PRIOR_WEIGHT = 2.0
 _SPREAD = 0.4
 """Of the logarithm of one time to the first token; that of an average of n is less by √n."""
-_STEEPNESS = 2.0
+_STEEPNESS = 3.0
 
 
 def adaptive(

@@ -10,7 +10,7 @@ How failures weigh, by category and code of the error:
 | `provider_connection` (refused, DNS, TLS) | weighs 2: it says more than one bad answer |
 | rate_limit | holds the provider off until its Retry-After; never opens |
 | quota | opens for a long cool-down |
-| auth | opens until the configuration changes |
+| auth | opens until the configuration changes, but for a 403: that is about one model |
 
 What other breakers got wrong, and what is done instead:
 
@@ -50,6 +50,7 @@ _WEIGHTS = {
     ErrorCategory.CONNECTION: 1.0,
 }
 _NO_CONNECTION_WEIGHT = 2.0
+_FORBIDDEN = 403
 
 type CircuitState = Literal["closed", "open", "half_open"]
 
@@ -204,6 +205,8 @@ class Circuit:
         match error.category:
             case _ if permit.fingerprint != self.fingerprint:  # another key, perhaps another host
                 return self
+            case ErrorCategory.AUTH if error.http_status == _FORBIDDEN:
+                return self.released(permit)  # this key may not use this model; another it may
             case ErrorCategory.AUTH:
                 return _opened(self, FOREVER_MS, "auth", error)
             case ErrorCategory.QUOTA:

@@ -261,6 +261,11 @@ def test_a_retry_after_with_a_server_error_is_honoured_too() -> None:
     assert circuit.available_at_ms(NOW) == NOW + 3_000
 
 
+def test_what_a_key_may_not_use_says_nothing_about_the_provider():
+    refused = ProviderAuthError("403", http_status=403)
+    assert after(NEW, [refused] * 10).state(NOW) == "closed"
+
+
 def test_a_refused_key_opens_until_the_configuration_changes() -> None:
     circuit = after(NEW, [ProviderAuthError("401")])
     assert circuit.available_at_ms(NOW) == FOREVER_MS
