@@ -216,7 +216,7 @@ class Handlers:
         routing = self.configuration.current
         explanation = None
         if call.body.explain is not None:
-            choice = routing.catalogue.choice(call.body.explain)
+            choice = routing.catalogue.choice(call.body.explain, explains=True)
             explanation = routing.chooser.explain(choice)
         return ProvidersReply(
             router=self.store.router,

@@ -86,14 +86,18 @@ class Catalogue:
             raise _nothing_to_answer()
         return self._automatic[0].full_name
 
-    def choice(self, request: ModelRequest) -> Choice:
+    def choice(self, request: ModelRequest, *, explains: bool = False) -> Choice:
         """The models that may answer a request; never none.
+
+        Args:
+            request: The request.
+            explains: Whether somebody wants to know the task type, also where it decides nothing.
 
         Raises:
             NotFoundError: The named model or provider is unknown; says what is near.
             InvalidRequestError: No model meets the requirements; says what the nearest lacks.
         """
-        needs = needs_of(request)
+        needs = needs_of(request, detects=explains or self._goes_by_task(request.model))
         if request.model is not None:
             return self._chosen(request.model, needs)
         if request.requirements is None and (default := self._router.default_model) is not None:
@@ -102,6 +106,13 @@ class Catalogue:
                 return chosen
             return self._among(self._automatic, needs, first=chosen.able[0])
         return self._among(self._automatic, needs)
+
+    def _goes_by_task(self, name: str | None) -> bool:
+        """Whether the task type decides who answers a request for that name, or for none."""
+        chosen = name or self._router.default_model
+        if chosen is not None and chosen in self._groups:
+            return self._groups[chosen][0].strategy is Strategy.TASK_AWARE
+        return name is None and self._router.strategy is Strategy.TASK_AWARE
 
     def pricing(self, provider: str, model: str) -> Pricing:
         """How tokens are paid of a model that may be gone from the configuration by now."""

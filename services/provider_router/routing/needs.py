@@ -51,20 +51,25 @@ class Needs:
         return lacking
 
 
-def needs_of(request: ModelRequest) -> Needs:
-    """What a request needs."""
+def needs_of(request: ModelRequest, *, detects: bool = True) -> Needs:
+    """What a request needs.
+
+    Args:
+        request: The request.
+        detects: Whether its task type matters to whoever asks; detecting takes up to 0.3 ms.
+    """
     wish = request.requirements
     into = input_tokens(request)
     context = into + (request.max_tokens or 0)
     task_type = wish.task_type if wish else None
     reason = "requirements.task_type" if task_type else None
     hard = _highest(_used(request), wish.needs() if wish else {})
-    if task_type is None:
+    if task_type is None and detects:
         detected = detect_task_type(request)
         task_type, reason = detected.task_type, detected.why
     return Needs(
         hard=hard,
-        wished=_highest(TASK_NEEDS[task_type], hard),
+        wished=_highest(TASK_NEEDS[task_type], hard) if task_type else hard,
         context_tokens=max(context, wish.context_tokens or 0) if wish else context,
         input_tokens=into,
         output_tokens=expected_output_tokens(request),
