@@ -265,7 +265,7 @@ class Ticket:
             account.last_error = error.code
         account.report(
             self._model,
-            account.circuit.failed(self._permit, error, now),
+            account.circuit.failed(self._permit, error, now, has_content=self._has_content),
             account.figures(self._model).failed(
                 error, self._began_ms, now, has_first_token=self._has_content
             ),

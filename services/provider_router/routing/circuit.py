@@ -7,7 +7,7 @@ How failures weigh, by category and code of the error:
 | validation, content_filter, context_length, cancelled, budget | none: the caller's doing |
 | configuration, internal | none: our own doing |
 | server, overloaded, timeout, connection | weighs 1 in the window |
-| `provider_connection` (refused, DNS, TLS) | weighs 2: it says more than one bad answer |
+| `provider_connection` before content (refused, DNS, TLS) | weighs 2: more than one bad answer |
 | rate_limit | holds the provider off until its Retry-After; never opens |
 | quota | opens for a long cool-down |
 | auth | opens until the configuration changes, but for a 403: that is about one model |
@@ -25,6 +25,9 @@ What other breakers got wrong, and what is done instead:
   counts neither way.
 - An answer to a request that was sent before the circuit opened says nothing about now: outcomes
   count only in the generation that admitted them.
+- The first content is good news at once, but an answer that breaks after it is one failure and no
+  success: what was counted is taken back, and a circuit that it closed opens again. Else a provider
+  that begins well and breaks nine answers in ten counts ten successes to nine failures, and stays.
 """
 
 from dataclasses import dataclass, replace
@@ -113,6 +116,10 @@ class Window:
             max(now_ms, self.at_ms),
         )
 
+    def less_a_success(self) -> "Window":
+        """Without one of the successes, as far as there is one that is not forgotten yet."""
+        return replace(self, total=self.total - min(1.0, self.total - self.failures))
+
     def is_bad(self, settings: CircuitSettings) -> bool:
         """Whether the circuit has to open."""
         is_enough = self.total >= settings.least_weight
@@ -145,7 +152,8 @@ class Circuit:
     """What one router knows about one provider's circuit.
 
     `admit` before each attempt, then exactly one of `succeeded`, `failed` and `released`. A long
-    answer may report `succeeded` with its first content, and `failed` still when it breaks later.
+    answer may report `succeeded` with its first content, and when it breaks later still `failed`,
+    `has_content`, which takes the success back.
     """
 
     fingerprint: str
@@ -200,21 +208,30 @@ class Circuit:
             return _closed(circuit, self.term + 1, now_ms)
         return replace(_without(circuit, permit), probe_successes=successes)
 
-    def failed(self, permit: Permit, error: ErrorInfo, now_ms: int) -> "Circuit":
-        """The attempt failed; who is to blame and how much it weighs, the error says."""
+    def failed(
+        self, permit: Permit, error: ErrorInfo, now_ms: int, *, has_content: bool = False
+    ) -> "Circuit":
+        """The attempt failed; who is to blame and how much it weighs, the error says.
+
+        Args:
+            permit: Its leave.
+            error: Why it failed.
+            now_ms: The time.
+            has_content: Whether it had begun well, and was reported as `succeeded` for that.
+        """
         match error.category:
             case _ if permit.fingerprint != self.fingerprint:  # another key, perhaps another host
                 return self
-            case ErrorCategory.AUTH if error.http_status == _FORBIDDEN:
-                return self.released(permit)  # this key may not use this model; another it may
-            case ErrorCategory.AUTH:
+            case ErrorCategory.AUTH if error.http_status != _FORBIDDEN:
                 return _opened(self, FOREVER_MS, "auth", error)
             case ErrorCategory.QUOTA:
                 wait_ms = max(self.settings.quota_cool_down_ms, error.retry_after_ms or 0)
                 return _opened(self, now_ms + wait_ms, "quota", error)
             case ErrorCategory.RATE_LIMIT:
                 return _held_off(_without(self, permit), permit, error.retry_after_ms, now_ms)
-        return _faulted(self, permit, error, now_ms) if weight_of(error) else self.released(permit)
+        if weight_of(error):
+            return _faulted(self, permit, error, now_ms, has_content=has_content)
+        return self.released(permit)  # as of a 403: this key may not use this model; another it may
 
     def released(self, permit: Permit) -> "Circuit":
         """The attempt told nothing about the provider: cancelled, lost a race, a bad request."""
@@ -303,18 +320,35 @@ def _held_off(circuit: Circuit, permit: Permit, asked_ms: int | None, now_ms: in
     return replace(circuit, hold_off=replace(hold_off, until_ms=max(hold_off.until_ms, until_ms)))
 
 
-def _faulted(circuit: Circuit, permit: Permit, error: ErrorInfo, now_ms: int) -> Circuit:
+def _faulted(
+    circuit: Circuit, permit: Permit, error: ErrorInfo, now_ms: int, *, has_content: bool
+) -> Circuit:
     """Count a failure that is the provider's own."""
     if error.retry_after_ms:
         circuit = _held_off(circuit, permit, error.retry_after_ms, now_ms)
+    if has_content and _has_closed(circuit, permit, now_ms):
+        return _fell(circuit, error, now_ms)
     if permit.generation != circuit.generation:
         return circuit
     if circuit.opening is not None:
         return _cooled_down(circuit, 2 * circuit.opening.cool_down_ms, error, now_ms)
-    window = circuit.window_after(now_ms, weight_of(error), is_failure=True)
+    weight = weight_of(error)
+    if has_content:  # there is a connection, whatever broke it
+        circuit, weight = replace(circuit, window=circuit.window.less_a_success()), 1.0
+    window = circuit.window_after(now_ms, weight, is_failure=True)
     if not window.is_bad(circuit.settings):
         return replace(circuit, window=window)
     return _fell(circuit, error, now_ms)
+
+
+def _has_closed(circuit: Circuit, permit: Permit, now_ms: int) -> bool:
+    """Whether the circuit is closed on the word of this probe, and of no more than its like."""
+    return (
+        permit.is_probe
+        and circuit.opening is None
+        and permit.generation == circuit.generation - 1
+        and now_ms - permit.at_ms < circuit.settings.probe_lease_ms
+    )
 
 
 def _fell(circuit: Circuit, error: ErrorInfo, now_ms: int) -> Circuit:

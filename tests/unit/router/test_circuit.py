@@ -211,6 +211,51 @@ def test_outcomes_of_requests_sent_before_the_circuit_opened_change_nothing() ->
     assert closed.failed(slow, late, now_ms) == closed
 
 
+CUT = ProviderConnectionError("cut in the middle").to_info()
+
+
+def broken_off(circuit: Circuit, now_ms: int = NOW) -> Circuit:
+    """The circuit after an answer that began well."""
+    circuit, permit = admitted(circuit, now_ms)
+    return circuit.succeeded(permit, now_ms).failed(permit, CUT, now_ms, has_content=True)
+
+
+def test_an_answer_that_breaks_off_is_one_failure_and_no_success() -> None:
+    circuit = NEW
+    for _ in range(4):
+        circuit = broken_off(circuit)
+        assert circuit.window.failures == pytest.approx(circuit.window.total)
+        assert circuit.state(NOW) == "closed"
+    assert broken_off(circuit).state(NOW) == "open"
+
+
+def test_a_provider_that_breaks_off_six_answers_in_ten_is_out() -> None:
+    circuit = after(NEW, [None] * 20)
+    for number in range(60):
+        if circuit.state(NOW) == "closed":
+            circuit = broken_off(circuit) if number % 10 < 6 else after(circuit, [None])
+    assert circuit.state(NOW) == "open"
+
+
+def test_a_probe_that_breaks_off_after_it_closed_the_circuit_opens_it_again_for_longer() -> None:
+    circuit, now_ms = opened(), NOW + SETTINGS.cool_down_ms
+    circuit, one = admitted(circuit, now_ms)
+    circuit, two = admitted(circuit, now_ms)
+    circuit = circuit.succeeded(one, now_ms).succeeded(two, now_ms)
+    assert circuit.state(now_ms) == "closed"
+    circuit = circuit.failed(one, CUT, now_ms, has_content=True)
+    assert until_ms(circuit) == now_ms + 2 * SETTINGS.cool_down_ms
+    assert circuit.failed(two, CUT, now_ms, has_content=True) == circuit
+
+
+def test_a_probe_that_breaks_off_long_after_it_closed_the_circuit_says_nothing() -> None:
+    circuit, now_ms = opened(), NOW + SETTINGS.cool_down_ms
+    circuit, one = admitted(circuit, now_ms)
+    closed = after(circuit.succeeded(one, now_ms), [None], now_ms)
+    late_ms = now_ms + SETTINGS.probe_lease_ms
+    assert closed.failed(one, CUT, late_ms, has_content=True) == closed
+
+
 def test_a_rate_limit_holds_off_and_never_opens() -> None:
     circuit = after(NEW, [ProviderRateLimitError("429", retry_after_ms=7_000)])
     assert circuit.state(NOW) == "closed"

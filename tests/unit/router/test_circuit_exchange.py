@@ -84,7 +84,7 @@ ERRORS: list[AtlasError | None] = [
     ProviderInvalidRequestError("bad"),
 ]
 steps = st.lists(
-    st.tuples(st.sampled_from(["admit", "end", "release", "wait"]), st.integers(0, 8)),
+    st.tuples(st.sampled_from(["admit", "end", "break", "release", "wait"]), st.integers(0, 8)),
     max_size=80,
 )
 
@@ -109,6 +109,12 @@ def test_whatever_happens_probes_stay_bounded_and_cool_downs_never_shrink(
                     if error is None
                     else circuit.failed(permit, error.to_info(), now_ms)
                 )
+            case "break" if flying:
+                permit = flying.pop(number % len(flying))
+                cut = ProviderConnectionError("cut").to_info()
+                circuit = circuit.succeeded(permit, now_ms)
+                circuit = circuit.failed(permit, cut, now_ms, has_content=True)
+                assert circuit.window.total >= circuit.window.failures - 1e-9
             case "release" if flying:
                 circuit = circuit.released(flying.pop(number % len(flying)))
             case _:
