@@ -15,7 +15,8 @@ from atlas.contracts.base import now_ms
 from atlas.contracts.errors import ErrorInfo, ProviderBusyError, ProviderCircuitOpenError
 from atlas.contracts.inference import Cost, Usage
 from atlas.provider_settings import BreakerSettings, LimitSettings
-from provider_router.routing.circuit import Circuit, CircuitSettings, Permit, weight_of
+from provider_router.providers.classification import Blame, blame
+from provider_router.routing.circuit import Circuit, CircuitSettings, Permit
 from provider_router.routing.circuit_record import FOREVER_MS, CircuitRecord
 from provider_router.routing.figures import UNKNOWN, Figures
 from provider_router.routing.rate import RateLimits, Tokens, configured_limits
@@ -77,6 +78,8 @@ class Account:
         now = now_ms()
         if self.circuit.state(now) != "closed":
             return "unhealthy"
+        if self.circuit.hold_off.until_ms > now:
+            return "degraded"
         if self.attempts == 0:
             return "unknown"
         window = self.circuit.window
@@ -260,7 +263,7 @@ class Ticket:
     def failed(self, error: ErrorInfo) -> None:
         """The attempt failed; the error says who is to blame."""
         account, now = self._account, now_ms()
-        if weight_of(error):
+        if blame(error.category) is not Blame.CALLER:
             account.failures += 1
             account.last_error = error.code
         account.report(
