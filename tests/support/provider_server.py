@@ -6,6 +6,7 @@ say what is missing, where they are absent.
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -183,16 +184,18 @@ class ProviderServer:
 
 @asynccontextmanager
 async def serving(
-    reply: Reply, make: Callable[[Reply], ProviderServer] = ProviderServer
+    reply: Reply,
+    make: Callable[[Reply], ProviderServer] = ProviderServer,
+    at: socket.socket | None = None,
 ) -> AsyncIterator[ProviderServer]:
-    """A server on a port of its own."""
+    """A server on a port of its own, or on a bound socket, where nobody listened before."""
     server = make(reply)
     app = web.Application(client_max_size=64 * 2**20)
     app.router.add_route("*", "/{path:.*}", server.answer)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.SockSite(runner, at) if at else web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         yield server
