@@ -4,7 +4,7 @@ For `settings`, which reads file and environment.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -26,6 +26,8 @@ _SERVICE_LINK = re.compile(
 )
 """What Kubernetes sets in every container of a namespace with a service called `atlas…`."""
 _LONGEST_SHOWN = 40
+_MANY_NAMES = 9
+"""Of more names than these only the nearest is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,54 @@ def of_values(
     return lines
 
 
+type Named = tuple[tuple[int | str, ...], object]
+"""Where a model is named, and what was given there, whatever it is."""
+
+
+def of_names(said: Mapping[str, object], vendors: Iterable[str], origin: Origin) -> list[str]:
+    """A line for every model and group whose name cannot be right.
+
+    Looked at before the values are checked, so that it is told with all other problems.
+
+    Args:
+        said: What file and environment say, whatever it is.
+        vendors: Providers that there may be without being declared.
+        origin: Where the settings come from.
+    """
+    declared = {
+        str(name): [_name_in(one, "name") for one in _list(_mapping(provider).get("models"))]
+        for name, provider in _mapping(said.get("providers")).items()
+    }
+    groups = _mapping(said.get("groups"))
+    named: list[Named] = [
+        (("router", "default_model"), _mapping(said.get("router")).get("default_model"))
+    ]
+    for name, group in groups.items():
+        named += [
+            (("groups", name, "members", place), _name_in(member, "model"))
+            for place, member in enumerate(_list(_mapping(group).get("members")))
+        ]
+    owners = {model: provider for provider, models in declared.items() for model in models}
+    twofold = [
+        f"{origin.place(('groups', name))}: provider {owners[name]} has a model of that name too, "
+        "so it would mean two things; give the group another name"
+        for name in groups
+        if name in owners
+    ]
+    return of_models(named, {**dict.fromkeys(vendors, ()), **declared}, {}, origin) + twofold
+
+
+def of_models(
+    named: Iterable[Named],
+    providers: Mapping[str, Collection[str]],
+    keys: Mapping[str, str],
+    origin: Origin,
+) -> list[str]:
+    """A line for every model that is named and that nobody can serve; see `of_model`."""
+    found = [of_model(name, loc, providers, keys, origin) for loc, name in named]
+    return [problem for problem in found if problem is not None]
+
+
 def of_model(
     name: object,
     loc: tuple[int | str, ...],
@@ -144,6 +194,18 @@ def of_model(
     return f"{where}: there is no provider {provider!r}; {meant}"
 
 
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _name_in(value: object, key: str) -> str:
+    return str(value if isinstance(value, str) else _mapping(value).get(key, ""))
+
+
 def _in_words(  # noqa: PLR0911 - a line for each kind of problem
     problem: ErrorDetails, model: type[BaseModel], *, is_variable: bool
 ) -> str:
@@ -165,19 +227,26 @@ def _in_words(  # noqa: PLR0911 - a line for each kind of problem
             example = 'a JSON object, such as {"name": 1}' if is_variable else "`name: value` pairs"
             return f"give {example}{_not(given)}"
         case "literal_error" | "enum":
-            near = nearest(str(given).lower(), re.findall(r"'([^']+)'", context["expected"]))
-            meant = f"; did you mean {near!r}?" if near else ""
-            return f"give {context['expected']}{_not(given)}{meant}"
+            return _one_of(context["expected"], given)
         case "greater_than":
-            return f"give a number above {context['gt']}{_not(given)}"
+            return f"give a number above {context['gt']:g}{_not(given)}"
         case "greater_than_equal":
-            return f"give a number from {context['ge']} on{_not(given)}"
+            return f"give a number from {context['ge']:g} on{_not(given)}"
         case "less_than_equal":
-            return f"give a number up to {context['le']}{_not(given)}"
+            return f"give a number up to {context['le']:g}{_not(given)}"
         case type_:
             if (wanted := _WANTED.get(type_)) is not None:
                 return f"give {wanted}{_not(given)}"
             return problem["msg"].removeprefix("Value error, ")
+
+
+def _one_of(expected: str, given: object) -> str:
+    names = re.findall(r"'([^']+)'", expected)
+    near = nearest(str(given).lower(), names)
+    if near and len(names) > _MANY_NAMES:
+        return f"there is no {given!r}; did you mean {near!r}?"
+    meant = f"; did you mean {near!r}?" if near else ""
+    return f"give {expected}{_not(given)}{meant}"
 
 
 _WANTED = {
@@ -186,6 +255,7 @@ _WANTED = {
     "int_from_float": "a whole number",
     "float_parsing": "a number",
     "float_type": "a number",
+    "finite_number": "a finite number",
     "string_type": "a text, in quotes",
     "path_type": "a path",
 }

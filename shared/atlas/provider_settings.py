@@ -1,12 +1,14 @@
 """How providers, models and groups are declared. Part of `settings`, which reads them."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from atlas.contracts.base import PositiveMs, Usd
+from atlas.contracts.base import PositiveMs
 from atlas.contracts.catalogue import Strategy
+from atlas.contracts.ids import ID_PATTERN
 from atlas.contracts.inference import Level, ModelCapability
 
 
@@ -21,6 +23,46 @@ def _http_url(value: str) -> str:
     return value
 
 
+def _provider_name(name: str) -> str:
+    """Names become keys in NATS and stand before the slash of a model's name."""
+    if not re.fullmatch(ID_PATTERN, name):
+        raise ValueError(
+            f"{name!r} cannot name a provider; give 1 to 64 of the characters A-Z a-z 0-9 _ -"
+        )
+    return name
+
+
+def _group_name(name: str) -> str:
+    if "/" in name:
+        raise ValueError(
+            f"{name!r} cannot name a group: a slash parts a provider from its model, so it would "
+            f"be read as a model; write {name.replace('/', '-')!r}"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+        raise ValueError(
+            f"{name!r} cannot name a group; give 1 to 64 of the characters A-Z a-z 0-9 _ . -"
+        )
+    return name
+
+
+def _member_name(name: str) -> str:
+    if "/" not in name:
+        raise ValueError(
+            f"{name!r} names no provider; a member is a model of a provider, as `provider/name`"
+        )
+    return name
+
+
+def _repeated(names: list[str]) -> str | None:
+    """The first name that stands there twice."""
+    return next((name for name in names if names.count(name) > 1), None)
+
+
+type ProviderName = Annotated[str, AfterValidator(_provider_name)]
+type GroupName = Annotated[str, AfterValidator(_group_name)]
+type _UsdPerMtok = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Section(BaseModel):
     """A part of the settings: frozen, and strict about names."""
 
@@ -30,9 +72,9 @@ class Section(BaseModel):
 class PriceSettings(Section):
     """What a model's tokens cost, in US dollars per million."""
 
-    input_usd_per_mtok: Usd
-    output_usd_per_mtok: Usd
-    cached_input_usd_per_mtok: Usd | None = Field(
+    input_usd_per_mtok: _UsdPerMtok
+    output_usd_per_mtok: _UsdPerMtok
+    cached_input_usd_per_mtok: _UsdPerMtok | None = Field(
         default=None, description="What was read from the provider's cache; else as other input."
     )
 
@@ -52,6 +94,21 @@ class ModelSettings(Section):
     price: PriceSettings | Literal["free"] | None = Field(
         default=None, description="Else the price list's."
     )
+
+    @field_validator("price", mode="plain")
+    @classmethod
+    def _free_or_a_price(cls, value: object) -> PriceSettings | Literal["free"] | None:
+        """One problem for a wrong price, where a union would tell of each of its members."""
+        if value is None or isinstance(value, PriceSettings):
+            return value
+        if value == "free":
+            return "free"
+        if not isinstance(value, dict):
+            raise ValueError(  # noqa: TRY004 - pydantic turns ValueError into its own error
+                "give `free`, or input_usd_per_mtok and output_usd_per_mtok, in US dollars per "
+                "million tokens"
+            )
+        return PriceSettings.model_validate(value)
 
 
 class LimitSettings(Section):
@@ -121,6 +178,13 @@ class ProviderSettings(Section):
             return [{"name": one} if isinstance(one, str) else one for one in value]
         return value
 
+    @field_validator("models", mode="after")
+    @classmethod
+    def _each_model_once(cls, models: list[ModelSettings]) -> list[ModelSettings]:
+        if twice := _repeated([one.name for one in models]):
+            raise ValueError(f"{twice!r} stands there twice; name it once")
+        return models
+
     @model_validator(mode="after")
     def _key_from_one_place(self) -> Self:
         if self.api_key_env and self.api_key_file:
@@ -143,8 +207,8 @@ class BreakerSettings(Section):
 class MemberSettings(Section):
     """A model in a group."""
 
-    model: str = Field(pattern=r"^[^/]+/.+$", description="`provider/name`.")
-    weight: float | None = Field(default=None, gt=0)
+    model: Annotated[str, AfterValidator(_member_name)] = Field(description="`provider/name`.")
+    weight: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class GroupSettings(Section):
@@ -168,7 +232,7 @@ class GroupSettings(Section):
         if not self.members:
             raise ValueError("a group without members; name at least one model")
         names = [member.model for member in self.members]
-        if twice := next((name for name in names if names.count(name) > 1), None):
+        if twice := _repeated(names):
             raise ValueError(f"{twice} is a member twice; name it once")
         has_weight = [member.model for member in self.members if member.weight is not None]
         if self.strategy is Strategy.WEIGHTED and len(has_weight) < len(names):

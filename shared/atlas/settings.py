@@ -8,15 +8,15 @@ hosts (contract A8). `OTEL_*` is read by OpenTelemetry itself.
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
     Field,
     SecretStr,
     ValidationError,
+    model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
@@ -33,8 +33,10 @@ from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import ConfigurationError
 from atlas.provider_settings import (
     BreakerSettings,
+    GroupName,
     GroupSettings,
     ModelSettings,
+    ProviderName,
     ProviderSettings,
     Section,
     is_http,
@@ -95,6 +97,15 @@ class RouterSettings(Section):
     max_attempts: int = Field(default=3, ge=1, le=20, description="Attempts per stream.")
     circuit: BreakerSettings = BreakerSettings()
 
+    @model_validator(mode="after")
+    def _has_what_its_strategy_needs(self) -> Self:
+        if self.strategy is Strategy.WEIGHTED:
+            raise ValueError(
+                "strategy `weighted` needs weights, which only the members of a group have; "
+                "declare a group and name it as default_model"
+            )
+        return self
+
 
 class ControllerSettings(Section):
     """The agent controller."""
@@ -154,10 +165,10 @@ class Settings(BaseSettings):
     controller: ControllerSettings = ControllerSettings()
     worker: WorkerSettings = WorkerSettings()
     budgets: BudgetSettings = BudgetSettings()
-    providers: dict[str, ProviderSettings] = Field(
+    providers: dict[ProviderName, ProviderSettings] = Field(
         default_factory=dict, description="Declared providers; vendors with a key join them."
     )
-    groups: dict[str, GroupSettings] = Field(
+    groups: dict[GroupName, GroupSettings] = Field(
         default_factory=dict, description="Models that answer under one name, by a strategy."
     )
 
@@ -229,7 +240,7 @@ def load_settings(**overrides: object) -> Settings:
     said = config_file.over(said, overrides)
     unknown = [one for one in _unknown_variables() if one.is_ours]
     found = [*map(str, unknown), *_vendor_problems()]
-    found += _misspelt_models(said)
+    found += problems.of_names(said, (*_KEYS, "mock"), origin())
     try:
         settings = Settings(**said)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -255,24 +266,13 @@ def unserved_models(settings: Settings) -> list[str]:
         name: [model.name for model in provider.models]
         for name, provider in settings.providers.items()
     }
-    named: list[tuple[tuple[int | str, ...], object]] = [
-        (("router", "default_model"), settings.router.default_model)
-    ]
+    named: list[problems.Named] = [(("router", "default_model"), settings.router.default_model)]
     for name, group in settings.groups.items():
         named += [
             (("groups", name, "members", place), member.model)
             for place, member in enumerate(group.members)
         ]
-    return _unserved(named, models, _KEYS)
-
-
-def _unserved(
-    named: Iterable[tuple[tuple[int | str, ...], object]],
-    models: Mapping[str, Collection[str]],
-    keys: Mapping[str, str],
-) -> list[str]:
-    found = [problems.of_model(name, loc, models, keys, origin()) for loc, name in named]
-    return [problem for problem in found if problem is not None]
+    return problems.of_models(named, models, _KEYS, origin())
 
 
 def api_key(provider: ProviderSettings) -> SecretStr | None:
@@ -325,34 +325,6 @@ def _found_providers(declared: dict[str, ProviderSettings]) -> dict[str, Provide
     if "mock" not in declared:
         found["mock"] = ProviderSettings(kind="mock", models=_MOCK_MODELS)
     return found
-
-
-def _misspelt_models(said: Mapping[str, object]) -> list[str]:
-    """Looked at before anything is checked, so that it is told with all other problems."""
-    models: dict[str, Collection[str]] = dict.fromkeys((*_KEYS, "mock"), ())
-    for name, provider in _mapping(said.get("providers")).items():
-        models[name] = [_name_in(one, "name") for one in _list(_mapping(provider).get("models"))]
-    named: list[tuple[tuple[int | str, ...], object]] = [
-        (("router", "default_model"), _mapping(said.get("router")).get("default_model"))
-    ]
-    for name, group in _mapping(said.get("groups")).items():
-        named += [
-            (("groups", name, "members", place), _name_in(member, "model"))
-            for place, member in enumerate(_list(_mapping(group).get("members")))
-        ]
-    return _unserved(named, models, {})
-
-
-def _mapping(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
-
-
-def _name_in(value: object, key: str) -> str:
-    return str(value if isinstance(value, str) else _mapping(value).get(key, ""))
 
 
 def _vendor_problems() -> list[str]:

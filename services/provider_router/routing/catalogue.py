@@ -68,6 +68,9 @@ class Catalogue:
             for name, settings in providers.items()
             for model in _models_of(name, settings)
         }
+        names = {model.name: model.full_name for model in self._models.values()}
+        if twofold := next((name for name in groups or {} if name in names), None):
+            raise _ambiguous(twofold, names[twofold])
         self._groups = {
             name: (group, self._members(group)) for name, group in (groups or {}).items()
         }
@@ -221,6 +224,13 @@ def _nothing_to_answer() -> ConfigurationError:
     return ConfigurationError(
         "no model to answer by default: name one in the request, or set "
         "router.default_model or a provider's models"
+    )
+
+
+def _ambiguous(group: str, model: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"groups.{group}: {model} may be named {group!r} too, so it would mean two things; "
+        "give the group another name"
     )
 
 

@@ -5,7 +5,7 @@ import pytest
 from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import ConfigurationError, InvalidRequestError, NotFoundError
 from atlas.contracts.inference import ModelRequest
-from atlas.provider_settings import LimitSettings, ProviderSettings
+from atlas.provider_settings import GroupSettings, LimitSettings, ProviderSettings
 from atlas.settings import RouterSettings
 from provider_router.routing.board import AccountConfig, Board
 from provider_router.routing.catalogue import Catalogue
@@ -120,3 +120,15 @@ def test_a_default_that_does_not_exist_is_refused_at_start():
 def test_no_model_at_all_is_a_matter_of_configuration():
     with pytest.raises(ConfigurationError, match="no model to answer"):
         chosen({"local": ProviderSettings(kind="ollama")})
+
+
+def test_a_group_with_the_name_of_a_well_known_model_is_refused_at_start():
+    group = GroupSettings.model_validate({"members": ["openai/gpt-5"]})
+    with pytest.raises(ConfigurationError, match=r"groups\.gpt-5: openai/gpt-5 may be named"):
+        Catalogue(PROVIDERS, {"gpt-5": group})
+
+
+def test_a_group_may_have_the_name_of_a_model_that_nobody_offers():
+    group = GroupSettings.model_validate({"members": ["mock/standard"]})
+    (shown,) = Catalogue({"mock": PROVIDERS["mock"]}, {"gpt-5": group}).groups()
+    assert shown.members == ["mock/standard"]
