@@ -116,7 +116,11 @@ async def _spendings(
     counters, reservations = Counters(context.bus), Reservations(context.bus)
     await counters.open()
     accounts = Accounts(
-        context.bus, counters, reservations, context.instance, context.settings.budgets
+        context.bus,
+        counters,
+        reservations,
+        context.instance,
+        lambda: configuration.current.settings.budgets,
     )
     used_by = used_of_history(store, configuration.pricing)
     reconciler = Reconciler(counters, reservations, peers.is_alive, used_by)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from atlas.client import Atlas
+from atlas.contracts.errors import BudgetExceededError
+from atlas.contracts.inference import FinishReason
 from atlas.embedded import NatsProcess
 from atlas.settings import Settings, load_settings
 from provider_router.configuration import Configuration, Reloading
@@ -123,3 +125,28 @@ async def test_a_changed_key_makes_a_refused_account_available_again(
     assert account.circuit.fingerprint != refused
     assert "right" not in account.circuit.fingerprint
     await configuration.close()
+
+
+async def test_a_changed_budget_of_a_tenant_counts_from_then_on(tmp_path: Path):
+    def settings(tokens: int | None) -> Settings:
+        budgets = {} if tokens is None else {"tenants": {"*": {"day": {"max_tokens": tokens}}}}
+        return Settings.model_validate({"providers": mock, "budgets": budgets})
+
+    mock = {"mock": {"kind": "mock", "models": ["standard"]}}
+    nats = NatsProcess(tmp_path / "nats")
+    await nats.start()
+    async with (
+        asyncio.timeout(30),
+        routing(nats, settings(None).providers) as router,
+        Atlas.connect(nats.url, settings=Settings()) as me,
+    ):
+        await me.generate("Hello", model="mock/fast")
+        router.configuration.take(settings(100))
+        assert (await me.generate("Hello", model="mock/fast")).finish_reason is FinishReason.BUDGET
+        with pytest.raises(BudgetExceededError, match="100 tokens"):
+            await me.generate("Hello", model="mock/fast")
+        router.configuration.take(settings(100_000))
+        await me.generate("Hello", model="mock/fast")
+        router.configuration.take(settings(None))
+        await me.generate("Hello", model="mock/fast")
+    await nats.stop()

@@ -73,7 +73,7 @@ async def books(url: str, budgets: BudgetSettings, name: str = "") -> AsyncItera
     bus = await Bus.connect(NatsSettings(url=url), name)
     counters, reservations = Counters(bus), Reservations(bus)
     await counters.open()
-    accounts = Accounts(bus, counters, reservations, name, budgets)
+    accounts = Accounts(bus, counters, reservations, name, lambda: budgets)
     tending = asyncio.create_task(accounts.run())
     try:
         yield Books(name, bus, counters, reservations, accounts)

@@ -6,7 +6,7 @@ learns from the counters' history what is its own by now.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -67,9 +67,18 @@ class Accounts:
         counters: Counters,
         reservations: Reservations,
         router: str,
-        budgets: BudgetSettings,
+        budgets: Callable[[], BudgetSettings],
     ) -> None:
-        self.budgets = budgets
+        """Compose it.
+
+        Args:
+            bus: The connection.
+            counters: Of budgets.
+            reservations: Of all routers.
+            router: Whose accounts they are.
+            budgets: What tenants may spend now; asked each time, so that a change counts at once.
+        """
+        self._budgets = budgets
         self._bus = bus
         self._counters = counters
         self._reservations = reservations
@@ -90,7 +99,8 @@ class Accounts:
         Raises:
             InvalidRequestError: The headers that name a task cannot be read.
         """
-        limits = tenant_limits(self.budgets, tenant, now_ms()) if self.budgets.tenants else []
+        budgets = self._budgets()
+        limits = tenant_limits(budgets, tenant, now_ms()) if budgets.tenants else []
         if wire.TASK_BUDGET_HEADER in headers:
             limits += task_limits(tenant, *_task(headers))
         return limits
@@ -143,7 +153,7 @@ class Accounts:
         Raises:
             AtlasError: NATS did not answer.
         """
-        limits = tenant_limits(self.budgets, tenant, now_ms())
+        limits = tenant_limits(self._budgets(), tenant, now_ms())
         values = [await self._counters.values(limit.subject) for limit in limits]
         return [
             limit.told(value.get(limit.subject, 0))
