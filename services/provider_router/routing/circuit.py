@@ -161,6 +161,8 @@ class Circuit:
     settings: CircuitSettings = CircuitSettings()
     term: int = 0
     """Rises when the circuit closes or its configuration changes; ends what was said before."""
+    heard_term: int = 0
+    """The newest that any router told, also under a configuration that says nothing about ours."""
     opening: Opening | None = None
     hold_off: HoldOff = HoldOff()
     window: Window = Window()
@@ -170,6 +172,11 @@ class Circuit:
     permits: int = 0
     last_cool_down_ms: int = 0
     closed_at_ms: int = 0
+
+    @property
+    def newest_term(self) -> int:
+        """What it says next is said in this term, or in a new one after it."""
+        return max(self.term, self.heard_term)
 
     def state(self, now_ms: int) -> CircuitState:
         """One word for it; a held-off provider's circuit is not open."""
@@ -205,7 +212,7 @@ class Circuit:
             return replace(circuit, window=self.window_after(now_ms, 1.0, is_failure=False))
         successes = self.probe_successes + 1
         if successes >= self.settings.successes_to_close:
-            return _closed(circuit, self.term + 1, now_ms)
+            return _closed(circuit, self.newest_term + 1, now_ms)
         return replace(_without(circuit, permit), probe_successes=successes)
 
     def failed(
@@ -242,12 +249,12 @@ class Circuit:
         if fingerprint == self.fingerprint:
             return self
         circuit = replace(self, fingerprint=fingerprint, hold_off=HoldOff())
+        term = self.newest_term + 1
         if self.opening is None:
-            return replace(circuit, term=self.term + 1, generation=self.generation + 1)
-        if self.opening.is_about_the_key:
-            return _closed(circuit, self.term + 1, now_ms)
-        opening = self.opening.model_copy(update={"until_ms": now_ms})
-        return _became(circuit, self.term + 1, opening)
+            return replace(circuit, term=term, generation=self.generation + 1)
+        if self._is_about_the_key:
+            return _closed(circuit, term, now_ms)
+        return _became(circuit, term, self.opening.model_copy(update={"until_ms": now_ms}))
 
     def record(self, router: str, now_ms: int) -> CircuitRecord:
         """What the other routers, and this one after a restart, should know."""
@@ -264,12 +271,14 @@ class Circuit:
         """With what another router, or an earlier life of this one, knew."""
         mine = self.record(theirs.router, theirs.at_ms)
         merged = merge(mine, theirs, fingerprint=self.fingerprint)
-        circuit = self
+        circuit = replace(self, heard_term=max(self.heard_term, theirs.term))
         if merged.hold_off_until_ms > self.hold_off.until_ms:
             until_ms = merged.hold_off_until_ms
-            circuit = replace(self, hold_off=replace(self.hold_off, until_ms=until_ms))
+            circuit = replace(circuit, hold_off=replace(self.hold_off, until_ms=until_ms))
         if (merged.term, merged.opening) == (self.term, self.opening):
             return circuit
+        if theirs.fingerprint != self.fingerprint and self._is_about_the_key:
+            return circuit  # whatever becomes of theirs, our key is refused
         if merged.opening is None:
             return _closed(circuit, merged.term, theirs.at_ms)
         return _became(circuit, merged.term, merged.opening)
@@ -293,6 +302,10 @@ class Circuit:
             case "half_open", Opening(code=code):
                 return f"circuit half-open after {code}: {self.probe_successes} probes succeeded"
         return f"held off by its rate limit for {left_s:.1f} s" if left_s else None
+
+    @property
+    def _is_about_the_key(self) -> bool:
+        return self.opening is not None and self.opening.is_about_the_key
 
     def _outstanding(self, now_ms: int) -> tuple[Permit, ...]:
         lease_ms = self.settings.probe_lease_ms
@@ -370,7 +383,7 @@ def _opened(
     opening = Opening(until_ms=until_ms, cool_down_ms=cool_down_ms, reason=reason, code=error.code)
     if circuit.opening is not None and circuit.opening.order >= opening.order:
         return circuit
-    return _became(circuit, circuit.term, opening)
+    return _became(circuit, circuit.newest_term, opening)
 
 
 def _became(circuit: Circuit, term: int, opening: Opening) -> Circuit:

@@ -60,12 +60,12 @@ class CircuitRecord(Contract):
     def seen_from(self, fingerprint: str) -> "CircuitRecord":
         """What of it binds a router under that configuration.
 
-        A key that another configuration used, and its account's quota, say nothing about ours; a
-        provider that is down is down for all.
+        That another configuration's key was refused, its quota spent, or its circuit closed says
+        nothing about ours; a provider that is down is down for all.
         """
-        if fingerprint == self.fingerprint or self.opening is None:
+        if fingerprint == self.fingerprint:
             return self
-        if not self.opening.is_about_the_key:
+        if self.opening is not None and not self.opening.is_about_the_key:
             return self
         return self.model_copy(update={"term": 0, "opening": None})
 

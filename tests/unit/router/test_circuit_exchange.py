@@ -172,6 +172,24 @@ def test_a_refused_key_binds_only_routers_with_that_configuration() -> None:
     assert Circuit("config-0").heard(told).admit(NOW)[1] is None
 
 
+def test_a_refused_key_stays_refused_whatever_routers_with_another_key_tell() -> None:
+    refused = failing(Circuit("config-0"), NOW, ProviderAuthError("401"), times=1)
+    changed = refused.reconfigured(ME, NOW)
+    down = failing(changed, NOW, ProviderServerError("500"))
+    for told in (changed, down):
+        heard = refused.heard(told.record("r1", NOW))
+        assert heard.opening == refused.opening
+        assert heard.reconfigured(ME, NOW + 1).term > told.term
+
+
+def test_what_a_router_says_counts_for_those_that_are_terms_ahead_under_another_configuration() -> (
+    None
+):
+    ahead = Circuit("config-0", term=7)
+    mine = failing(Circuit(ME).heard(ahead.record("r1", NOW)), NOW, ProviderServerError("500"))
+    assert ahead.heard(mine.record("r2", NOW)).state(NOW) == "open"
+
+
 def test_a_provider_that_is_down_is_down_under_every_configuration() -> None:
     told = failing(Circuit("config-0"), NOW, ProviderServerError("500")).record("r0", NOW)
     assert Circuit(ME).heard(told).state(NOW) == "open"
