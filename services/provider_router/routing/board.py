@@ -16,8 +16,9 @@ from atlas.contracts.errors import ErrorInfo, ProviderBusyError, ProviderCircuit
 from atlas.contracts.inference import Cost, Usage
 from atlas.provider_settings import BreakerSettings, LimitSettings
 from provider_router.providers.classification import Blame, blame
-from provider_router.routing.circuit import Circuit, CircuitSettings, Permit
+from provider_router.routing.circuit import Circuit, Permit
 from provider_router.routing.circuit_record import FOREVER_MS, CircuitRecord
+from provider_router.routing.circuit_window import CircuitSettings
 from provider_router.routing.figures import UNKNOWN, Figures
 from provider_router.routing.rate import RateLimits, Tokens, configured_limits
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, replace
 
 from atlas.contracts.errors import ErrorCategory, ErrorInfo
-from provider_router.routing.circuit import weight_of
+from provider_router.routing.circuit_window import weight_of
 
 _HALF_LIFE_MS = 60_000
 _SPAN = 40.0

@@ -22,8 +22,9 @@ from atlas.contracts.errors import (
     ProviderTimeoutError,
     WorkCancelledError,
 )
-from provider_router.routing.circuit import Circuit, CircuitSettings, Permit, weight_of
+from provider_router.routing.circuit import Circuit, Permit
 from provider_router.routing.circuit_record import FOREVER_MS
+from provider_router.routing.circuit_window import CircuitSettings, weight_of
 
 NOW = 1_000_000
 SETTINGS = CircuitSettings()

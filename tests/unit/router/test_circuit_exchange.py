@@ -13,8 +13,9 @@ from atlas.contracts.errors import (
     ProviderRateLimitError,
     ProviderServerError,
 )
-from provider_router.routing.circuit import Circuit, CircuitSettings, Permit
+from provider_router.routing.circuit import Circuit, Permit
 from provider_router.routing.circuit_record import CircuitRecord, Opening, merge
+from provider_router.routing.circuit_window import CircuitSettings
 
 NOW = 1_000_000
 ME = "config-1"
