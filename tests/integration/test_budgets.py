@@ -377,3 +377,17 @@ async def test_usage_is_counted_by_tenant_model_and_day_for_all_routers(nats_ser
         }
         assert await usage.spent("acme") == {"mock/fast": {"requests": 2}}
         assert await usage.spent("globex") == {}
+
+
+async def test_a_stream_with_a_budget_of_its_own_holds_no_more_than_that_of_a_shared_one(
+    nats_server: NatsProcess,
+):
+    async with books(nats_server.url, limited(max_tokens=1_000)) as mine:
+        estimate = Estimate(100, most_tokens=250)
+        streams = [await mine.open(estimate) for _ in range(4)]
+        assert await mine.tokens() == 1_000
+        for account in streams:
+            for used in range(100, 250, 10):
+                assert account.used(used, 0) is Verdict.OK
+            await account.settle(Amounts(250))
+        assert await mine.tokens() == 1_000

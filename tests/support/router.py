@@ -99,14 +99,16 @@ def provider(kind: str, url: str, **fields: object) -> ProviderSettings:
 
 def chat_chunk(text: str) -> bytes:
     """One event of a Chat Completions body."""
-    return _event({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]})
+    return chat_event(
+        {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}
+    )
 
 
 def chat_end(input_tokens: int = 3, output_tokens: int = 5) -> bytes:
     """The end of a Chat Completions body, with usage."""
     stop = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
     usage = {"prompt_tokens": input_tokens, "completion_tokens": output_tokens}
-    return _event(stop) + _event({"choices": [], "usage": usage}) + b"data: [DONE]\n\n"
+    return chat_event(stop) + chat_event({"choices": [], "usage": usage}) + b"data: [DONE]\n\n"
 
 
 def chat(texts: Iterable[str]) -> bytes:
@@ -123,5 +125,6 @@ def chat_cuts(texts: Iterable[str]) -> tuple[int, ...]:
     return tuple(cuts)
 
 
-def _event(data: object) -> bytes:
+def chat_event(data: object) -> bytes:
+    """One event of a body."""
     return b"data: " + json.dumps(data, ensure_ascii=False).encode() + b"\n\n"

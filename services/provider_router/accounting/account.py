@@ -126,7 +126,7 @@ class LimitedAccount:
         self._used = Amounts(tokens, microusd)
         said = self._verdict(self.holding.lines)
         if said is Verdict.EXTEND:
-            if self._growing is None and self._refusal is None:
+            if self._growing is None and self._refusal is None and self._wants():
                 self._grow()
             return Verdict.OK
         return said
@@ -157,19 +157,28 @@ class LimitedAccount:
     async def _grown(self, growing: asyncio.Task[None]) -> None:
         await asyncio.shield(growing)  # whoever waits may be cancelled; what is asked for is not
 
+    def _wants(self) -> list[tuple[Line, int, int]]:
+        """For each line that is nearly used up: what to ask for, and the least that helps."""
+        slice_ = self._estimate.slice(self._slices + 1)
+        wants = []
+        for line in self.holding.lines:
+            unit = line.limit.unit
+            said = self._verdict([line])
+            asked, least = line.wanted(self._used.of(unit), slice_.of(unit))
+            most = self._estimate.most(unit)
+            if most is not None:
+                asked = max(least if said is Verdict.WAIT else 0, min(asked, most - line.granted))
+            if said is not Verdict.OK and asked:
+                wants.append((line, asked, least))
+        return wants
+
     async def _take_slice(self) -> None:
         try:
             async with self.lock:
                 if self.is_closed:
                     return
                 await self._keeper.be_sure(self)
-                slice_ = self._estimate.slice(self._slices + 1)
-                wants = []
-                for line in self.holding.lines:
-                    if self._verdict([line]) is not Verdict.OK:
-                        unit = line.limit.unit
-                        wants.append((line, *line.wanted(self._used.of(unit), slice_.of(unit))))
-                self._refusal = await self.holding.grow(wants, PATIENCE_S)
+                self._refusal = await self.holding.grow(self._wants(), PATIENCE_S)
                 self._slices += 1
                 self._failure = None
         except AtlasError as error:

@@ -202,10 +202,21 @@ class Estimate:
     max_output_tokens: int | None = None
     input_price: float = 0.0
     output_price: float = 0.0
+    most_tokens: int | None = None
+    most_microusd: int | None = None
+    """What it may use in all by a budget of its own: more than that it need not reserve."""
+
+    def most(self, unit: Unit) -> int | None:
+        """What it may use in all; None: as much as there is."""
+        return self.most_tokens if unit is Unit.TOKENS else self.most_microusd
 
     def first(self) -> Amounts:
         """The input and a first slice of output: what to reserve before the call."""
-        return self.least() + self.slice(0)
+        found = self.least() + self.slice(0)
+        return Amounts(
+            min(found.tokens, self.most_tokens or found.tokens),
+            min(found.microusd, self.most_microusd or found.microusd),
+        )
 
     def least(self) -> Amounts:
         """The input alone: with less than this left, and one token, it is not worth starting."""

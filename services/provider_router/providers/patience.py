@@ -53,4 +53,6 @@ class Patience:
             if self._has_content
             else f"{name} sent no content in time; first_token_timeout_ms sets the limit"
         )
-        return ProviderTimeoutError(what, provider=name)
+        error = ProviderTimeoutError(what, provider=name)
+        error.was_sent = True  # a connect has a shorter timeout of its own
+        return error

@@ -11,10 +11,12 @@ from typing import Protocol
 
 from atlas import telemetry
 from atlas.contracts.errors import (
+    AtlasError,
     ErrorInfo,
     ProviderError,
     ProviderTimeoutError,
 )
+from atlas.contracts.events import AttemptOutcome
 from atlas.contracts.inference import FinishReason, ModelRequest
 from provider_router.providers.base import Adapter, Delta, Finished, ModelCall, UsageReport
 from provider_router.routing.board import Board, Ticket
@@ -39,6 +41,12 @@ class Attempt:
     """Whether it waits for a busy provider; where another candidate is free it does not."""
     finish: FinishReason | None = None
     error: ErrorInfo | None = None
+
+    def fail(self, error: AtlasError) -> ErrorInfo:
+        """It failed; gives how that goes over the wire."""
+        self.error = error.to_info()
+        self.usage.end(AttemptOutcome.FAILED, self.error.code)
+        return self.error
 
 
 class Sink(Protocol):
@@ -77,15 +85,19 @@ class Caller:
         try:
             await self._stream(attempt, ticket)
         except ProviderError as error:
-            attempt.error = error.to_info()
+            if error.was_sent:
+                attempt.usage.has_response = True  # sent is paid, as far as anybody can tell
             ticket.told(error.headers)
-            ticket.failed(attempt.error)
+            ticket.failed(attempt.fail(error))
             raise
-        except BaseException:  # it was cancelled, lost a race, or we failed ourselves
-            attempt.usage.has_response = True  # sent is paid, as far as anybody can tell
+        except BaseException as error:  # it was cancelled, lost a race, or we failed ourselves
+            attempt.usage.has_response = True  # as above
+            if isinstance(error, AtlasError):
+                attempt.fail(error)
             ticket.released()
             raise
         else:
+            attempt.usage.end(AttemptOutcome.COMPLETED)
             ticket.succeeded(attempt.usage.usage(), attempt.usage.cost())
         finally:
             ticket.ended(attempt.usage.usage())
@@ -98,7 +110,7 @@ class Caller:
                 candidate.model, self.expected, patience_s=_QUEUE_S if attempt.is_patient else 0.0
             )
         except ProviderError as error:
-            attempt.error = error.to_info()
+            attempt.fail(error)
             raise
 
     async def _stream(self, attempt: Attempt, ticket: Ticket) -> None:
@@ -131,11 +143,13 @@ class Caller:
         except TimeoutError as error:
             if not deadline.expired():
                 raise
-            raise ProviderTimeoutError(
+            late = ProviderTimeoutError(
                 f"{candidate.provider} was not done within {limit_s:g} s; "
                 "attempt_timeout_ms sets the limit",
                 provider=candidate.provider,
-            ) from error
+            )
+            late.was_sent = True
+            raise late from error
 
 
 async def _pause(deadline: asyncio.Timeout, gate: Gate) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from atlas.contracts.errors import ProviderError
+from atlas.contracts.events import AttemptOutcome
 from provider_router.streaming.attempt import Attempt
 
 type RunAttempt = Callable[[Attempt], Awaitable[None]]
@@ -16,10 +17,18 @@ class Race:
         self._run = run
         self._running: dict[asyncio.Task[None], Attempt] = {}
         self._winner: Attempt | None = None
+        self.failed: Attempt | None = None
+        """The attempt whose error `finish` raised."""
 
     def start(self, attempt: Attempt) -> None:
         """Let an attempt run."""
         self._running[asyncio.create_task(self._carry(attempt))] = attempt
+
+    def _start_unless_won(self, attempt: Attempt) -> None:
+        if self._winner is None:
+            self.start(attempt)
+        else:  # while it was made; nothing was sent
+            attempt.usage.end(AttemptOutcome.LOST)
 
     def cancel(self) -> None:
         """Stop every attempt; call it while nothing is being written."""
@@ -35,6 +44,7 @@ class Race:
             self._winner = attempt
             for task, other in self._running.items():
                 if other is not attempt:
+                    other.usage.end(AttemptOutcome.LOST)
                     task.cancel()
             return True
         if self._winner is not attempt:
@@ -42,7 +52,7 @@ class Race:
         return False
 
     async def finish(
-        self, hedge_after_s: float | None, hedge: Callable[[], Attempt | None]
+        self, hedge_after_s: float | None, hedge: Callable[[], Awaitable[Attempt | None]]
     ) -> Attempt:
         """Wait for the end of the race; gives the attempt whose answer is whole.
 
@@ -63,8 +73,8 @@ class Race:
                 )
                 if not done:
                     hedge_after_s = None
-                    if self._winner is None and (another := hedge()) is not None:
-                        self.start(another)
+                    if self._winner is None and (another := await hedge()) is not None:
+                        self._start_unless_won(another)
                 for task in done:
                     attempt = self._running.pop(task)
                     if task.cancelled():
@@ -79,7 +89,8 @@ class Race:
                 await asyncio.wait(self._running)
         if failure is None:
             raise asyncio.CancelledError  # all were cancelled from outside, and so are we
-        raise failure[1]
+        self.failed, error = failure
+        raise error
 
     async def _carry(self, attempt: Attempt) -> None:
         await self._run(attempt)

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -11,8 +11,8 @@ from opentelemetry.trace import Span, SpanKind
 
 from atlas import telemetry
 from atlas.contracts.base import JsonObject
-from atlas.contracts.errors import ErrorInfo, ProviderError, ProviderStreamError
-from atlas.contracts.inference import Budget, FinishReason, StreamMetrics
+from atlas.contracts.errors import AtlasError, ErrorInfo, ProviderError, ProviderStreamError
+from atlas.contracts.inference import Budget, FinishReason, Usage
 from atlas.contracts.streams import (
     NextStep,
     StreamCompleted,
@@ -26,13 +26,14 @@ from provider_router.routing.board import Board
 from provider_router.routing.choosing import Candidate
 from provider_router.routing.estimates import estimated_tokens
 from provider_router.routing.retry import NextAttempt, next_attempt
-from provider_router.streaming import making
+from provider_router.streaming import making, telling
 from provider_router.streaming.attempt import Attempt, Caller
 from provider_router.streaming.encoding import Content, coalesce
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.job import Job
-from provider_router.streaming.ledger import AttemptUsage, TextDigest
+from provider_router.streaming.ledger import AttemptUsage
 from provider_router.streaming.making import MakeEvent
+from provider_router.streaming.progress import Progress
 from provider_router.streaming.race import Race
 from provider_router.streaming.spending import Spending
 from provider_router.streaming.writer import HistoryLostError, StreamWriter
@@ -48,20 +49,6 @@ class Providers:
     timeouts_s: Mapping[str, float]
     board: Board
     max_attempts: int
-
-
-@dataclass(slots=True)
-class _Progress:
-    """What the stream has so far."""
-
-    attempt: int = 0
-    told: int = 0
-    """The attempt that `stream.started` told last."""
-    chunks: int = 0
-    has_content: bool = False
-    first_token_s: float | None = None
-    finish: FinishReason | None = None
-    digest: TextDigest = field(default_factory=TextDigest)
 
 
 class Session:
@@ -83,11 +70,11 @@ class Session:
         self._events = events
         self._spending = spending
         self._ledger = spending.ledger
-        self._progress = _Progress(attempt=writer.attempt)
+        self._progress = Progress(attempt=writer.attempt)
         self._race: Race | None = None
+        self._exceeded: JsonObject | None = None
         self._joins = job.request.buffer.coalesce == "adaptive"
         self._jitter = random.Random()  # noqa: S311 - spreads retries, guards nothing
-        self._began_s = asyncio.get_running_loop().time()
         self._caller = Caller(
             job.request,
             job.plan.expected,
@@ -160,15 +147,10 @@ class Session:
 
     async def _out_of_budget(self) -> StreamEvent:
         """End as far as the budget reached, and tell which of its limits it was."""
+        exceeded = self._exceeded or telling.spent_budget(
+            self._job.request.budget or Budget(), self._ledger
+        )
         end = await self._completed()
-        exceeded = self._spending.exceeded
-        if exceeded is None:
-            budget = self._job.request.budget or Budget()
-            exceeded = {
-                "scope": "request",
-                "limits": self._ledger.spent_limits(budget) or ["max_ms"],
-                "budget": budget.model_dump(mode="json", exclude_none=True),
-            }
         await self._tell(
             "budget.exceeded",
             {
@@ -187,14 +169,17 @@ class Session:
             if wait_ms:
                 await asyncio.sleep(wait_ms / 1000)
             tries += 1
-            attempt = self._new_attempt(candidate, is_last=tries >= len(candidates))
+            attempt = await self._affordable(candidate, is_last=tries >= len(candidates))
+            if attempt is None:
+                return await self._cannot_send(candidate, is_first=not self._ledger.all)
             await self._tell_started(attempt)
             try:
                 self._progress.finish = (await self._raced(attempt)).finish
                 return await self._completed()
             except (ProviderError, HistoryLostError) as error:
                 info = error.to_info()
-                follows = await self._failed(info, candidate, tries)
+                failed = (self._race and self._race.failed) or attempt
+                follows = await self._failed(info, failed.candidate, tries)
                 if follows is None:
                     return await self._gave_up(info)
                 candidate, wait_ms = follows.candidate, follows.wait_ms
@@ -208,7 +193,7 @@ class Session:
             after_ms / 1000 if after_ms else None, lambda: self._hedge(attempt.candidate)
         )
 
-    def _hedge(self, late: Candidate) -> Attempt | None:
+    async def _hedge(self, late: Candidate) -> Attempt | None:
         """The attempt that races a late one: at the next candidate that is free."""
         if not self._gate.is_flowing:
             return None
@@ -216,21 +201,66 @@ class Session:
         place = candidates.index(late)
         for other in [*candidates[place + 1 :], *candidates[:place]]:
             if self._providers.board.of(other.provider).why_not(self._job.plan.expected) is None:
-                log.info("hedged", stream=self._job.address.stream_id, candidate=other.full_name)
-                return self._new_attempt(other, is_last=False)
+                return await self._hedge_at(other)
         return None
 
-    def _new_attempt(self, candidate: Candidate, *, is_last: bool) -> Attempt:
-        self._progress.attempt += 1
+    async def _hedge_at(self, candidate: Candidate) -> Attempt | None:
+        log.info("hedging", stream=self._job.address.stream_id, candidate=candidate.full_name)
+        try:
+            return await self._affordable(candidate, is_last=False, is_hedge=True)
+        except AtlasError as error:  # its budgets cannot be asked; the late one goes on
+            log.info("not_hedged", stream=self._job.address.stream_id, error=error.message)
+            return None
+        finally:
+            self._exceeded = None  # not for the late one
+
+    async def _affordable(
+        self, candidate: Candidate, *, is_last: bool, is_hedge: bool = False
+    ) -> Attempt | None:
+        """A new attempt; None when there is not enough budget for its input."""
         usage = AttemptUsage(
             candidate.pricing,
             self._job.plan.expected.input_tokens,
             provider=candidate.provider,
+            is_hedge=is_hedge,
         )
         self._ledger.attempts.append(usage)
+        is_affordable = False
+        try:
+            is_affordable = await self._goes_on()
+        finally:
+            if not is_affordable:
+                self._ledger.attempts.pop()
+        if not is_affordable:
+            return None
+        self._progress.attempt += 1
         return Attempt(self._progress.attempt, candidate, usage, is_patient=is_last)
 
+    async def _goes_on(self) -> bool:
+        """Whether there is budget for more: its own, and those that it shares."""
+        budget = self._job.request.budget
+        if budget is not None and self._ledger.spent_limits(budget):
+            self._exceeded = telling.spent_budget(budget, self._ledger)
+        elif await self._spending.goes_on():
+            return True
+        else:
+            self._exceeded = self._spending.exceeded
+        return False
+
+    async def _cannot_send(self, candidate: Candidate, *, is_first: bool) -> StreamEvent:
+        """No budget for the input of an attempt: the end, and an error where nothing was sent."""
+        budget, exceeded = self._job.request.budget, self._exceeded
+        if not is_first or budget is None or exceeded is None or exceeded["scope"] != "request":
+            self._progress.finish = FinishReason.BUDGET
+            return await self._out_of_budget()
+        tokens = self._job.plan.expected.input_tokens
+        usd = candidate.pricing.cost(Usage(input_tokens=tokens)).total_usd
+        end = await self._gave_up(telling.too_little(budget, tokens, usd).to_info())
+        await self._tell("budget.exceeded", exceeded)
+        return end
+
     async def _tell_started(self, attempt: Attempt) -> None:
+        self._progress.current = attempt.usage
         self._writer.attempt = self._progress.told = attempt.number
         await self._writer.fenced(making.started(attempt.candidate, attempt.number))
         if attempt.number == 1:
@@ -252,12 +282,8 @@ class Session:
             if isinstance(one, Text):
                 progress.digest.add(one.text)
         if not progress.has_content:
-            progress.has_content = True
-            progress.first_token_s = progress.first_token_s or self._elapsed_s()
-        budget = self._job.request.budget
-        if budget is not None and self._ledger.spent_limits(budget):
-            self._gate.stop(Interrupt("budget"))
-        if not await self._spending.goes_on():
+            progress.content_came()
+        if not await self._goes_on():
             self._gate.stop(Interrupt("budget"))
         if self._job.request.buffer.max_tokens_per_second is not None:
             await self._hold_back(contents)
@@ -299,7 +325,7 @@ class Session:
     async def _drop_content(
         self, error: ErrorInfo, candidate: Candidate, step: NextStep | None
     ) -> None:
-        attempt = self._progress.attempt
+        attempt = self._progress.told
         await self._writer.event(making.attempt_failed(candidate, attempt, error, step))
         if step == "restart":
             self._progress.digest.restart()
@@ -321,7 +347,7 @@ class Session:
             finish,
             self._ledger.usage(),
             self._ledger.cost(),
-            self._metrics(),
+            self._progress.metrics(self._gate.paused_ms),
             (digest.length, digest.sha256),
         )
         return await self._end(end, StreamState.COMPLETED, ends_text=True)
@@ -331,26 +357,8 @@ class Session:
     ) -> StreamEvent:
         event = await self._writer.fenced(make, ends_text=ends_text)
         self._gate.stream_state = state
-        await self._tell(event.type, _shown(event))
+        await self._tell(event.type, telling.ending(event, self._ledger))
         return event
-
-    def _metrics(self) -> StreamMetrics:
-        duration_s = self._elapsed_s()
-        first_s = self._progress.first_token_s
-        paused_s = self._gate.paused_ms / 1000
-        flowing_s = duration_s - paused_s - (first_s or 0.0)
-        tokens = self._ledger.attempts[-1].usage().output_tokens if self._ledger.attempts else 0
-        return StreamMetrics(
-            time_to_first_token_ms=None if first_s is None else int(first_s * 1000),
-            duration_ms=int(duration_s * 1000),
-            paused_ms=int(paused_s * 1000),
-            chunks=self._progress.chunks,
-            tokens_per_second=round(tokens / flowing_s, 1) if flowing_s > 0 else 0.0,
-            attempts=self._progress.attempt,
-        )
-
-    def _elapsed_s(self) -> float:
-        return asyncio.get_running_loop().time() - self._began_s
 
     async def _tell(self, type_: str, data: JsonObject) -> None:
         stream_id = self._job.address.stream_id
@@ -360,8 +368,7 @@ class Session:
 
     def _annotate(self, span: Span, end: StreamEvent) -> None:
         usage = self._ledger.usage()
-        if self._ledger.attempts:  # after a fallback it is not the one that was asked first
-            last = self._ledger.attempts[-1]
+        if (last := self._progress.current) is not None:  # mostly the one that was asked first
             span.set_attribute(telemetry.PROVIDER, last.pricing.kind)
             span.set_attribute(telemetry.RESPONSE_MODEL, last.pricing.model)
         span.set_attribute(telemetry.INPUT_TOKENS, usage.input_tokens)
@@ -370,13 +377,3 @@ class Session:
             span.set_attribute(telemetry.FINISH_REASONS, [end.finish_reason.value])
         elif isinstance(end, StreamFailed):
             telemetry.mark_failed(end.error.code)
-
-
-def _shown(event: StreamEvent) -> JsonObject:
-    """What an `Event` tells of a terminal event: figures and reasons, no content."""
-    shown = event.model_dump(
-        mode="json",
-        exclude_none=True,
-        include={"finish_reason", "usage", "cost", "metrics", "error"},
-    )
-    return dict(shown)

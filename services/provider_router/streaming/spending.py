@@ -11,6 +11,7 @@ import structlog
 from atlas import subjects
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import AtlasError
+from atlas.contracts.inference import Budget
 from atlas.contracts.streams import (
     Ownership,
     StreamCancelled,
@@ -19,7 +20,14 @@ from atlas.contracts.streams import (
 )
 from provider_router.accounting.account import UNLIMITED, Account
 from provider_router.accounting.accounts import Accounts, Owned
-from provider_router.accounting.budgets import NOTHING, Amounts, Estimate, Verdict, amounts
+from provider_router.accounting.budgets import (
+    NOTHING,
+    Amounts,
+    Estimate,
+    Verdict,
+    amounts,
+    limit_microusd,
+)
 from provider_router.accounting.budgets import microusd as rounded_up
 from provider_router.accounting.reconciling import UsedBy
 from provider_router.accounting.reservations import Reservation
@@ -49,7 +57,9 @@ class Spending:
         return self.account.exceeded
 
     async def goes_on(self) -> bool:
-        """After content was written: whether there is budget for more. Mostly does not wait.
+        """Whether there is budget for more: of content, or for an attempt that was just made.
+
+        Mostly does not wait.
 
         Raises:
             AtlasError: NATS is away, for longer than a stream waits.
@@ -68,10 +78,13 @@ class Spending:
             await self.account.settle(used.less(self.before))
 
     def _counted(self) -> Amounts:
-        """What was used so far, at list price: an exact price takes 150 µs a chunk."""
+        """What was used so far, at list price: an exact price takes 150 µs a chunk.
+
+        The input of an attempt counts before it is sent.
+        """
         tokens, usd = 0, 0.0
         for attempt in self.ledger.attempts:
-            usage = attempt.usage()
+            usage = attempt.committed()
             into, out = attempt.pricing.usd_per_mtok() or (0.0, 0.0)
             tokens += usage.input_tokens + usage.output_tokens
             usd += (usage.input_tokens * into + usage.output_tokens * out) / _MILLION
@@ -98,7 +111,15 @@ class Spendings:
         if not limits:
             return Spending(ledger)
         into, out = candidate.pricing.usd_per_mtok() or (0.0, 0.0)
-        estimate = Estimate(job.plan.expected.input_tokens, job.request.max_tokens, into, out)
+        own = job.request.budget or Budget()
+        estimate = Estimate(
+            job.plan.expected.input_tokens,
+            job.request.max_tokens,
+            into,
+            out,
+            most_tokens=own.max_tokens,
+            most_microusd=None if own.max_usd is None else limit_microusd(own.max_usd),
+        )
         before = amounts(ledger.usage(), ledger.cost())
         owned = Owned(address.tenant, address.stream_id, epoch)
         account = await self.accounts.open(owned, limits, estimate, before)
@@ -107,10 +128,7 @@ class Spendings:
     def count(self, job: Job, ledger: Ledger) -> None:
         """Count what a stream that ended here used, its dead routers' part included."""
         tenant = job.address.tenant
-        if ledger.earlier_usage.input_tokens or ledger.earlier_usage.output_tokens:
-            name = job.plan.candidates[0].full_name
-            self.used.add(tenant, name, ledger.earlier_usage, ledger.earlier_cost)
-        for attempt in ledger.attempts:
+        for attempt in ledger.all:
             if attempt.has_response:
                 name = f"{attempt.provider}/{attempt.pricing.model}"
                 self.used.add(tenant, name, attempt.usage(), attempt.cost())

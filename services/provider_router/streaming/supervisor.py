@@ -34,7 +34,7 @@ from atlas.dead_letters import bury
 from atlas.reading import Reading
 from atlas.service import Events
 from provider_router.configuration import Configuration
-from provider_router.streaming import making
+from provider_router.streaming import making, telling
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.job import Job
 from provider_router.streaming.ledger import Ledger, ledger_of_history
@@ -305,8 +305,12 @@ class Supervisor:
         """Too little is left to start with: the stream fails, and says when to try again."""
         address = delivery.address
         end = await writer.fenced(_failed(error, delivery.ledger))
-        data = {"stream_id": address.stream_id, **(error.details or {})}
-        await self._events.emit("budget.exceeded", data, tenant=address.tenant)
+        for type_, data in (
+            (end.type, telling.ending(end, delivery.ledger)),
+            ("budget.exceeded", error.details or {}),
+        ):
+            told = {"stream_id": address.stream_id, **data}
+            await self._events.emit(type_, told, tenant=address.tenant)
         return end
 
     @staticmethod

@@ -285,6 +285,9 @@ class ProviderError(AtlasError):
     headers: Mapping[str, str] = MappingProxyType({})
     """Of the provider's response, in lower case: rate limits for its router, never on the wire."""
 
+    was_sent: bool = False
+    """Whether the provider had the request when it fell silent, so that it may have to be paid."""
+
 
 class ProviderInvalidRequestError(ProviderError):
     """The provider refuses the request as such; it would refuse it again."""

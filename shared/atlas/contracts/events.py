@@ -1,10 +1,13 @@
 """What services tell about themselves and their work (contract A5), and dead letters."""
 
+from enum import StrEnum
+
 from pydantic import Field
 
 from atlas.contracts.base import Contract, EpochMs, JsonObject
 from atlas.contracts.errors import ErrorInfo
 from atlas.contracts.ids import Id, new_id
+from atlas.contracts.inference import Cost, Usage
 
 
 class Event(Contract):
@@ -15,6 +18,33 @@ class Event(Contract):
     source: str = Field(description="The service, such as `provider_router`.")
     at_ms: EpochMs
     data: JsonObject = Field(default_factory=dict)
+
+
+class AttemptOutcome(StrEnum):
+    """How an attempt ended: `lost` a race, `budget` was spent, `abandoned` by its router."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    BUDGET = "budget"
+    ABANDONED = "abandoned"
+
+
+class AttemptReport(Contract):
+    """What one attempt of a stream used and cost: an element of `attempts` in its last event.
+
+    An attempt that its provider refused used nothing. One that was cut off, lost a race or died
+    with its router used what was counted, so its usage is `estimated`.
+    """
+
+    provider: str
+    model: str = Field(description="`provider/name`.")
+    outcome: AttemptOutcome
+    error: str | None = Field(default=None, description="The code of its error, if it failed.")
+    hedged: bool = Field(default=False, description="It raced an attempt that was late.")
+    usage: Usage
+    cost: Cost
 
 
 class DeadLetter(Contract):

@@ -5,8 +5,10 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas.contracts.inference import ModelRequest, Usage, UsageSource
-from atlas.contracts.streams import StreamEvent, StreamStarted, TextDelta
+from atlas.contracts.errors import ProviderServerError
+from atlas.contracts.events import AttemptOutcome
+from atlas.contracts.inference import Budget, ModelRequest, Usage, UsageSource
+from atlas.contracts.streams import AttemptFailed, StreamEvent, StreamStarted, TextDelta
 from provider_router.providers.base import Reasoning, Text, ToolCall
 from provider_router.routing.estimates import input_tokens
 from provider_router.routing.prices import Pricing
@@ -39,7 +41,9 @@ def test_a_refused_attempt_used_nothing_and_costs_nothing():
 def test_an_attempt_without_a_report_is_estimated_from_its_characters():
     streamed = attempt()
     streamed.count([Text("a" * 9), Reasoning("b" * 10), ToolCall(0, "c", "f", "{}")])
-    assert streamed.usage() == Usage(input_tokens=10, output_tokens=6, source=UsageSource.ESTIMATED)
+    assert streamed.usage() == Usage(
+        input_tokens=10, output_tokens=6, reasoning_tokens=3, source=UsageSource.ESTIMATED
+    )
     assert streamed.cost().total_usd > 0
 
 
@@ -57,6 +61,39 @@ def test_the_report_of_an_attempt_that_was_cut_is_no_less_than_what_was_counted(
     )
 
 
+def test_an_attempt_counts_with_its_input_from_when_it_is_made_until_it_is_refused():
+    made = attempt()
+    assert made.committed().input_tokens == 10
+    made.end(AttemptOutcome.FAILED, "provider_auth")
+    assert made.committed() == Usage()
+
+
+def test_cached_tokens_are_paid_at_their_own_price():
+    fresh = attempt(has_response=True, reported=Usage(input_tokens=1_000), is_finished=True)
+    cached = attempt(
+        has_response=True,
+        reported=Usage(input_tokens=1_000, cached_input_tokens=800),
+        is_finished=True,
+    )
+    assert 0 < cached.cost().total_usd < fresh.cost().total_usd
+
+
+def test_what_was_said_first_of_an_attempts_end_stands():
+    lost = attempt(is_hedge=True)
+    lost.end(AttemptOutcome.LOST)
+    lost.end(AttemptOutcome.FAILED, "provider_connection")
+    report = lost.report(AttemptOutcome.CANCELLED)
+    assert (report.outcome, report.error, report.hedged) == (AttemptOutcome.LOST, None, True)
+    assert attempt().report(AttemptOutcome.CANCELLED).outcome is AttemptOutcome.CANCELLED
+
+
+def test_a_budget_is_spent_by_the_input_of_an_attempt_that_is_still_on_its_way():
+    ledger = Ledger([], [attempt(), attempt()])
+    assert ledger.spent_limits(Budget(max_tokens=20)) == ["max_tokens"]
+    assert ledger.spent_limits(Budget(max_tokens=21)) == []
+    assert ledger.spent_limits(Budget(max_usd=1e-9)) == ["max_usd"]
+
+
 def test_a_model_without_a_price_makes_the_cost_incomplete():
     unknown = AttemptUsage(Pricing("openai", "no-such-model"), 10, has_response=True)
     assert not unknown.cost().complete
@@ -65,7 +102,8 @@ def test_a_model_without_a_price_makes_the_cost_incomplete():
 def test_a_ledger_sums_all_attempts_and_one_estimate_makes_it_an_estimate():
     finished = attempt(has_response=True, reported=REPORT, is_finished=True)
     cut = attempt(has_response=True)
-    ledger = Ledger(earlier_usage=Usage(input_tokens=1), attempts=[finished, cut])
+    earlier = attempt(has_response=True, reported=Usage(input_tokens=1), is_finished=True)
+    ledger = Ledger([earlier], [finished, cut])
     assert ledger.usage() == Usage(
         input_tokens=1 + 25 + 10,
         output_tokens=1,
@@ -79,12 +117,22 @@ def test_the_attempts_of_a_dead_router_are_estimated_from_history():
     events: list[StreamEvent] = [
         StreamStarted(**head, seq=1, provider="p", model="p/gpt-4o", attempt=1, reason=""),
         TextDelta(**head, seq=2, text="a" * 40),
-        StreamStarted(**head, seq=3, provider="p", model="p/gpt-4o", attempt=2, reason=""),
-        TextDelta(**head, seq=4, text="a" * 20),
+        AttemptFailed(
+            **head, seq=3, attempt=1, provider="p", error=ProviderServerError("x").to_info()
+        ),
+        StreamStarted(**head, seq=4, provider="p", model="p/gpt-4o", attempt=2, reason=""),
+        StreamStarted(**head, seq=5, provider="q", model="q/gpt-4.1", attempt=3, reason=""),
+        TextDelta(**head, seq=6, text="a" * 20),
     ]
     ledger = ledger_of_history(events, REQUEST, lambda _, model: Pricing("openai", model))
-    assert ledger.usage() == Usage(input_tokens=20, output_tokens=15, source=UsageSource.ESTIMATED)
+    assert ledger.usage() == Usage(input_tokens=30, output_tokens=15, source=UsageSource.ESTIMATED)
     assert ledger.cost().total_usd > 0
+    told = [one.report(AttemptOutcome.CANCELLED) for one in ledger.all]
+    assert [(one.model, one.outcome, one.error) for one in told] == [
+        ("p/gpt-4o", "failed", "provider_server"),
+        ("p/gpt-4o", "failed", None),
+        ("q/gpt-4.1", "abandoned", None),
+    ]
 
 
 def test_the_tokens_of_a_request_are_those_of_its_texts_and_images():

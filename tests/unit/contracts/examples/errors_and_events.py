@@ -2,7 +2,8 @@
 
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import ErrorCategory, ErrorInfo, ErrorReply, Severity
-from atlas.contracts.events import DeadLetter, Event
+from atlas.contracts.events import AttemptOutcome, AttemptReport, DeadLetter, Event
+from atlas.contracts.inference import Cost, Usage, UsageSource
 
 AT_MS = 1_767_225_600_000
 
@@ -27,6 +28,21 @@ ERRORS_AND_EVENTS: dict[str, Contract] = {
         source="provider_router",
         at_ms=AT_MS,
         data={"provider": "openai", "circuit": "open"},
+    ),
+    "AttemptReport": AttemptReport(
+        provider="openai",
+        model="openai/gpt-5",
+        outcome=AttemptOutcome.FAILED,
+        error="provider_rate_limit",
+        hedged=True,
+        usage=Usage(
+            input_tokens=800,
+            output_tokens=40,
+            reasoning_tokens=10,
+            cached_input_tokens=512,
+            source=UsageSource.ESTIMATED,
+        ),
+        cost=Cost(total_usd=0.0012),
     ),
     "DeadLetter": DeadLetter(
         kind="request",

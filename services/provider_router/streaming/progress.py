@@ -1,0 +1,53 @@
+"""What a stream has so far, and the metrics that its end tells."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from atlas.contracts.inference import FinishReason, StreamMetrics
+from provider_router.streaming.ledger import AttemptUsage, TextDigest
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a stream has so far."""
+
+    attempt: int = 0
+    told: int = 0
+    """The attempt that `stream.started` told last."""
+    current: AttemptUsage | None = None
+    """Of that attempt."""
+    chunks: int = 0
+    has_content: bool = False
+    began_s: float = field(default_factory=_now_s)
+    first_token_s: float | None = None
+    finish: FinishReason | None = None
+    digest: TextDigest = field(default_factory=TextDigest)
+
+    @property
+    def elapsed_s(self) -> float:
+        """How long this router has worked on it, pauses included."""
+        return _now_s() - self.began_s
+
+    def content_came(self) -> None:
+        """The attempt that is told has content."""
+        self.has_content = True
+        if self.first_token_s is None:
+            self.first_token_s = self.elapsed_s
+
+    def metrics(self, paused_ms: int) -> StreamMetrics:
+        """How it went."""
+        duration_s, first_s = self.elapsed_s, self.first_token_s
+        flowing_s = duration_s - paused_ms / 1000 - (first_s or 0.0)
+        tokens = self.current.usage().output_tokens if self.current else 0
+        return StreamMetrics(
+            time_to_first_token_ms=None if first_s is None else int(first_s * 1000),
+            duration_ms=int(duration_s * 1000),
+            paused_ms=paused_ms,
+            chunks=self.chunks,
+            tokens_per_second=round(tokens / flowing_s, 1) if flowing_s > 0 else 0.0,
+            attempts=self.attempt,
+        )
