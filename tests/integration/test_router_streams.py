@@ -179,6 +179,24 @@ async def test_a_budget_of_time_ends_a_silent_answer(rig: Rig):
     assert (response.content, response.finish_reason) == ("Once ", FinishReason.BUDGET)
 
 
+async def test_a_pause_does_not_count_against_a_budget_of_time(rig: Rig):
+    rig.first.reply = Reply(chat_chunk("Once "), then_silent=True)
+    budget = {"max_ms": 1_000}
+    async with (
+        asyncio.timeout(20),
+        rig.stack.atlas.stream("Hello", model="first/some-model", budget=budget) as stream,
+    ):
+        await anext(aiter(stream))
+        await stream.pause()
+        await asyncio.sleep(1.3)  # time itself is what is tested
+        assert stream.reading.terminal is None
+        await stream.resume()
+        response = await stream.result()
+    assert response.finish_reason is FinishReason.BUDGET
+    assert response.metrics.paused_ms >= 1_300
+    assert 900 <= response.metrics.duration_ms - response.metrics.paused_ms < 3_000
+
+
 @pytest.mark.parametrize(("coalesce", "events"), [("off", len(WORDS)), ("adaptive", 1)])
 async def test_what_was_read_at_once_is_one_event_unless_each_chunk_was_asked_for(
     rig: Rig, coalesce: str, events: int

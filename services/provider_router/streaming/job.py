@@ -17,3 +17,5 @@ class Job:
     plan: Plan
     headers: Mapping[str, str]
     """Of the request's message: its trace context, and the task that it belongs to."""
+    ran_ms: int = 0
+    """How long earlier routers had it, pauses left out."""

@@ -1,9 +1,11 @@
 """What a stream has so far, and the metrics that its end tells."""
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from atlas.contracts.inference import FinishReason, StreamMetrics
+from atlas.contracts.streams import StreamEvent, StreamPaused, StreamResumed
 from provider_router.streaming.ledger import AttemptUsage, TextDigest
 
 
@@ -32,6 +34,10 @@ class Progress:
         """How long this router has worked on it, pauses included."""
         return _now_s() - self.began_s
 
+    def running_ms(self, paused_ms: int) -> int:
+        """How long this router has worked on it, pauses left out."""
+        return int(self.elapsed_s * 1000) - paused_ms
+
     def content_came(self) -> None:
         """The attempt that is told has content."""
         self.has_content = True
@@ -51,3 +57,16 @@ class Progress:
             tokens_per_second=round(tokens / flowing_s, 1) if flowing_s > 0 else 0.0,
             attempts=self.attempt,
         )
+
+
+def ran_ms(history: Iterable[StreamEvent], now_ms: int) -> int:
+    """How long a stream has run until now by its stored events, pauses left out."""
+    total_ms, since_ms, is_paused = 0, None, False
+    for event in history:
+        if isinstance(event, StreamPaused):
+            is_paused = True
+            if since_ms is not None:
+                total_ms, since_ms = total_ms + event.at_ms - since_ms, None
+        elif since_ms is None and (isinstance(event, StreamResumed) or not is_paused):
+            since_ms, is_paused = event.at_ms, False
+    return max(0, total_ms if since_ms is None else total_ms + now_ms - since_ms)

@@ -113,27 +113,33 @@ class Session:
     async def _run_interruptible(self) -> StreamEvent | None:
         """Run the attempts until they end or an interrupt comes, whichever is first."""
         attempts = asyncio.create_task(self._attempts())
+        watch = asyncio.create_task(self._watch_time())
         waited: set[asyncio.Future[Any]] = {attempts, self._gate.interrupt}
         try:
-            async with asyncio.timeout(self._time_left_s()):
-                await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-        except TimeoutError:
-            self._gate.stop(Interrupt("budget"))
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            watch.cancel()
             async with self._writer.at_rest():  # never cut an event that is being written
                 attempts.cancel()
                 if self._race is not None:
                     self._race.cancel()
-            await asyncio.wait({attempts})
+            await asyncio.wait({attempts, watch})
         if self._gate.interrupt.done() and (attempts.cancelled() or attempts.exception()):
             if self._writer.terminal is not None:  # it came just after the end
                 return self._writer.terminal
             return await self._interrupted(self._gate.interrupt.result())
         return attempts.result()
 
-    def _time_left_s(self) -> float | None:
+    async def _watch_time(self) -> None:
+        """Stop the stream when `budget.max_ms` is used up. While paused, time stands still."""
         budget = self._job.request.budget
-        return budget.max_ms / 1000 if budget and budget.max_ms else None
+        if budget is None or budget.max_ms is None:
+            return
+        gate, max_ms = self._gate, budget.max_ms - self._job.ran_ms
+        while (left_ms := max_ms - self._progress.running_ms(gate.paused_ms)) > 0:
+            await asyncio.sleep(left_ms / 1000)
+            await gate.passage()
+        gate.stop(Interrupt("budget"))
 
     async def _interrupted(self, interrupt: Interrupt) -> StreamEvent | None:
         match interrupt.kind:

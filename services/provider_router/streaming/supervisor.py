@@ -18,6 +18,7 @@ from nats.errors import Error as NatsError
 
 from atlas import door, subjects
 from atlas.bus import Bus
+from atlas.contracts.base import now_ms
 from atlas.contracts.errors import (
     AtlasError,
     BudgetExceededError,
@@ -40,6 +41,7 @@ from provider_router.streaming.job import Job
 from provider_router.streaming.ledger import Ledger, ledger_of_history
 from provider_router.streaming.making import MakeEvent
 from provider_router.streaming.peers import Peers
+from provider_router.streaming.progress import ran_ms
 from provider_router.streaming.session import Providers, Session
 from provider_router.streaming.spending import Spendings
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
@@ -271,7 +273,8 @@ class Supervisor:
             await gate.open(writer, functools.partial(self._store.controls, delivery.address))
             delivery.writer = writer
             plan = routing.chooser.plan(choice)
-            job = Job(delivery.address, request, plan, delivery.msg.headers or {})
+            ran = ran_ms(history, now_ms())
+            job = Job(delivery.address, request, plan, delivery.msg.headers or {}, ran)
             providers = Providers(
                 routing.adapters,
                 routing.timeouts_s,

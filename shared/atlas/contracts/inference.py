@@ -280,7 +280,11 @@ class Budget(UserInput):
 
     max_tokens: int | None = Field(default=None, gt=0, description="Input and output tokens.")
     max_usd: float | None = Field(default=None, gt=0)
-    max_ms: PositiveMs | None = None
+    max_ms: PositiveMs | None = Field(
+        default=None,
+        description="From when a router takes the request up, or the task was accepted; the time "
+        "that it is paused does not count, that of a router that died does.",
+    )
 
 
 class FallbackPolicy(UserInput):
