@@ -1,6 +1,7 @@
 """Doing one subtask: from the work to its outcome, by one stream of a model."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
@@ -23,7 +24,7 @@ from atlas.contracts.errors import (
     StreamGapError,
     WorkCancelledError,
 )
-from atlas.contracts.inference import Cost, FinishReason, ModelRequest, Usage
+from atlas.contracts.inference import Budget, Cost, FinishReason, ModelRequest, Usage
 from atlas.contracts.streams import (
     ControlAction,
     StreamCancelled,
@@ -34,6 +35,10 @@ from atlas.contracts.streams import (
 from atlas.contracts.tasks import Subtask
 from atlas.objects import Objects
 from atlas.reading import Reading
+from atlas.wire import task_headers
+
+_BILL_S = 2.0
+"""How long the end of a stream that was given up is waited for, to know what it cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,7 @@ class Executor:
         try:
             async with asyncio.timeout(_seconds_left(subtask)):
                 await follower.open()
-                await self._submit(tenant, subtask.stream_id, lane, request)
+                await self._submit(tenant, subtask, lane, request)
                 await begin()
                 reading = await follower.to_end(self._silence_s)
         except TimeoutError:
@@ -94,12 +99,14 @@ class Executor:
                 f"subtask {subtask.subtask_id!r} was not done by its deadline_ms, "
                 f"{subtask.deadline_ms}"
             )
-            return await self._given_up(tenant, subtask, late)
-        except (ProviderTimeoutError, PayloadTooLargeError) as error:
-            return await self._given_up(tenant, subtask, error)
+            return await self._given_up(tenant, subtask, follower, late)
+        except PayloadTooLargeError as error:
+            return Outcome(error=error.to_info())
+        except ProviderTimeoutError as error:
+            return await self._given_up(tenant, subtask, follower, error)
         except StreamGapError as error:
             # This stream stays broken; the next attempt has one of its own.
-            outcome = await self._given_up(tenant, subtask, error)
+            outcome = await self._given_up(tenant, subtask, follower, error)
             retryable = error.to_info().model_copy(update={"retryable": True})
             return replace(outcome, error=retryable)
         finally:
@@ -116,25 +123,39 @@ class Executor:
             specialist = replace(specialist, requirements=wish)
         return build_request(complete, specialist, default_model=self._default_model)
 
-    async def _submit(self, tenant: str, stream_id: str, lane: str, request: ModelRequest) -> None:
+    async def _submit(
+        self, tenant: str, subtask: Subtask, lane: str, request: ModelRequest
+    ) -> None:
         """Ask for the stream, unless it was asked for: by us before a restart, or by another."""
+        stream_id = subtask.stream_id
         if await self._bus.last(subjects.STREAMS, subjects.stream_owner(tenant, stream_id)):
             return
         door = subjects.stream_request(tenant, stream_id, lane)
         try:
             await self._bus.store(
-                door, request.to_json(), msg_id=f"{tenant}:{stream_id}", expected_last=0
+                door,
+                request.to_json(),
+                msg_id=f"{tenant}:{stream_id}",
+                expected_last=0,
+                headers=task_headers(subtask.task_id, subtask.task_budget),
             )
         except FencedError:
             return  # it waits in the queue, or a router has it
 
-    async def _given_up(self, tenant: str, subtask: Subtask, error: AtlasError) -> Outcome:
-        """Nobody will read the stream: stop its bill."""
+    async def _given_up(
+        self, tenant: str, subtask: Subtask, follower: StreamFollower, error: AtlasError
+    ) -> Outcome:
+        """Nobody will read the stream: stop its bill, and see what it came to."""
         control = StreamControl(
             action=ControlAction.CANCEL, reason=error.message[:1024], by="agent_worker"
         )
         subject = subjects.stream_control(tenant, subtask.stream_id)
         await self._bus.send(subject, control)
+        with contextlib.suppress(TimeoutError, AtlasError):
+            async with asyncio.timeout(_BILL_S):
+                end = (await follower.to_end(_BILL_S)).terminal
+            if end is not None:
+                return Outcome(error=error.to_info(), usage=end.usage, cost=end.cost)
         return Outcome(error=error.to_info())
 
 
@@ -165,9 +186,17 @@ def _output(reading: Reading, end: StreamCompleted, subtask: Subtask) -> object:
         )
     if end.finish_reason is FinishReason.BUDGET:
         raise BudgetExceededError(
-            f"subtask {subtask.subtask_id!r} used up its part of the task's budget"
+            f"subtask {subtask.subtask_id!r} was ended for its budget: it used "
+            f"{end.usage.input_tokens + end.usage.output_tokens} tokens, {end.cost.total_usd:.6f} "
+            f"USD, {end.metrics.duration_ms} ms; its part is {_told(subtask.budget)}, of "
+            f"{_told(subtask.task_budget)} for the task; give the task more, or less to do"
         )
     return read_output(reading.text, subtask.output_schema)
+
+
+def _told(budget: Budget | None) -> str:
+    limits = budget.model_dump(exclude_none=True) if budget else {}
+    return ", ".join(f"{name} {value}" for name, value in limits.items()) or "not limited"
 
 
 def _seconds_left(subtask: Subtask) -> float | None:

@@ -41,7 +41,8 @@ from atlas.finishing import finish
 from atlas.provider_settings import ProviderSettings
 from atlas.reading import Reading, Verdict
 from atlas.service import Call, Doors
-from atlas.wire import outgoing_headers
+from atlas.wire import outgoing_headers, passed_on
+from provider_router.accounting.accounts import Accounts
 from provider_router.configuration import Configuration
 from provider_router.embedding import Embedder
 from provider_router.routing.board import Account
@@ -73,6 +74,7 @@ class Handlers:
     configuration: Configuration
     supervisor: Supervisor
     peers: Peers
+    accounts: Accounts
     _answering: set[asyncio.Task[object]] = field(default_factory=set)
 
     async def open(self, doors: Doors) -> None:
@@ -92,11 +94,12 @@ class Handlers:
         self.configuration.current.catalogue.choice(
             call.body
         )  # an unknown model is told here, before it is queued
+        self.accounts.limits(call.tenant, call.headers)  # and so is a budget nobody can read
         address = StreamAddress(call.tenant, call.body.stream_id or new_id())
         body = call.body.model_request().model_dump_json(exclude_unset=True).encode()
         live = await self.bus.open(subjects.stream_chunk(address.tenant, address.stream_id))
         try:
-            is_new = await self._submit(address, body)
+            is_new = await self._submit(address, body, passed_on(call.headers))
             if call.body.stream:
                 return StreamAccepted(
                     stream_id=address.stream_id,
@@ -118,7 +121,7 @@ class Handlers:
             room_bytes = self.bus.max_payload_bytes
             return await embedder.embed(call.body, candidates, room_bytes=room_bytes)
 
-    async def _submit(self, address: StreamAddress, body: bytes) -> bool:
+    async def _submit(self, address: StreamAddress, body: bytes, headers: dict[str, str]) -> bool:
         """Store the request once; tells whether it is a new one.
 
         Raises:
@@ -140,6 +143,7 @@ class Handlers:
             subjects.stream_request(address.tenant, address.stream_id),
             body,
             msg_id=f"{address.tenant}:{address.stream_id}:{sha256}",
+            headers=headers,
         )
         return True
 

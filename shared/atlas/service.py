@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -89,6 +89,7 @@ class Call[M: UserInput]:
     """The id in the subject of a door that has one, such as `….task.{task_id}.control`."""
     body: M
     data: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Events:
@@ -171,7 +172,7 @@ async def _serve[M: UserInput](
         ):
             parsed = _names_in(request.subject)
             body = door.read(model, request.data, headers)
-            answer = await handler(Call(parsed.tenant, parsed.id, body, request.data))
+            answer = await handler(Call(parsed.tenant, parsed.id, body, request.data, headers))
     except AtlasError as error:
         answer = error.to_reply()
     except Exception:

@@ -22,6 +22,7 @@ from atlas.contracts.errors import (
     error_from,
 )
 from atlas.contracts.events import Event
+from atlas.contracts.inference import Budget
 
 VERSION_HEADER = "Atlas-Version"
 MSG_ID_HEADER = "Nats-Msg-Id"
@@ -80,6 +81,18 @@ def left(subject: str, headers: Mapping[str, str] | None) -> int:
         case other:
             told = (headers or {}).get("Description", "")
             raise StoreRefusedError(f"{subject}: JetStream does not read it: {other} {told}")
+
+
+def task_headers(task_id: str, budget: Budget | None) -> dict[str, str]:
+    """What goes with a request to a model that belongs to a task; nothing without a budget."""
+    if budget is None:
+        return {}
+    return {TASK_HEADER: task_id, TASK_BUDGET_HEADER: budget.to_json().decode()}
+
+
+def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    """What of a caller's headers goes with the request that is made of the call."""
+    return {name: headers[name] for name in (TASK_HEADER, TASK_BUDGET_HEADER) if name in headers}
 
 
 def outgoing_headers() -> dict[str, str]:

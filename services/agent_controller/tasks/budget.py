@@ -40,14 +40,15 @@ def time_is_up_at_ms(view: TaskView) -> int | None:
     return None if max_ms is None else view.accepted_at_ms + view.paused_ms + max_ms
 
 
-def share(view: TaskView) -> Budget | None:
+def share(view: TaskView, now_ms: int) -> Budget | None:
     """What one subtask may use: an equal part of the rest for each that is not finished.
 
     As nobody gets more than an equal part, subtasks that run side by side cannot overrun the
-    budget together; what one leaves over raises the parts of those that follow.
+    budget together; what one leaves over raises the parts of those that follow. Time is no such
+    part: each has what is left of it. It is given as a duration, which a pause does not use up.
     """
     budget = view.request.budget if view.request else None
-    if budget is None or (budget.max_tokens is None and budget.max_usd is None):
+    if budget is None:
         return None
     unfinished = [one for one in view.subtasks.values() if not one.state.is_terminal]
     parts = max(1, len(unfinished))
@@ -57,4 +58,8 @@ def share(view: TaskView) -> Budget | None:
         max_tokens = max(1, (budget.max_tokens - used) // parts)
     if budget.max_usd is not None:
         max_usd = max(1e-9, (budget.max_usd - view.cost.total_usd) / parts)
-    return Budget(max_tokens=max_tokens, max_usd=max_usd)
+    ends_at_ms = time_is_up_at_ms(view)
+    max_ms = None if ends_at_ms is None else max(1, ends_at_ms - now_ms)
+    if max_tokens is max_usd is max_ms is None:
+        return None
+    return Budget(max_tokens=max_tokens, max_usd=max_usd, max_ms=max_ms)

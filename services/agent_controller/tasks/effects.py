@@ -82,7 +82,7 @@ def _work_to_send(
         if number:
             key = f"{key}:{since_ms}-{number}"
         if key not in done:
-            yield SendWork(key, subtask_of(view, record, planner), priority, number)
+            yield SendWork(key, subtask_of(view, record, now_ms, planner), priority, number)
 
 
 def wake_at_ms(view: TaskView, now_ms: int, limits: Limits) -> int | None:
@@ -100,7 +100,7 @@ def wake_at_ms(view: TaskView, now_ms: int, limits: Limits) -> int | None:
     return min((at_ms for at_ms in due if at_ms is not None), default=None)
 
 
-def subtask_of(view: TaskView, record: SubtaskRecord, planner: Planner) -> Subtask:
+def subtask_of(view: TaskView, record: SubtaskRecord, now_ms: int, planner: Planner) -> Subtask:
     """What a worker gets for the current attempt."""
     assert view.request is not None  # noqa: S101 - nothing is dispatched before acceptance
     node = record.planned or planner.assignment(view, record.subtask_id)
@@ -109,7 +109,6 @@ def subtask_of(view: TaskView, record: SubtaskRecord, planner: Planner) -> Subta
         inputs["task"] = {**(view.request.inputs or {}), **(node.inputs or {})}
     for dependency in record.depends_on:
         inputs[dependency] = value(view.subtasks[dependency])
-    ends = [view.request.deadline_ms, budget.time_is_up_at_ms(view)]
     return Subtask(
         task_id=view.task_id,
         subtask_id=record.subtask_id,
@@ -121,8 +120,9 @@ def subtask_of(view: TaskView, record: SubtaskRecord, planner: Planner) -> Subta
         output_schema=node.output_schema,
         requirements=node.requirements,
         tools=node.tools,
-        budget=budget.share(view),
-        deadline_ms=min((at_ms for at_ms in ends if at_ms is not None), default=None),
+        budget=budget.share(view, now_ms),
+        task_budget=view.request.budget,
+        deadline_ms=view.request.deadline_ms,
         stream_id=record.stream_id or "",
         idempotency_key=f"{view.task_id}:{record.subtask_id}:{record.attempt}",
     )

@@ -465,7 +465,14 @@ class Subtask(Contract):
     output_schema: JsonObject | None = None
     requirements: Requirements | None = None
     tools: list[str] = Field(default_factory=list)
-    budget: Budget | None = None
+    budget: Budget | None = Field(
+        default=None, description="Its part of what the task has left, for all of its streams."
+    )
+    task_budget: Budget | None = Field(
+        default=None,
+        description="What all streams of the task may use together: goes with each request to a "
+        "model, in the header `Atlas-Task-Budget` beside `Atlas-Task`.",
+    )
     deadline_ms: EpochMs | None = None
     stream_id: StreamId = Field(description="For its first stream.")
     idempotency_key: str = Field(description="`task:subtask:attempt`, for tools.")

@@ -252,6 +252,15 @@ def test_a_budget_is_shared_among_the_subtasks_that_are_not_finished():
     assert task.waiting_work()["a"].budget.max_tokens == 250
     task.succeed("a")
     assert task.waiting_work()["b"].budget.max_tokens == 330
+    assert task.waiting_work()["b"].task_budget == Budget(max_tokens=1_000)
+
+
+def test_a_subtask_gets_what_is_left_of_the_tasks_time_and_pauses_leave_it_alone():
+    task = world(node("a"), node("b", "a"), budget=Budget(max_ms=10_000)).start("a")
+    task.wait(1_000).control("pause").wait(3_600_000).control("resume").wait(500).succeed("a")
+    work = task.waiting_work()["b"]
+    assert work.budget == Budget(max_ms=8_500)
+    assert work.deadline_ms is None
 
 
 def test_pause_holds_back_what_is_new_and_reaches_what_runs():
@@ -571,7 +580,7 @@ def test_two_controllers_with_lost_acknowledgements_write_one_log(data):
 
 def test_every_dispatched_subtask_can_be_told_to_a_worker():
     task = world(pattern="auto")
-    subtask = subtask_of(task.view, task.view.subtasks["plan"], PLANNER)
+    subtask = subtask_of(task.view, task.view.subtasks["plan"], task.now_ms, PLANNER)
     assert subtask.output_schema == model_plan.plan_schema(LIMITS)
 
 

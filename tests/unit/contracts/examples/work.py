@@ -20,6 +20,7 @@ WORK: dict[str, Contract] = {
         requirements=REQUIREMENTS,
         tools=["search"],
         budget=BUDGET,
+        task_budget=BUDGET,
         deadline_ms=AT_MS + 120_000,
         stream_id="stream-7",
         idempotency_key="survey-1:facts:1",
