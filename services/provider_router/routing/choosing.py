@@ -93,6 +93,8 @@ class Chooser:
         members = [self._member(model) for name, model in models.items() if name not in why_not]
         placed = ordering.order(members, _demand(choice), self._rng, now_ms())
         order = [_candidate(models[one.name], one.reason) for one in placed]
+        if choice.group is None:
+            order = _spread(order)
         order += [
             _candidate(models[name], why_not[name])
             for name in sorted(
@@ -100,8 +102,6 @@ class Chooser:
                 key=lambda name: self._board.of(models[name].provider).available_at_ms(expected),
             )
         ]
-        if choice.group is None:
-            order = _spread(order)
         if choice.first is None or choice.first in why_not:
             return order
         default = _candidate(models[choice.first], "default")

@@ -2,9 +2,9 @@
 
 import pytest
 
-from atlas.contracts.catalogue import Strategy
+from atlas.contracts.catalogue import ModelInfo, Strategy
 from atlas.contracts.errors import ConfigurationError, InvalidRequestError, NotFoundError
-from atlas.contracts.inference import ModelRequest
+from atlas.contracts.inference import Level, ModelCapability, ModelRequest
 from atlas.provider_settings import GroupSettings, LimitSettings, ProviderSettings
 from atlas.settings import RouterSettings
 from provider_router.routing.board import AccountConfig, Board
@@ -132,3 +132,81 @@ def test_a_group_may_have_the_name_of_a_model_that_nobody_offers():
     group = GroupSettings.model_validate({"members": ["mock/standard"]})
     (shown,) = Catalogue({"mock": PROVIDERS["mock"]}, {"gpt-5": group}).groups()
     assert shown.members == ["mock/standard"]
+
+
+def known(models: list[object], **settings: object) -> dict[str, ModelInfo]:
+    """What the catalogue tells of one provider's models."""
+    provider = {"kind": "openai", "models": models, **settings}
+    catalogue = Catalogue({"acme": ProviderSettings.model_validate(provider)})
+    return {one.model: one for one in catalogue.models()}
+
+
+def test_what_the_file_declares_of_a_model_goes_before_what_is_known_of_it():
+    price = {"input_usd_per_mtok": 1, "output_usd_per_mtok": 2}
+    declared = {"name": "gpt-4o", "capabilities": {"code": "exceptional"}, "price": price}
+    told = known([{**declared, "context_tokens": 32_000}])["acme/gpt-4o"]
+    assert told.capabilities[ModelCapability.CODE] is Level.EXCEPTIONAL
+    assert told.capabilities[ModelCapability.VISION] is Level.STRONG  # known, and not declared
+    assert told.context_tokens == 32_000
+    assert (told.input_usd_per_mtok, told.output_usd_per_mtok) == (1, 2)
+
+
+def test_a_model_that_nobody_knows_is_moderate_in_what_is_not_declared_and_sees_nothing():
+    told = known([{"name": "own", "capabilities": {"math": "none"}}])["acme/own"]
+    assert told.capabilities[ModelCapability.MATH] is Level.NONE
+    assert told.capabilities[ModelCapability.CODE] is Level.MODERATE
+    assert ModelCapability.VISION not in told.capabilities
+    assert told.context_tokens is None
+
+
+def test_the_well_known_models_of_a_vendor_are_not_offered_at_another_address():
+    assert "acme/gpt-5" in known([])
+    assert known([], base_url="http://acme/v1") == {}
+
+
+def test_a_vendors_own_name_offers_its_well_known_models_also_through_a_proxy():
+    proxied = ProviderSettings(kind="openai", base_url="http://proxy/v1")
+    models = Catalogue({"openai": proxied}).models()
+    assert "openai/gpt-5" in [one.model for one in models]
+
+
+def test_a_provider_that_lists_models_offers_those_alone():
+    assert list(known(["own"])) == ["acme/own"]
+
+
+def test_embedding_models_are_not_asked_for_text():
+    assert list(known(["own", "text-embedding-3-small"])) == ["acme/own"]
+
+
+def test_members_of_groups_are_in_the_catalogue_also_where_no_list_names_them():
+    group = GroupSettings.model_validate({"members": ["ollama/llama3.2"]})
+    catalogue = Catalogue(OLLAMA, {"local": group})
+    assert "ollama/llama3.2" in [one.model for one in catalogue.models()]
+    assert catalogue.choice(_hello(model="local")).group == "local"
+
+
+def test_a_group_that_is_the_default_answers_what_names_nothing():
+    group = GroupSettings.model_validate({"members": ["mock/standard"], "strategy": "latency"})
+    catalogue = Catalogue(PROVIDERS, {"team": group}, RouterSettings(default_model="team"))
+    choice = catalogue.choice(_hello())
+    assert (choice.group, choice.strategy) == ("team", Strategy.LATENCY)
+
+
+def test_a_member_that_is_not_able_falls_out_of_its_group_with_the_reason():
+    seeing = {"name": "seeing", "capabilities": {"vision": "strong"}}
+    providers = {"acme": ProviderSettings.model_validate({"kind": "openai", "models": [seeing]})}
+    group = GroupSettings.model_validate({"members": ["acme/blind", "acme/seeing"]})
+    image = {"type": "image", "url": "https://example.com/a.png"}
+    request = ModelRequest.model_validate(
+        {"messages": [{"role": "user", "content": [image]}], "model": "team"}
+    )
+    choice = Catalogue(providers, {"team": group}).choice(request)
+    assert [one.full_name for one in choice.able] == ["acme/seeing"]
+    ((unfit, lacks),) = choice.unfit
+    assert (unfit.full_name, lacks) == ("acme/blind", ["vision basic (has none)"])
+
+
+def _hello(**fields: object) -> ModelRequest:
+    return ModelRequest.model_validate(
+        {"messages": [{"role": "user", "content": "Hello"}], **fields}
+    )
