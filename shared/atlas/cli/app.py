@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from atlas.cli.options import AsJson
+from atlas.cli.options import AsJson, Capabilities, TaskTypeName
 from atlas.cli.providers_app import app as providers_app
 from atlas.cli.stream_app import app as stream_app
 from atlas.cli.task_app import app as task_app
@@ -57,11 +57,14 @@ def up(
 def chat(
     model: Annotated[str | None, typer.Option(help="Such as `anthropic/claude-…`.")] = None,
     system: Annotated[str | None, typer.Option(help="Instructions for the model.")] = None,
+    task_type: TaskTypeName = None,
+    capabilities: Capabilities = None,
 ) -> None:
     """Talk with a model; Ctrl-C stops an answer, Ctrl-D ends the conversation."""
+    from atlas.cli.chat import Wanted
     from atlas.cli.chat import chat as command
 
-    command(model, system)
+    command(Wanted(model, system, task_type, capabilities))
 
 
 @app.command()

@@ -11,28 +11,50 @@ import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import Self
 
+from atlas.cli.explanation import requirements
 from atlas.cli.figures import money, tokens
 from atlas.cli.output import Output
 from atlas.cli.session import DONE, INTERRUPTED, connected, report
 from atlas.cli.streams import print_text
 from atlas.cli.survey import tell_who_answers
 from atlas.client import Atlas
-from atlas.contracts.errors import AtlasError
+from atlas.contracts.base import JsonObject
+from atlas.contracts.errors import AtlasError, NoResponderError, RequestTimeoutError
 from atlas.contracts.streams import StreamCompleted
 
 _CLEAN_UP_S = 10.0
 _CTRL_C = INTERRUPTED + 2
 
 
-def chat(model: str | None, system: str | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Who shall answer, and how, as it was typed."""
+
+    model: str | None = None
+    system: str | None = None
+    task_type: str | None = None
+    capabilities: str | None = None
+
+    @property
+    def requirements(self) -> JsonObject | None:
+        """As a request takes them.
+
+        Raises:
+            InvalidRequestError: A capability without a level.
+        """
+        return requirements(self.task_type, self.capabilities) or None
+
+
+def chat(wanted: Wanted) -> None:
     """Talk until Ctrl-D; exits with its status."""
     output = Output(as_json=False)
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401, PLC0415 - gives the prompt its line editing
     try:
-        with _background() as loop, _Conversation(loop, output, model, system) as conversation:
+        with _background() as loop, _Conversation(loop, output, wanted) as conversation:
             status = conversation.hold()
     except AtlasError as error:
         status = report(error, output)
@@ -61,13 +83,11 @@ class _Conversation:
         self,
         loop: asyncio.AbstractEventLoop,
         output: Output,
-        model: str | None,
-        system: str | None,
+        wanted: Wanted,
     ) -> None:
         self._loop = loop
         self._output = output
-        self._model = model
-        self._system = system
+        self._wanted = wanted
         self._messages: list[dict[str, object]] = []
         self._open = AsyncExitStack()
         self._atlas: Atlas | None = None
@@ -84,10 +104,28 @@ class _Conversation:
         self._atlas = await self._open.enter_async_context(connected())
         await tell_who_answers(self._atlas, self._output)
 
+    async def _check(self) -> None:
+        """Refuse what nobody could answer before anything is typed.
+
+        Raises:
+            InvalidRequestError: A name is misspelt, or no model meets the requirements.
+        """
+        wanted, atlas = self._wanted, self._connected()
+        if wanted.model is None and wanted.requirements is None:
+            return
+        with contextlib.suppress(NoResponderError, RequestTimeoutError):  # asked for later
+            await atlas.explain("Hello", model=wanted.model, requirements=wanted.requirements)
+
+    def _connected(self) -> Atlas:
+        if self._atlas is None:
+            raise AtlasError("the conversation is not connected")
+        return self._atlas
+
     def hold(self) -> int:
         """Ask and answer until Ctrl-D; in a pipe the status tells whether all was answered."""
         is_terminal = sys.stdin.isatty()
         status = DONE
+        self._call(self._check())
         while True:
             try:
                 said = input("> " if is_terminal else "").strip()
@@ -115,12 +153,11 @@ class _Conversation:
 
     async def _answer(self) -> int:
         """Stream one answer; leaving it in any way cancels what still runs."""
-        if self._atlas is None:
-            raise AtlasError("the conversation is not connected")
-        stream = self._atlas.stream(
+        stream = self._connected().stream(
             self._messages,
-            model=self._model,
-            system_prompt=self._system,
+            model=self._wanted.model,
+            system_prompt=self._wanted.system,
+            requirements=self._wanted.requirements,
             cancel_on_exit=True,
         )
         async with stream:

@@ -82,6 +82,13 @@ def _as_text(settings: Settings) -> str:
         key = "with a key" if api_key(provider) is not None else "without a key"
         where = f" at {provider.base_url}" if provider.base_url else ""
         lines.append(f"provider   {name}: {provider.kind}{where}, {key}")
+    for name, group in settings.groups.items():
+        members = ", ".join(
+            one.model if one.weight is None else f"{one.model} ({one.weight:g})"
+            for one in group.members
+        )
+        late = f", hedged after {group.hedge_after_ms:,} ms" if group.hedge_after_ms else ""
+        lines.append(f"group      {name}: {group.strategy} of {members}{late}")
     if not has_real_provider(settings):
         lines.append("           only the mock answers: no vendor's key or host is set")
     lines += [f"ignored    {name}: no setting of this program" for name in foreign_variables()]

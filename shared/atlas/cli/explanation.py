@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+from atlas.cli.figures import money
 from atlas.cli.output import Output
 from atlas.cli.session import DONE, connected
 from atlas.contracts.base import JsonObject
 from atlas.contracts.catalogue import Explanation
 from atlas.contracts.errors import InvalidRequestError
-from atlas.contracts.inference import Level
+from atlas.contracts.inference import Cost, Level
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,48 @@ async def explain(asked: Asked, *, as_json: bool) -> int:
         explanation = await atlas.explain(asked.prompt, **fields)
     if as_json:
         output.record(explanation)
-        return DONE
-    for line in lines(explanation):
-        output.line(line)
+    elif output.is_terminal:
+        _draw(explanation, output)
+    else:
+        for line in lines(explanation):
+            output.line(line)
     return DONE
 
 
 def lines(explanation: Explanation) -> list[str]:
-    """An explanation, for a person."""
+    """An explanation, line by line."""
+    told = _wanted(explanation)
+    told += [
+        f"{place}. {one.model}: {one.reason}"
+        for place, one in enumerate(explanation.candidates, start=1)
+    ]
+    told += [f"not able: {one.model} lacks {', '.join(one.lacks)}" for one in explanation.unfit]
+    return told
+
+
+def _draw(explanation: Explanation, output: Output) -> None:
+    from rich.table import Table  # noqa: PLC0415 - only where somebody looks
+
+    for line in _wanted(explanation):
+        output.line(line)
+    output.line("")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("", justify="right")
+    table.add_column("model")
+    table.add_column("expected", justify="right")
+    table.add_column("circuit")
+    table.add_column("why this place")
+    for place, one in enumerate(explanation.candidates, start=1):
+        usd = "" if one.expected_usd is None else money(Cost(total_usd=one.expected_usd))
+        circuit = one.circuit.replace("_", "-")
+        table.add_row(str(place), one.model, usd, circuit, one.reason)
+    for unfit in explanation.unfit:
+        table.add_row("-", unfit.model, "", "", f"lacks {', '.join(unfit.lacks)}", style="dim")
+    output.console.print(table)
+
+
+def _wanted(explanation: Explanation) -> list[str]:
+    """What is asked for, and by which strategy it is answered."""
     told = []
     if explanation.task_type is not None:
         why = f" ({explanation.task_type_reason})" if explanation.task_type_reason else ""
@@ -82,11 +117,4 @@ def lines(explanation: Explanation) -> list[str]:
     if explanation.strategy is not None:
         group = f" of group {explanation.group}" if explanation.group else ""
         told.append(f"strategy   {explanation.strategy.value}{group}")
-    told.append("")
-    width = max(len(one.model) for one in explanation.candidates)
-    for place, one in enumerate(explanation.candidates, start=1):
-        told.append(f"{place:>3}. {one.model:<{width}}  {one.reason}")
-    if explanation.unfit:
-        told += ["", "not able:"]
-        told += [f"  -  {one.model}: lacks {', '.join(one.lacks)}" for one in explanation.unfit]
     return told

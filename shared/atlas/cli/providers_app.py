@@ -12,13 +12,13 @@ app = typer.Typer(invoke_without_command=True)
 
 @app.callback()
 def providers(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """Show providers, models and groups, their health and what they cost."""
+    """Show providers, groups, models and budgets: health, circuits, load, prices."""
     if context.invoked_subcommand is not None:
         return
-    from atlas.cli import survey
+    from atlas.cli import providers as command
     from atlas.cli.session import run
 
-    run(lambda: survey.providers(as_json=as_json), as_json=as_json)
+    run(lambda: command.show(as_json=as_json), as_json=as_json)
 
 
 @app.command()

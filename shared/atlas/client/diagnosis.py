@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,9 +13,10 @@ from nats.js.errors import NotFoundError as AssetNotFoundError
 from atlas import subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import Contract
+from atlas.contracts.catalogue import GroupInfo, ProviderInfo, ProvidersReply, ProvidersRequest
 from atlas.contracts.errors import AtlasError, ConfigurationError
-from atlas.settings import Settings, api_key, has_real_provider
-from atlas.wire import without_secrets
+from atlas.settings import Settings, api_key, has_real_provider, unserved_models
+from atlas.wire import read_event, without_secrets
 
 _PING = "$SRV.PING"
 _PING_S = 1.0
@@ -65,9 +67,12 @@ async def diagnose(settings: Settings) -> list[Finding]:
     bus = await Bus.connect(settings.nats, "atlas-doctor")
     try:
         findings = [*await _server(bus, settings), *await _services(bus)]
+        refused, routing = await asyncio.gather(
+            _refused_configurations(bus, settings), _routing(bus, settings)
+        )
     finally:
         await bus.close()
-    return [*findings, *_providers(settings)]
+    return [*findings, *refused, *_providers(settings), *routing]
 
 
 async def instances(bus: Bus, wait_s: float = _PING_S) -> list[Instance]:
@@ -153,6 +158,77 @@ async def _services(bus: Bus) -> list[Finding]:
             message = f"none answers; start one with `{program}`, or everything with `atlas up`"
             findings.append(Finding(check=service, level="problem", message=message))
     return findings
+
+
+async def _refused_configurations(bus: Bus, settings: Settings) -> list[Finding]:
+    """Routers that go on with an older configuration, because the changed one is wrong."""
+    heard = await bus.open(subjects.events_of("*", "provider_router", "service.health"))
+    found: dict[str, Finding] = {}
+    wait_s = 1.2 * settings.health_interval_ms / 1000
+    try:
+        async with asyncio.timeout(wait_s):
+            while True:
+                message = await heard.next_msg(timeout=wait_s)
+                told = read_event(message.subject, message.data).data
+                if problem := str(told.get("configuration_problem", "")).replace("\n", "; "):
+                    name = str(told.get("instance"))
+                    found[name] = Finding(
+                        check=f"router {name}",
+                        level="problem",
+                        message=f"goes on with its old configuration; the changed one: {problem}",
+                    )
+    except (NatsTimeoutError, TimeoutError):
+        return list(found.values())
+    finally:
+        await heard.unsubscribe()
+
+
+async def _routing(bus: Bus, settings: Settings) -> list[Finding]:
+    """Circuits and groups as a router sees them; without one, groups as they are configured."""
+    unserved = [
+        Finding(check="models", level="problem", message=problem)
+        for problem in unserved_models(settings)
+    ]
+    door = subjects.api(settings.tenant, "providers")
+    try:
+        reply = await bus.request(door, ProvidersRequest(), ProvidersReply, timeout_s=_PING_S)
+    except AtlasError:  # that no router answers is told above
+        groups = [
+            Finding(
+                check=f"group {name}",
+                level="ok",
+                message=f"{group.strategy} of {len(group.members)} models",
+            )
+            for name, group in settings.groups.items()
+        ]
+        return [*unserved, *groups]
+    circuits = [found for one in reply.providers if (found := _circuit(one)) is not None]
+    away = {one.provider for one in reply.providers if one.circuit == "open"}
+    return [*unserved, *circuits, *(_group(one, away) for one in reply.groups)]
+
+
+def _circuit(one: ProviderInfo) -> Finding | None:
+    check = f"circuit of {one.provider}"
+    why = f" after {one.last_error}" if one.last_error else ""
+    if one.circuit == "closed":
+        return None
+    if one.circuit == "open" and one.open_until_ms is None:
+        message = f"open{why}: its key was refused; correct it, and the router takes it up"
+        return Finding(check=check, level="problem", message=message)
+    message = f"{one.circuit.replace('_', '-')}{why}; others are asked until a probe succeeds"
+    return Finding(check=check, level="warning", message=message)
+
+
+def _group(one: GroupInfo, away: Collection[str]) -> Finding:
+    """Whether a group can answer, with the circuits as they are."""
+    check = f"group {one.group}"
+    out = [member for member in one.members if member.partition("/")[0] in away]
+    said = f"{one.strategy} of {len(one.members)} models"
+    if not out:
+        return Finding(check=check, level="ok", message=said)
+    message = f"{said}; behind open circuits: {', '.join(out)}"
+    level: Literal["warning", "problem"] = "problem" if len(out) == len(one.members) else "warning"
+    return Finding(check=check, level=level, message=message)
 
 
 def _providers(settings: Settings) -> list[Finding]:
