@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from atlas.embedded import Stack, standalone
+from atlas.settings import load_settings, unserved_models
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -58,6 +59,70 @@ async def test_a_plan_of_ones_own_runs_both_sides_and_then_the_verdict(atlas_up:
     assert set(done[:2]) == {"for", "against"}
     assert done[2] == "verdict"
     assert "tokens, $0.0000" in shown
+
+
+async def run_alone(name: str) -> str:
+    """Run an example that starts what it needs, as if no key and no configuration were there."""
+    ours = ("ATLAS_", "NATS_", "OPENAI_", "ANTHROPIC_", "OLLAMA_")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(ROOT / "examples" / name),
+        env={key: value for key, value in os.environ.items() if not key.startswith(ours)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(90):
+        out, err = await process.communicate()
+    assert (process.returncode, err.decode()) == (0, "")
+    return out.decode()
+
+
+async def test_groups_answer_by_their_strategies_and_outlive_a_provider_that_fails():
+    shown = await run_alone("04_provider_group.py")
+    assert "shared: {'steady/small': 6, 'steady/large': 2}" in shown
+    assert "thrifty: {'steady/small': 8}" in shown
+    assert re.search(r"prompt: steady/large after \d+ ms, 2 attempts", shown)
+    circuit = re.findall(r"circuit of flaky: (\w+) -> (\w+)", shown)
+    assert circuit[0] == ("closed", "open")
+    assert circuit[-1] == ("half_open", "closed")
+    first, *_, last = re.findall(r"^  \d+\. (\S+), attempts: (\d)", shown, re.MULTILINE)
+    assert first == ("steady/large", "2")
+    assert last == ("flaky/large", "1")
+
+
+async def test_a_model_is_chosen_by_what_the_request_needs_and_the_reason_is_told():
+    shown = await run_alone("05_task_aware_providers.py")
+    chosen = re.findall(r"^    (mock/\w+): ", shown, re.MULTILINE)
+    assert chosen[:3] == ["mock/coder", "mock/writer", "mock/analyst"]
+    assert re.findall(r"^    (mock/\w+), \$0\.0", shown, re.MULTILINE) == [
+        "mock/writer",
+        "mock/analyst",
+        "mock/small",
+    ]
+    assert "    1. mock/coder: code exceptional" in shown
+    assert "-  mock/small lacks code moderate (has basic)" in shown
+    assert "refused: requirements: no configured model meets them; the nearest," in shown
+
+
+async def test_the_subtasks_of_a_task_are_done_by_different_models_and_each_has_its_cost():
+    shown = await run_alone("08_multi_agent_providers.py")
+    assert set(re.findall(r"^(\w+): (mock/\w+), \d+ tokens out", shown, re.MULTILINE)) == {
+        ("rates", "mock/analyst"),
+        ("program", "mock/coder"),
+        ("names", "mock/small"),
+        ("announcement", "mock/writer"),
+    }
+    *each, whole = [float(usd) for usd in re.findall(r"\$(\d\.\d+)", shown)]
+    assert len(each) == 4
+    assert sum(each) == pytest.approx(whole, abs=4e-6)
+
+
+@pytest.mark.parametrize(
+    "file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name
+)
+def test_the_configuration_of_an_example_is_valid(file: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ATLAS_CONFIG", str(file))
+    assert unserved_models(load_settings()) == []
 
 
 def test_every_python_example_is_run_by_a_test():
