@@ -29,7 +29,8 @@ from tests.support.router import TENANT, Stack, stack
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 MESSAGES: list[object] = [{"role": "user", "content": "Hello"}]
-GOOD = {"messages": MESSAGES, "model": "mock/fast"}
+ASKED = {"messages": MESSAGES}
+GOOD = {**ASKED, "model": "mock/fast"}
 BAD: dict[str, tuple[bytes, str, type[AtlasError]]] = {
     "no JSON": (b"{hello", "Invalid JSON", InvalidRequestError),
     "no object": (b"[1]", "body: Input should be an object", InvalidRequestError),
@@ -51,6 +52,46 @@ BAD: dict[str, tuple[bytes, str, type[AtlasError]]] = {
         "requirements",
         InvalidRequestError,
     ),
+    "misspelt capability": (
+        json.dumps({**ASKED, "requirements": {"capabilities": {"cod": "strong"}}}).encode(),
+        "requirements.capabilities.cod: there is no 'cod'; did you mean 'code'?",
+        InvalidRequestError,
+    ),
+    "misspelt level": (
+        json.dumps({**ASKED, "requirements": {"capabilities": {"code": "storng"}}}).encode(),
+        "requirements.capabilities.code: there is no 'storng'; did you mean 'strong'?",
+        InvalidRequestError,
+    ),
+    "misspelt task type": (
+        json.dumps({**ASKED, "requirements": {"task_type": "translatoin"}}).encode(),
+        "requirements.task_type: there is no 'translatoin'; did you mean 'translation'?",
+        InvalidRequestError,
+    ),
+    "requirements nobody meets": (
+        json.dumps({**ASKED, "requirements": {"capabilities": {"code": "exceptional"}}}).encode(),
+        "no configured model meets them; the nearest, mock/standard, lacks code exceptional",
+        InvalidRequestError,
+    ),
+    "misspelt group": (
+        json.dumps({**ASKED, "model": "stedy"}).encode(),
+        "unknown model 'stedy'; did you mean 'steady'?",
+        NotFoundError,
+    ),
+    "budget of zero": (
+        json.dumps({**ASKED, "budget": {"max_usd": 0}}).encode(),
+        "budget.max_usd: Input should be greater than 0",
+        InvalidRequestError,
+    ),
+    "budget that is no number": (
+        json.dumps({**ASKED, "budget": {"max_usd": float("nan")}}).encode(),
+        "budget.max_usd: Input should be a finite number",
+        InvalidRequestError,
+    ),
+    "budget without end": (
+        json.dumps({**ASKED, "budget": {"max_usd": float("inf")}}).encode(),
+        "budget.max_usd: Input should be a finite number",
+        InvalidRequestError,
+    ),
     "wrong part": (
         b'{"messages":[{"role":"user","content":[{"type":"smell"}]}]}',
         "messages[0]",
@@ -62,7 +103,8 @@ BAD: dict[str, tuple[bytes, str, type[AtlasError]]] = {
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rig(tmp_path_factory):
     providers = {"mock": ProviderSettings(kind="mock", models=["standard", "fast"])}
-    async with stack(tmp_path_factory.mktemp("router"), providers) as running:
+    groups = {"steady": {"members": ["mock/fast", "mock/standard"]}}
+    async with stack(tmp_path_factory.mktemp("router"), providers, groups=groups) as running:
         yield running
 
 

@@ -33,9 +33,12 @@ class Contract(BaseModel):
 
 
 class UserInput(Contract):
-    """A frozen value that users send. Unknown fields are refused."""
+    """A frozen value that users send. Unknown fields are refused, and what JSON has no number for.
 
-    model_config = ConfigDict(extra="forbid")
+    Many encoders write `NaN` and `Infinity` all the same, and no limit holds against them.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 def now_ms() -> int:
