@@ -95,7 +95,7 @@ class ModelSettings(Section):
         default=None, description="Else the price list's."
     )
 
-    @field_validator("price", mode="plain")
+    @field_validator("price", mode="before")
     @classmethod
     def _free_or_a_price(cls, value: object) -> PriceSettings | Literal["free"] | None:
         """One problem for a wrong price, where a union would tell of each of its members."""

@@ -9,7 +9,8 @@ from jsonschema import Draft202012Validator
 
 from atlas import door, subjects
 from atlas.contracts.base import UserInput
-from atlas.contracts.inference import GenerateRequest
+from atlas.contracts.catalogue import ProvidersRequest
+from atlas.contracts.inference import EmbedRequest, GenerateRequest
 from atlas.contracts.streams import HistoryRequest, StreamControl
 from atlas.contracts.tasks import SubmitRequest, TaskControl
 from docs import contract_subjects, contract_tables, generate_contract
@@ -71,6 +72,8 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
 
 READ_BY: dict[str, type[UserInput]] = {
     "api.generate": GenerateRequest,
+    "api.embed": EmbedRequest,
+    "api.providers": ProvidersRequest,
     "api.stream.history": HistoryRequest,
     "api.task.submit": SubmitRequest,
     "stream.STREAM_ID.control": StreamControl,

@@ -1,8 +1,10 @@
 """The order in which each strategy tries the members of a group."""
 
 import random
+import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -272,3 +274,9 @@ def test_timeliness_falls_off_beyond_the_target(wait_ms, least, most) -> None:
 )
 def test_a_price_is_told_in_as_many_digits_as_mean_something(usd, text) -> None:
     assert in_dollars(usd) == text
+
+
+def test_the_readme_has_a_row_for_each_strategy() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ", readme, re.MULTILINE)
+    assert rows == [name.value for name in Strategy]
