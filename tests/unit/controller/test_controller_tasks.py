@@ -6,9 +6,18 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.controller.task_world import (
+    DIAMOND,
+    LIMITS,
+    PLANNER,
+    START_MS,
+    TERMINAL,
+    World,
+    node,
+    world,
+)
 
 from agent_controller.planning import model_plan
-from agent_controller.planning.planner import TaskPlanner
 from agent_controller.tasks.control import apply_control
 from agent_controller.tasks.decide import decide
 from agent_controller.tasks.effects import (
@@ -20,8 +29,7 @@ from agent_controller.tasks.effects import (
     wake_at_ms,
 )
 from agent_controller.tasks.fold import LogCorruptError, fold, heard, read_entry
-from agent_controller.tasks.intake import give_up, take_report, take_result
-from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.intake import give_up, take_result
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import (
     InvalidTransitionError,
@@ -29,126 +37,16 @@ from atlas.contracts.errors import (
     ProviderAuthError,
     ProviderOverloadedError,
 )
-from atlas.contracts.inference import Budget, Cost, Usage
+from atlas.contracts.inference import Budget
 from atlas.contracts.tasks import (
     TASK_EVENT,
     PlannedSubtask,
-    SubtaskReport,
     SubtaskResult,
     SubtaskState,
-    TaskAcceptedEvent,
     TaskControl,
     TaskRequest,
     TaskState,
 )
-
-LIMITS = Limits()
-PLANNER = TaskPlanner(LIMITS)
-START_MS = 1_000_000
-TERMINAL = {"task.completed", "task.failed", "task.cancelled"}
-
-
-def node(id_, *depends_on, **more) -> Any:
-    return PlannedSubtask(
-        id=id_, capability="general", instruction="do", depends_on=list(depends_on), **more
-    )
-
-
-class World:
-    """A log and a clock; every step goes through bytes, as on the wire."""
-
-    def __init__(self, request, tenant="default") -> None:
-        self.now_ms = START_MS
-        self.log: list[Any] = []
-        self.view: Any = TaskView(tenant, "t1")
-        self.append(
-            [
-                TaskAcceptedEvent(
-                    task_id="t1", version=1, at_ms=START_MS, request=request, request_sha256="x"
-                )
-            ]
-        )
-
-    def append(self, events) -> Any:
-        for event in events:
-            entry = read_entry(TASK_EVENT.dump_json(event, exclude_none=True))
-            self.view = fold(self.view, [entry])
-            self.log.append(entry)
-
-    def settle(self) -> Any:
-        for _ in range(100):
-            events = decide(self.view, self.now_ms, LIMITS, PLANNER)
-            if not events:
-                return self
-            self.append(events)
-        raise AssertionError("it never settles")
-
-    def effects(self, kind=object) -> Any:
-        return [
-            one for one in effects(self.view, self.now_ms, LIMITS, PLANNER) if isinstance(one, kind)
-        ]
-
-    def waiting_work(self) -> Any:
-        return {one.subtask.subtask_id: one.subtask for one in self.effects(SendWork)}
-
-    def start(self, subtask_id, worker="w1") -> Any:
-        record = self.view.subtasks[subtask_id]
-        report = SubtaskReport(
-            task_id="t1",
-            subtask_id=subtask_id,
-            attempt=record.attempt,
-            worker=worker,
-            type="started",
-            stream_ids=[record.stream_id],
-        )
-        self.append(take_report(self.view, report, self.now_ms, LIMITS))
-        return self.settle()
-
-    def succeed(self, subtask_id, output="done", attempt=None, schema=None, tokens=5) -> Any:
-        result = SubtaskResult(
-            task_id="t1",
-            subtask_id=subtask_id,
-            attempt=attempt or self.view.subtasks[subtask_id].attempt,
-            worker="w1",
-            output=output,
-            usage=Usage(input_tokens=tokens, output_tokens=tokens),
-            cost=Cost(total_usd=0.01),
-        )
-        self.append(take_result(self.view, result, self.now_ms, schema))
-        return self.settle()
-
-    def fail(self, subtask_id, error=None, attempt=None) -> Any:
-        report = SubtaskReport(
-            task_id="t1",
-            subtask_id=subtask_id,
-            attempt=attempt or self.view.subtasks[subtask_id].attempt,
-            worker="w1",
-            type="failed",
-            error=(error or ProviderOverloadedError("busy")).to_info(),
-            usage=Usage(input_tokens=3),
-            cost=Cost(total_usd=0.002),
-        )
-        self.append(take_report(self.view, report, self.now_ms, LIMITS))
-        return self.settle()
-
-    def control(self, action, subtask_id=None, **more) -> Any:
-        control = TaskControl(action=action, subtask_id=subtask_id, **more)
-        self.append(apply_control(self.view, control, self.now_ms))
-        return self.settle()
-
-    def wait(self, ms) -> Any:
-        self.now_ms += ms
-        return self.settle()
-
-    def types(self) -> Any:
-        return [one.type for one in self.log]
-
-
-def world(*plan, **request) -> Any:
-    return World(TaskRequest(goal="g", plan=list(plan) or None, **request)).settle()
-
-
-DIAMOND = (node("a"), node("b", "a"), node("c", "a"), node("d", "b", "c"))
 
 
 def test_every_ready_subtask_is_dispatched_at_once():
