@@ -8,19 +8,19 @@ from multiprocessing.connection import Connection
 
 import uvloop
 
-_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-_START_S = 10.0
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+START_S = 10.0
 
 
 def _chunked(body: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(body), body)
 
 
-_WORD = _chunked(
+WORD = _chunked(
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m",'
     b'"choices":[{"index":0,"delta":{"content":" word~"},"finish_reason":null}]}\n\n'
 )
-_END = (
+END = (
     _chunked(
         b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m",'
         b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
@@ -43,8 +43,8 @@ def serving(chunks: int, pace_ms: float) -> Iterator[str]:
     process = spawn.Process(target=_run, args=(theirs, chunks, pace_ms), daemon=True)
     process.start()
     try:
-        if not ours.poll(_START_S):
-            raise TimeoutError(f"the upstream did not start within {_START_S:g} s")
+        if not ours.poll(START_S):
+            raise TimeoutError(f"the upstream did not start within {START_S:g} s")
         yield f"http://127.0.0.1:{ours.recv()}/v1"
     finally:
         process.terminate()
@@ -59,12 +59,12 @@ async def _serve(told: Connection, chunks: int, pace_s: float) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while await _request(reader):
-                writer.write(_HEAD)
+                writer.write(HEAD)
                 for _ in range(chunks):
-                    writer.write(_WORD)
+                    writer.write(WORD)
                     await writer.drain()
                     await asyncio.sleep(pace_s)
-                writer.write(_END)
+                writer.write(END)
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client left
