@@ -42,13 +42,13 @@ from atlas.provider_settings import ProviderSettings
 from atlas.reading import Reading, Verdict
 from atlas.service import Call, Doors
 from atlas.wire import outgoing_headers, passed_on
-from provider_router.accounting.accounts import Accounts
 from provider_router.configuration import Configuration
 from provider_router.embedding import Embedder
 from provider_router.routing.board import Account
 from provider_router.routing.circuit_record import FOREVER_MS
 from provider_router.streaming.controls import check_terminal
 from provider_router.streaming.peers import Peers
+from provider_router.streaming.spending import Spendings
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.supervisor import ENDS, Supervisor
 
@@ -74,7 +74,7 @@ class Handlers:
     configuration: Configuration
     supervisor: Supervisor
     peers: Peers
-    accounts: Accounts
+    spendings: Spendings
     _answering: set[asyncio.Task[object]] = field(default_factory=set)
 
     async def open(self, doors: Doors) -> None:
@@ -94,7 +94,9 @@ class Handlers:
         self.configuration.current.catalogue.choice(
             call.body
         )  # an unknown model is told here, before it is queued
-        self.accounts.limits(call.tenant, call.headers)  # and so is a budget nobody can read
+        self.spendings.accounts.limits(
+            call.tenant, call.headers
+        )  # and so is a budget nobody can read
         address = StreamAddress(call.tenant, call.body.stream_id or new_id())
         body = call.body.model_request().model_dump_json(exclude_unset=True).encode()
         live = await self.bus.open(subjects.stream_chunk(address.tenant, address.stream_id))
@@ -222,6 +224,7 @@ class Handlers:
         if call.body.explain is not None:
             choice = routing.catalogue.choice(call.body.explain, explains=True)
             explanation = routing.chooser.explain(choice)
+        spent = await self.spendings.told(call.tenant)
         return ProvidersReply(
             router=self.store.router,
             default_model=routing.catalogue.default_model,
@@ -231,6 +234,8 @@ class Handlers:
             ],
             models=routing.catalogue.models(),
             groups=routing.catalogue.groups(),
+            budgets=spent and spent[0],
+            usage=spent and spent[1],
             explanation=explanation,
         )
 

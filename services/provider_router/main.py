@@ -79,7 +79,7 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
     spendings, reconciler = await _spendings(context, store, peers, configuration)
     supervisor = Supervisor(bus, store, window, peers, configuration, spendings, context.events)
     intake = Intake(bus, supervisor, settings.router.max_streams)
-    handlers = Handlers(bus, store, configuration, supervisor, peers, spendings.accounts)
+    handlers = Handlers(bus, store, configuration, supervisor, peers, spendings)
     await handlers.open(context.doors)
     ack_wait_s = settings.topology.ack_wait_ms / 1000
     async with asyncio.TaskGroup() as group:  # one that crashes ends the service

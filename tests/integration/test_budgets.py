@@ -15,6 +15,7 @@ import pytest
 from atlas import subjects
 from atlas.budget_settings import BudgetSettings
 from atlas.bus import Bus
+from atlas.contracts.catalogue import ModelUsage
 from atlas.contracts.errors import (
     AtlasError,
     BudgetExceededError,
@@ -68,7 +69,10 @@ async def test_a_request_that_finds_too_little_is_refused_and_holds_nothing(
         assert (refused.value.details["left"], refused.value.details["limit"]) == (88, 700)
         assert 0 < (refused.value.retry_after_ms or 0) <= 86_400_000
         assert await mine.tokens() == 612
-        assert (await mine.accounts.told(TENANT))[1]["spent"] == 0
+        assert [(one.unit, one.spent) for one in await mine.accounts.told(TENANT)] == [
+            ("tokens", 612),
+            ("usd", 0),
+        ]
         assert len(await mine.records()) == 1
         await account.settle(Amounts(1))
         assert await mine.open(Estimate(500)) is not UNLIMITED
@@ -367,16 +371,17 @@ async def test_usage_is_counted_by_tenant_model_and_day_for_all_routers(nats_ser
             usage.add("acme", "mock/fast", Usage(), Cost())
             await usage.flush()
             await usage.flush()
-        assert await usage.spent(TENANT) == {
-            "openai/gpt-4.1": {
-                "requests": 6,
-                "input_tokens": 18,
-                "output_tokens": 30,
-                "microusd": 6_000,
-            }
-        }
-        assert await usage.spent("acme") == {"mock/fast": {"requests": 2}}
-        assert await usage.spent("globex") == {}
+        assert await usage.spent(TENANT) == [
+            ModelUsage(
+                model="openai/gpt-4.1",
+                requests=6,
+                input_tokens=18,
+                output_tokens=30,
+                cost=Cost(total_usd=0.006),
+            )
+        ]
+        assert await usage.spent("acme") == [ModelUsage(model="mock/fast", requests=2)]
+        assert await usage.spent("globex") == []
 
 
 async def test_a_stream_with_a_budget_of_its_own_holds_no_more_than_that_of_a_shared_one(

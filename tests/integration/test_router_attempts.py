@@ -7,6 +7,7 @@ from typing import Any
 import pytest_asyncio
 
 from atlas import subjects
+from atlas.contracts.catalogue import ModelUsage
 from atlas.contracts.events import AttemptOutcome, AttemptReport
 from atlas.contracts.inference import Cost, Usage, UsageSource
 from atlas.wire import read_event
@@ -112,14 +113,17 @@ async def test_a_whole_answer_costs_what_its_provider_reported_cached_and_reason
     async with asyncio.timeout(10):
         while not (spent := await used.spent(TENANT)):  # noqa: ASYNC110 - a counter tells nobody
             await asyncio.sleep(0.1)
-    assert spent["first/some-model"] == {
-        "requests": 1,
-        "input_tokens": 1_000,
-        "output_tokens": 50,
-        "cached_input_tokens": 800,
-        "reasoning_tokens": 30,
-        "microusd": 780,
-    }
+    assert spent == [
+        ModelUsage(
+            model="first/some-model",
+            requests=1,
+            input_tokens=1_000,
+            output_tokens=50,
+            cached_input_tokens=800,
+            reasoning_tokens=30,
+            cost=Cost(total_usd=0.00078),
+        )
+    ]
 
 
 async def test_an_attempt_that_failed_after_content_costs_what_was_counted(rig: Rig):

@@ -13,6 +13,7 @@ from atlas import subjects, topology
 from atlas.budget_settings import BudgetSettings
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
+from atlas.contracts.catalogue import ProvidersReply, ProvidersRequest
 from atlas.contracts.errors import BudgetExceededError
 from atlas.contracts.ids import new_id
 from atlas.contracts.inference import FinishReason
@@ -112,7 +113,9 @@ async def test_what_streams_used_is_counted_though_nothing_limits_them(tmp_path)
         while not (spent := await used.spent(TENANT)):  # noqa: ASYNC110 - a counter tells nobody
             await asyncio.sleep(0.1)
         # The provider reports 3 tokens in, 5 out, each time.
-        assert spent == {"acme/some-model": {"requests": 2, "input_tokens": 6, "output_tokens": 10}}
+        assert [(one.requests, one.input_tokens, one.output_tokens) for one in spent] == [
+            (2, 6, 10)
+        ]
         assert not [one async for one in Reservations(running.bus).all()]
 
 
@@ -196,10 +199,33 @@ async def test_four_routers_one_of_them_killed_share_a_budget_and_settle_it_to_w
         # What the killed one held was kept from the others until it was given back.
         assert limit * 0.75 < ends.used.tokens <= limit * 1.1
         spent = await UsageCounters(counters).spent(TENANT)
-        counted = sum(spent["mock/standard"][unit] for unit in ("input_tokens", "output_tokens"))
+        counted = sum(one.input_tokens + one.output_tokens for one in spent)
         # The killed router took what it had not sent yet with it.
         assert ends.used.tokens * 0.9 < counted <= ends.used.tokens
     finally:
         await services.stop()
         await bus.close()
         await nats.stop()
+
+
+async def test_who_asks_for_providers_is_told_its_budgets_and_what_it_used_today(tmp_path):
+    reply = Reply(chat(["fine"]))
+    async with limited(tmp_path, reply, max_tokens=2_000, max_usd=3.0) as running:
+        async with asyncio.timeout(30):
+            async with running.atlas.stream("Hello") as stream:
+                await stream.result()
+            while not (told := await running.atlas.providers()).usage:  # noqa: ASYNC110 - see above
+                await asyncio.sleep(0.1)
+        (used,) = told.usage
+        assert (used.model, used.requests, used.output_tokens) == ("acme/some-model", 1, 5)
+        assert not used.cost.complete
+        assert told.budgets is not None
+        tokens, money = told.budgets
+        assert (tokens.scope, tokens.unit) == ("day", "tokens")
+        assert (tokens.spent, tokens.left, tokens.limit) == (8, 1_992, 2_000)
+        assert (money.unit, money.spent, money.limit) == ("usd", 0, 3.0)
+        assert (tokens.resets_at_ms or 0) > now_ms()
+        other = await running.bus.request(
+            subjects.api("globex", "providers"), ProvidersRequest(), ProvidersReply
+        )
+        assert (other.budgets, other.usage) == ([], [])

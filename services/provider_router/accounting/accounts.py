@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from atlas import wire
 from atlas.budget_settings import BudgetSettings
 from atlas.bus import Bus
-from atlas.contracts.base import JsonObject, now_ms
+from atlas.contracts.base import now_ms
+from atlas.contracts.catalogue import BudgetInfo
 from atlas.contracts.errors import AtlasError, FencedError, InvalidRequestError
 from atlas.contracts.ids import ID_PATTERN, is_id, new_id
 from atlas.contracts.inference import Budget
@@ -147,16 +148,16 @@ class Accounts:
             raise refusal.line.limit.exceeded(refusal.counted, now_ms())
         return account
 
-    async def told(self, tenant: str) -> list[JsonObject]:
+    async def told(self, tenant: str) -> list[BudgetInfo]:
         """The budgets of a tenant and how far each is used up, what is reserved included.
 
         Raises:
             AtlasError: NATS did not answer.
         """
         limits = tenant_limits(self._budgets(), tenant, now_ms())
-        values = [await self._counters.values(limit.subject) for limit in limits]
+        values = await asyncio.gather(*(self._counters.values(one.subject) for one in limits))
         return [
-            limit.told(value.get(limit.subject, 0))
+            limit.info(value.get(limit.subject, 0))
             for limit, value in zip(limits, values, strict=True)
         ]
 

@@ -19,10 +19,12 @@ from enum import StrEnum
 from atlas import subjects
 from atlas.budget_settings import BudgetSettings
 from atlas.contracts.base import JsonObject
+from atlas.contracts.catalogue import BudgetInfo
 from atlas.contracts.errors import BudgetExceededError
 from atlas.contracts.inference import Budget, Cost, Usage
 
-_MICRO = 1_000_000
+MICRO = 1_000_000
+"""Micro-USD in a USD: what counters count, for they take whole numbers."""
 
 
 class Unit(StrEnum):
@@ -71,13 +73,13 @@ def amounts(usage: Usage, cost: Cost) -> Amounts:
 def microusd(usd: float) -> int:
     """Money that was spent, rounded up to a micro-USD."""
     # 12 digits are what a price of tokens has; what binary fractions add after them is not money.
-    spent = Decimal(f"{usd:.12f}") * _MICRO
+    spent = Decimal(f"{usd:.12f}") * MICRO
     return int(spent.to_integral_value(ROUND_CEILING))
 
 
 def limit_microusd(usd: float) -> int:
     """Money that may be spent, rounded down to a micro-USD, but never to nothing."""
-    return max(1, int((Decimal(repr(usd)) * _MICRO).to_integral_value(ROUND_FLOOR)))
+    return max(1, int((Decimal(repr(usd)) * MICRO).to_integral_value(ROUND_FLOOR)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,23 +109,37 @@ class Limit:
         left = max(0, self.amount - counted)
         period = "" if self.scope is Scope.TASK else f"{self.scope} {self.key} of "
         return BudgetExceededError(
-            f"the budget of {period}{whose}, {self.amount} {self.unit}, has {left} left, "
-            f"which is too little for this request{when}",
+            f"the budget of {period}{whose}, {self._written(self.amount)} {self._unit}, has "
+            f"{self._written(left)} left, which is too little for this request{when}",
             retry_after_ms=wait_ms,
             details=self.told(counted),
         )
 
+    def info(self, counted: int) -> BudgetInfo:
+        """The limit and how far it is used up, for those who ask."""
+        return BudgetInfo(
+            scope=self.scope.value,
+            key=self.key,
+            unit="tokens" if self.unit is Unit.TOKENS else "usd",
+            limit=self._shown(self.amount),
+            spent=self._shown(counted),
+            left=self._shown(max(0, self.amount - counted)),
+            resets_at_ms=self.resets_at_ms,
+        )
+
     def told(self, counted: int) -> JsonObject:
-        """The limit and how far it is used up, for events and for those who ask."""
-        return {
-            "scope": self.scope.value,
-            "key": self.key,
-            "unit": self.unit.value,
-            "limit": self.amount,
-            "spent": counted,
-            "left": max(0, self.amount - counted),
-            "resets_at_ms": self.resets_at_ms,
-        }
+        """The same, for events and errors."""
+        return self.info(counted).model_dump(mode="json")
+
+    def _shown(self, amount: int) -> int | float:
+        return amount if self.unit is Unit.TOKENS else amount / MICRO
+
+    def _written(self, amount: int) -> str:
+        return f"{amount}" if self.unit is Unit.TOKENS else f"{amount / MICRO:.10g}"
+
+    @property
+    def _unit(self) -> str:
+        return "tokens" if self.unit is Unit.TOKENS else "USD"
 
 
 def counter_of(subject: str) -> Limit:
@@ -231,7 +247,7 @@ class Estimate:
 
 
 def _price(tokens: int, price: float) -> int:
-    return microusd(tokens * price / _MICRO)
+    return microusd(tokens * price / MICRO)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ import structlog
 
 from atlas import subjects
 from atlas.contracts.base import now_ms
+from atlas.contracts.catalogue import ModelUsage
 from atlas.contracts.errors import AtlasError
 from atlas.contracts.ids import new_id
 from atlas.contracts.inference import Cost, Usage
-from provider_router.accounting.budgets import Scope, microusd, period
+from provider_router.accounting.budgets import MICRO, Scope, microusd, period
 from provider_router.accounting.counters import Addition, Counters
 
 _EVERY_S = 1.0
@@ -22,10 +23,6 @@ _PATIENCE_S = 2.0
 _AT_ONCE = 64
 
 log = structlog.get_logger("atlas.usage")
-
-type Spent = dict[str, dict[str, int]]
-"""By model: `requests`, `input_tokens`, `output_tokens`, `cached_input_tokens`,
-`reasoning_tokens`, `microusd`, each where it is more than nothing."""
 
 
 class UsageCounters:
@@ -46,22 +43,24 @@ class UsageCounters:
             ("cached_input_tokens", usage.cached_input_tokens),
             ("reasoning_tokens", usage.reasoning_tokens),
             ("microusd", microusd(cost.total_usd)),
+            ("unpriced", 0 if cost.complete else 1),
         ):
             if amount:
                 self._gathered[subjects.usage(tenant, day, model, unit)] += amount
 
-    async def spent(self, tenant: str, day: str | None = None) -> Spent:
-        """What a tenant used of each model on a day, by default today, in UTC.
+    async def spent(self, tenant: str, day: str | None = None) -> list[ModelUsage]:
+        """What a tenant used of each model on a day, by default today, in UTC; most cost first.
 
         Raises:
             AtlasError: NATS did not answer.
         """
         day = day or period(Scope.DAY, now_ms())[0]
-        found: Spent = {}
+        found: dict[str, dict[str, int]] = {}
         for subject, value in (await self._counters.values(subjects.usage_of(tenant, day))).items():
             model, unit = subjects.model_of_usage(subject)
             found.setdefault(model, {})[unit] = value
-        return found
+        used = [_usage(model, units) for model, units in found.items()]
+        return sorted(used, key=lambda one: (-one.cost.total_usd, one.model))
 
     async def run(self) -> None:
         """Send what was gathered again and again, until cancelled."""
@@ -98,3 +97,8 @@ class UsageCounters:
             for answer in answers:
                 if isinstance(answer, BaseException):
                     raise answer
+
+
+def _usage(model: str, units: dict[str, int]) -> ModelUsage:
+    cost = Cost(total_usd=units.pop("microusd", 0) / MICRO, complete=not units.pop("unpriced", 0))
+    return ModelUsage.model_validate({"model": model, **units, "cost": cost})

@@ -3,6 +3,7 @@
 Between a session, which knows attempts, and `accounting`, which knows amounts.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import structlog
 
 from atlas import subjects
 from atlas.contracts.base import JsonObject
+from atlas.contracts.catalogue import BudgetInfo, ModelUsage
 from atlas.contracts.errors import AtlasError
 from atlas.contracts.inference import Budget
 from atlas.contracts.streams import (
@@ -38,6 +40,8 @@ from provider_router.streaming.ledger import Ledger, ledger_of_events
 from provider_router.streaming.store import StreamAddress, StreamStore
 
 _MILLION = 1_000_000
+_TOLD_S = 2.0
+"""How long who asks for budgets is kept waiting for counters."""
 
 log = structlog.get_logger("atlas.spending")
 
@@ -132,6 +136,15 @@ class Spendings:
             if attempt.has_response:
                 name = f"{attempt.provider}/{attempt.pricing.model}"
                 self.used.add(tenant, name, attempt.usage(), attempt.cost())
+
+    async def told(self, tenant: str) -> tuple[list[BudgetInfo], list[ModelUsage]] | None:
+        """A tenant's budgets and what it used today, or None when the counters are out of reach."""
+        try:
+            async with asyncio.timeout(_TOLD_S):
+                return await self.accounts.told(tenant), await self.used.spent(tenant)
+        except (AtlasError, TimeoutError) as error:
+            log.warning("counters_not_read", error=str(error) or type(error).__name__)
+            return None
 
     async def close(self, timeout_s: float) -> None:
         """Settle and count what is left, as far as time allows."""

@@ -3,18 +3,17 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from atlas.cli import spending
 from atlas.cli.figures import clock
 from atlas.cli.output import Output
 from atlas.cli.session import DONE, connected
 from atlas.cli.survey import tell_of_the_mock
-from atlas.contracts.base import JsonObject
 from atlas.contracts.catalogue import GroupInfo, ModelInfo, ProviderInfo, ProvidersReply
 from atlas.contracts.inference import Level
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_MICRO = 1_000_000
 _HEALTH_STYLES = {"healthy": "green", "degraded": "yellow", "unhealthy": "red"}
 
 
@@ -30,17 +29,18 @@ async def show(*, as_json: bool) -> int:
     else:
         for line in lines(reply):
             output.line(line)
+    spending.tell_if_unknown(reply, output)
     tell_of_the_mock(reply, output)
     return DONE
 
 
 def lines(reply: ProvidersReply) -> list[str]:
-    """A line for each provider, group, model and budget."""
+    """A line for each provider, group, model, budget and what was used today."""
     return [
         *map(_provider, reply.providers),
         *map(_group, reply.groups),
         *map(_model, reply.models),
-        *map(_budget, reply.budgets),
+        *spending.lines(reply),
     ]
 
 
@@ -74,19 +74,6 @@ def _model(one: ModelInfo) -> str:
     return f"{one.model} {_context(one)} {_price(one)}"
 
 
-def _budget(one: JsonObject) -> str:
-    """What of a budget is spent, what running streams hold of it included."""
-    amounts = _amount(one, "spent"), _amount(one, "limit")
-    return f"budget of {one.get('scope')} {one.get('key')}: {amounts[0]} of {amounts[1]} spent"
-
-
-def _amount(one: JsonObject, name: str) -> str:
-    value = one.get(name)
-    if not isinstance(value, int):
-        return "?"
-    return f"${value / _MICRO:,.2f}" if one.get("unit") == "microusd" else f"{value:,} tokens"
-
-
 def _success(one: ProviderInfo) -> str:
     return "" if one.success_rate is None else f"{100 * one.success_rate:.0f} %"
 
@@ -113,8 +100,7 @@ def _draw(reply: ProvidersReply, output: Output) -> None:
     for table in tables:
         output.console.print(table)
         output.console.print()
-    for budget in reply.budgets:
-        output.console.print(_budget(budget))
+    spending.draw(reply, output)
     output.console.print(f"default: {reply.default_model}", style="dim")
 
 

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from atlas.contracts.base import Contract, Count, EpochMs, JsonObject, Usd, UserInput
-from atlas.contracts.inference import Level, ModelCapability, ModelRequest, TaskType
+from atlas.contracts.base import Contract, Count, EpochMs, Usd, UserInput
+from atlas.contracts.inference import Cost, Level, ModelCapability, ModelRequest, TaskType
 
 
 class Strategy(StrEnum):
@@ -90,6 +90,30 @@ class Explanation(Contract):
     unfit: list[Unfit] = Field(default_factory=list)
 
 
+class BudgetInfo(Contract):
+    """A limit of a budget that many streams share, and how far it is used up."""
+
+    scope: Literal["day", "month", "task"]
+    key: str = Field(description="The date, such as `2026-07-31` or `2026-07`, or the task's id.")
+    unit: Literal["tokens", "usd"]
+    limit: int | float
+    spent: int | float = Field(description="What running streams have reserved included.")
+    left: int | float
+    resets_at_ms: EpochMs | None = Field(default=None, description="Absent: a task's never does.")
+
+
+class ModelUsage(Contract):
+    """What was used of a model."""
+
+    model: str = Field(description="`provider/name`.")
+    requests: Count = Field(default=0, description="Attempts that its provider took.")
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cached_input_tokens: Count = 0
+    reasoning_tokens: Count = 0
+    cost: Cost = Cost()
+
+
 class ProvidersRequest(UserInput):
     """Asks for providers and models; with `explain`, also for who would answer that request."""
 
@@ -104,5 +128,13 @@ class ProvidersReply(Contract):
     providers: list[ProviderInfo]
     models: list[ModelInfo]
     groups: list[GroupInfo] = Field(default_factory=list)
-    budgets: list[JsonObject] = Field(default_factory=list)
+    budgets: list[BudgetInfo] | None = Field(
+        default=None,
+        description="Of the tenant that asks. Absent: its counters cannot be read now.",
+    )
+    usage: list[ModelUsage] | None = Field(
+        default=None,
+        description="Of the tenant that asks, today in UTC, by all routers; what was used last "
+        "may lack for a second or two. Absent: the counters cannot be read now.",
+    )
     explanation: Explanation | None = None

@@ -107,7 +107,7 @@ def test_a_task_whose_budget_is_spent_has_nothing_to_wait_for():
     limit = Limit("acme", Scope.TASK, "t1", Unit.MICROUSD, 1_000)
     error = limit.exceeded(1_200, 0)
     assert (error.retry_after_ms, error.retryable) == (None, False)
-    assert "task t1, 1000 microusd, has 0 left" in error.message
+    assert "task t1, 0.001 USD, has 0 left" in error.message
 
 
 def test_usage_counts_input_and_output_tokens_and_money():

@@ -2,9 +2,11 @@
 
 from atlas.contracts.base import Contract
 from atlas.contracts.catalogue import (
+    BudgetInfo,
     Explanation,
     GroupInfo,
     ModelInfo,
+    ModelUsage,
     ProviderInfo,
     ProvidersReply,
     ProvidersRequest,
@@ -12,7 +14,15 @@ from atlas.contracts.catalogue import (
     Strategy,
     Unfit,
 )
-from atlas.contracts.inference import Level, Message, ModelCapability, ModelRequest, Role, TaskType
+from atlas.contracts.inference import (
+    Cost,
+    Level,
+    Message,
+    ModelCapability,
+    ModelRequest,
+    Role,
+    TaskType,
+)
 
 MODEL = ModelInfo(
     model="openai/gpt-5",
@@ -59,6 +69,24 @@ EXPLANATION = Explanation(
     candidates=[RANKED],
     unfit=[UNFIT],
 )
+BUDGET = BudgetInfo(
+    scope="month",
+    key="2026-07",
+    unit="usd",
+    limit=200.0,
+    spent=12.5,
+    left=187.5,
+    resets_at_ms=1_785_542_400_000,
+)
+USED = ModelUsage(
+    model="openai/gpt-5",
+    requests=12,
+    input_tokens=48_000,
+    output_tokens=9_000,
+    cached_input_tokens=32_000,
+    reasoning_tokens=4_000,
+    cost=Cost(total_usd=0.114),
+)
 
 CATALOGUE: dict[str, Contract] = {
     "ModelInfo": MODEL,
@@ -67,6 +95,8 @@ CATALOGUE: dict[str, Contract] = {
     "Ranked": RANKED,
     "Unfit": UNFIT,
     "Explanation": EXPLANATION,
+    "BudgetInfo": BUDGET,
+    "ModelUsage": USED,
     "ProvidersRequest": ProvidersRequest(
         explain=ModelRequest(messages=[Message(role=Role.USER, content="Write a function.")])
     ),
@@ -76,7 +106,8 @@ CATALOGUE: dict[str, Contract] = {
         providers=[PROVIDER],
         models=[MODEL],
         groups=[GROUP],
-        budgets=[{"name": "daily", "spent_usd": 1.5, "max_usd": 10.0}],
+        budgets=[BUDGET],
+        usage=[USED],
         explanation=EXPLANATION,
     ),
 }
