@@ -12,9 +12,9 @@ from pathlib import Path
 
 import structlog
 
-from atlas.contracts.errors import AtlasError
+from atlas.contracts.errors import AtlasError, ConfigurationError
 from atlas.provider_settings import BreakerSettings, ProviderSettings
-from atlas.settings import Settings, api_key, config_path, load_settings
+from atlas.settings import Settings, api_key, config_path, load_settings, unserved_models
 from provider_router.providers.base import Adapter
 from provider_router.providers.registry import make_adapter
 from provider_router.routing.board import AccountConfig, Board, fingerprint
@@ -118,6 +118,8 @@ class Configuration:
             await adapter.close()
 
     def _routing(self, settings: Settings, accounts: Mapping[str, _Account]) -> Routing:
+        if problems := unserved_models(settings):
+            raise ConfigurationError("\n".join(problems))
         catalogue = Catalogue(settings.providers, settings.groups, settings.router)
         embeddings = EmbeddingCatalogue(settings.providers)
         return Routing(settings, catalogue, Chooser(self.board), embeddings, accounts)

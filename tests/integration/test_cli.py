@@ -15,6 +15,7 @@ from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.catalogue import ModelInfo, ProviderInfo, ProvidersReply
 from atlas.contracts.errors import InvalidTransitionError, ProviderRateLimitError
+from atlas.contracts.events import Event
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.streams import AttemptFailed, StreamFailed, StreamState, StreamStatus
 from atlas.contracts.tasks import (
@@ -394,6 +395,26 @@ async def test_the_doctor_says_what_is_missing_and_what_to_do(bus: Bus, cli):
     assert found["provider_router"]["level"] == "problem"
     assert "atlas-provider-router" in found["provider_router"]["message"]
     assert found["providers"]["level"] == "warning"
+
+
+async def test_the_doctor_tells_of_a_router_that_refused_its_changed_configuration(bus: Bus, cli):
+    async def tell() -> None:
+        problems = "atlas.yaml: groups.g: no\natlas.yaml: groups.h: neither"
+        told = {"instance": "r1", "state": "ready", "configuration_problem": problems}
+        event = Event(type="service.health", source="provider_router", at_ms=1, data=told)
+        while True:
+            await bus.send(subjects.event("default", "provider_router", event.type), event)
+            await asyncio.sleep(0.05)
+
+    telling = asyncio.create_task(tell())
+    found = {one["check"]: one for one in (await cli("doctor", "--json")).records}
+    telling.cancel()
+    assert found["router r1"] == {
+        "check": "router r1",
+        "level": "problem",
+        "message": "goes on with its old configuration; the changed one: "
+        "atlas.yaml: groups.g: no; atlas.yaml: groups.h: neither",
+    }
 
 
 async def test_the_doctor_of_a_service_that_does_not_run_is_status_1(bus: Bus, cli):

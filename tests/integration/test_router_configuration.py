@@ -51,6 +51,10 @@ async def test_a_wrong_file_is_refused_with_every_problem_and_the_old_one_stays(
     problem = str(configuration.problem)
     assert "did you mean 'mock'" in problem
     assert "did you mean 'max_attempts'" in problem
+    file.write_text(f"{ONE}\ngroups: {{team: {{members: [one/a, openai/gpt-5]}}}}")
+    reloading.reload()
+    assert configuration.current is before
+    assert "groups.team.members.1: 'openai/gpt-5' is served by" in str(configuration.problem)
     file.write_text(TWO)
     reloading.reload()
     assert configuration.problem is None

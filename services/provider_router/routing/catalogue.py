@@ -71,9 +71,9 @@ class Catalogue:
         names = {model.name: model.full_name for model in self._models.values()}
         if twofold := next((name for name in groups or {} if name in names), None):
             raise _ambiguous(twofold, names[twofold])
-        self._groups = {
-            name: (group, self._members(group)) for name, group in (groups or {}).items()
-        }
+        self._groups: dict[str, tuple[GroupSettings, list[Model]]] = {}
+        for name, group in (groups or {}).items():
+            self._groups[name] = group, self._members(group)
         default = self._router.default_model
         if default is not None and default not in self._groups:
             self._learn(self._named(default))  # a wrong one is refused at start

@@ -201,7 +201,7 @@ async def _routing(bus: Bus, settings: Settings) -> list[Finding]:
             )
             for name, group in settings.groups.items()
         ]
-        return [*unserved, *groups]
+        return unserved or groups
     circuits = [found for one in reply.providers if (found := _circuit(one)) is not None]
     away = {one.provider for one in reply.providers if one.circuit == "open"}
     return [*unserved, *circuits, *(_group(one, away) for one in reply.groups)]

@@ -128,6 +128,12 @@ def test_a_group_with_the_name_of_a_well_known_model_is_refused_at_start():
         Catalogue(PROVIDERS, {"gpt-5": group})
 
 
+def test_a_group_with_a_member_of_an_unknown_provider_is_refused_at_start():
+    group = GroupSettings.model_validate({"members": ["openia/gpt-5"]})
+    with pytest.raises(NotFoundError, match="did you mean 'openai/gpt-5'"):
+        Catalogue(PROVIDERS, {"team": group})
+
+
 def test_a_group_may_have_the_name_of_a_model_that_nobody_offers():
     group = GroupSettings.model_validate({"members": ["mock/standard"]})
     (shown,) = Catalogue({"mock": PROVIDERS["mock"]}, {"gpt-5": group}).groups()
