@@ -9,33 +9,29 @@ default. The first row only counts bytes: what it reaches is what upstream and s
 import argparse
 import asyncio
 import os
-import statistics
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-import aiohttp
 import httpx2
 import openai
 import uvloop
 
 from atlas.contracts.inference import ModelRequest
 from atlas.provider_settings import ProviderSettings
+from benchmarks.measuring import (
+    BODY,
+    CONNECTIONS,
+    MARK,
+    Client,
+    Counts,
+    Figures,
+    bare_aiohttp,
+    measure,
+)
 from benchmarks.upstream import serving
 from provider_router.providers.base import ModelCall, Text
 from provider_router.providers.openai.adapter import OpenAIAdapter
-
-_MARK = b"~"
-"""Stands once in every chunk; a single byte, so that no read can cut it."""
-_LIMIT = 1_000
-_BODY = b'{"model":"m","messages":[{"role":"user","content":"Hello"}],"stream":true}'
-
-type Counts = AsyncGenerator[int]
-"""How many chunks each read brought."""
-type Client = Callable[[str], AbstractAsyncContextManager[Callable[[], Counts]]]
-"""Opens a client of a base URL; what it gives opens one stream."""
 
 
 class _Counting(asyncio.Protocol):
@@ -59,11 +55,11 @@ async def sockets(url: str) -> AsyncIterator[Callable[[], Counts]]:
 
     async def stream() -> Counts:
         transport, protocol = await loop.create_connection(_Counting, host, port)
-        transport.write(head % len(_BODY) + _BODY)
+        transport.write(head % len(BODY) + BODY)
         data = b"-"
         while data and b"[DONE]" not in data:
             data = await protocol.reads.get()
-            yield data.count(_MARK)
+            yield data.count(MARK)
         transport.close()
 
     yield stream
@@ -74,7 +70,7 @@ def _sdk(url: str, http_client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
 
 
 def _limits() -> httpx2.Limits:
-    return httpx2.Limits(max_connections=_LIMIT)
+    return httpx2.Limits(max_connections=CONNECTIONS)
 
 
 @asynccontextmanager
@@ -102,25 +98,11 @@ def _raw(http_client: Callable[[], httpx2.AsyncClient]) -> Client:
                     model="m", messages=[{"role": "user", "content": "Hello"}], stream=True
                 ) as response:
                     async for data in response.http_response.aiter_bytes():
-                        yield data.count(_MARK)
+                        yield data.count(MARK)
 
             yield stream
 
     return opened
-
-
-@asynccontextmanager
-async def bare_aiohttp(url: str) -> AsyncIterator[Callable[[], Counts]]:
-    """`aiohttp` with nothing above it."""
-    connector = aiohttp.TCPConnector(limit=_LIMIT)
-    async with aiohttp.ClientSession(connector=connector) as session:
-
-        async def stream() -> Counts:
-            async with session.post(f"{url}/chat/completions", data=_BODY) as response:
-                async for data in response.content.iter_any():
-                    yield data.count(_MARK)
-
-        yield stream
 
 
 @asynccontextmanager
@@ -149,53 +131,6 @@ CLIENTS: dict[str, Client] = {
     "our adapter, deltas": adapter,
 }
 _PEER = "SDK httpx2, bytes"
-
-
-@dataclass(slots=True)
-class Figures:
-    """One client's rounds."""
-
-    chunks_per_s: list[float] = field(default_factory=list)
-    first_ms: list[float] = field(default_factory=list)
-    cpu_us: list[float] = field(default_factory=list)
-
-    def rate(self) -> float:
-        """Chunks a second, the median of the rounds."""
-        return statistics.median(self.chunks_per_s)
-
-    def row(self, name: str, peer: "Figures") -> str:
-        """A line of the table."""
-        first = statistics.quantiles(self.first_ms, n=20, method="inclusive")
-        return (
-            f"| {name} | {self.rate():,.0f} | {first[9]:,.1f} | {first[18]:,.1f} "
-            f"| {statistics.median(self.cpu_us):,.1f} | {self.rate() / peer.rate():.2f} |"
-        )
-
-
-async def measure(client: Client, url: str, streams: int, expected: int, into: Figures) -> None:
-    """One round: all streams at once, each connection opened before by an answer of its own."""
-    firsts: list[float] = []
-
-    async def read(open_stream: Callable[[], Counts], *, is_counted: bool) -> int:
-        began, total = time.perf_counter(), 0
-        async with aclosing(open_stream()) as counts:
-            async for count in counts:
-                if count and not total and is_counted:
-                    firsts.append((time.perf_counter() - began) * 1000)
-                total += count
-        return total
-
-    async with client(url) as open_stream:
-        await read(open_stream, is_counted=False)
-        began, cpu = time.perf_counter(), time.process_time()
-        totals = await asyncio.gather(*(read(open_stream, is_counted=True) for _ in range(streams)))
-        wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-    total = sum(totals)
-    if total != expected * streams:
-        raise RuntimeError(f"{total} chunks came instead of {expected * streams}")
-    into.chunks_per_s.append(total / wall)
-    into.cpu_us.append(cpu / total * 1e6)
-    into.first_ms.extend(firsts if len(firsts) > 1 else firsts * 2)
 
 
 def main() -> None:

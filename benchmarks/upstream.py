@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 import uvloop
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-START_S = 10.0
+START_S = 60.0
 
 
 def _chunked(body: bytes) -> bytes:

@@ -1,0 +1,191 @@
+"""A stream through Atlas beside others who stream: `python -m benchmarks.streams`.
+
+The same upstream, a process of its own, is read directly by the openai SDK and by bare aiohttp,
+through the LiteLLM proxy and TensorZero's embedded gateway where they are installed, and through
+Atlas: nats-server (file storage, history, republish), one router process, and Atlas's client here.
+Peers take turns, round by round, in one run. A row gives chunks a second, the time to the first
+token, this process's CPU time for a chunk, and the ratio to the SDK.
+
+LiteLLM and TensorZero live in virtual environments of their own: `make bench-peers` makes them.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import uvloop
+
+from atlas.client import Atlas
+from atlas.embedded import NatsProcess, Services
+from atlas.settings import Settings
+from benchmarks.measuring import Client, Counts, Figures, bare_aiohttp, measure
+from benchmarks.transports import sdk_parsed
+from benchmarks.upstream import serving
+
+PEERS = Path(__file__).parent / ".peers"
+_START_S = 120.0
+_SDK = "openai SDK, direct"
+_PROVIDER = "bench"
+
+
+def atlas(nats_url: str, coalesce: str) -> Client:
+    """Atlas's client on a server with a router."""
+
+    @asynccontextmanager
+    async def opened(url: str) -> AsyncIterator[Callable[[], Counts]]:
+        del url  # the router knows the upstream
+        async with Atlas.connect(nats_url, settings=Settings()) as me:
+
+            async def stream() -> Counts:
+                buffer = {"coalesce": coalesce}
+                async with me.stream("Hello", model=f"{_PROVIDER}/m", buffer=buffer) as answer:
+                    async for piece in answer:
+                        yield piece.count("~")
+
+            yield stream
+
+    return opened
+
+
+@contextmanager
+def a_router(upstream: str, folder: Path) -> Iterator[str]:
+    """NATS and one router, as `atlas up` starts them; gives where NATS is."""
+    providers = {_PROVIDER: {"kind": "openai", "base_url": upstream, "api": "chat"}}
+    nats = NatsProcess(folder / "nats")
+    services: list[Services] = []
+
+    async def start() -> None:
+        await nats.start()
+        made = Services(nats.url, subprocess.DEVNULL, {"ATLAS_PROVIDERS": json.dumps(providers)})
+        services.append(made)
+        await made.start(["provider_router"])
+
+    async def stop() -> None:
+        for one in services:
+            await one.stop()
+        await nats.stop()
+
+    try:
+        asyncio.run(start())
+        yield nats.url
+    finally:
+        asyncio.run(stop())
+
+
+@contextmanager
+def a_litellm(upstream: str, folder: Path) -> Iterator[str | None]:
+    """The LiteLLM proxy with one model; gives its base URL, or None where it is not installed."""
+    program = PEERS / "litellm" / "bin" / "litellm"
+    if not program.exists():
+        yield None
+        return
+    port = _free_port()
+    config = folder / "litellm.yaml"
+    model = {"model": "openai/m", "api_base": upstream, "api_key": "none"}
+    config.write_text(json.dumps({"model_list": [{"model_name": "m", "litellm_params": model}]}))
+    process = subprocess.Popen(  # noqa: S603 - what make bench-peers installed
+        [program, "--config", config, "--port", str(port), "--num_workers", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _until_up(f"http://127.0.0.1:{port}/health/liveliness")
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def tensorzero(upstream: str, streams: int, each: int, folder: Path, into: Figures) -> bool:
+    """One round of TensorZero's embedded gateway, in a process of its environment."""
+    python = PEERS / "tensorzero" / "bin" / "python"
+    if not python.exists():
+        return False
+    script = Path(__file__).parent / "tensorzero_peer.py"
+    said = subprocess.run(  # noqa: S603 - as above
+        [python, script, upstream, str(streams), str(each), folder],
+        capture_output=True,
+        check=True,
+        timeout=600,
+    )
+    result = json.loads(said.stdout.splitlines()[-1])
+    into.chunks_per_s.append(result["chunks_per_s"])
+    into.first_ms.extend(result["first_ms"])
+    into.cpu_us.append(result["cpu_us"])
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def _until_up(url: str) -> None:
+    deadline = time.monotonic() + _START_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - loopback
+                return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+def run(streams: int, each: int, rounds: int) -> dict[str, Figures]:
+    """Every peer at so many streams at a time."""
+    figures: dict[str, Figures] = {}
+    with ExitStack() as undo:
+        folder = Path(undo.enter_context(tempfile.TemporaryDirectory()))
+        upstream = undo.enter_context(serving(each, 0.0))
+        nats_url = undo.enter_context(a_router(upstream, folder))
+        litellm_url = undo.enter_context(a_litellm(upstream, folder))
+        clients: list[tuple[str, Client, str]] = [
+            (_SDK, sdk_parsed, upstream),
+            ("bare aiohttp, direct", bare_aiohttp, upstream),
+            ("Atlas", atlas(nats_url, "adaptive"), upstream),
+            ("Atlas, an event a chunk", atlas(nats_url, "off"), upstream),
+        ]
+        if litellm_url is not None:
+            clients.append(("LiteLLM proxy", bare_aiohttp, litellm_url))
+        for _ in range(rounds):
+            for name, client, url in clients:
+                one = figures.setdefault(name, Figures())
+                uvloop.run(measure(client, url, streams, each, one))
+            gateway = figures.get("TensorZero, embedded", Figures())
+            if tensorzero(upstream, streams, each, folder, gateway):
+                figures["TensorZero, embedded"] = gateway
+    return figures
+
+
+def main() -> None:
+    """Print a table for each number of streams."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 50])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--chunks", type=int, default=20_000, help="in all, for each round")
+    asked = parser.parse_args()
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}; {asked.rounds} rounds")
+    for streams in asked.streams:
+        each = max(20, asked.chunks // streams)
+        figures = run(streams, each, asked.rounds)
+        print(f"\n{streams} streams of {each} chunks\n")
+        print("| peer | chunks/s | first token ms | p95 | CPU µs a chunk here | ratio |")
+        print("|---|---|---|---|---|---|")
+        for name, one in figures.items():
+            print(one.row(name, figures[_SDK]))
+
+
+if __name__ == "__main__":
+    main()
