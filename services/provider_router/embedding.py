@@ -14,7 +14,8 @@ from atlas.contracts.errors import (
     ProviderError,
     ProviderStreamError,
 )
-from atlas.contracts.inference import Cost, EmbedRequest, EmbedResponse, Usage, UsageSource
+from atlas.contracts.inference import EmbedRequest, EmbedResponse, Usage, UsageSource
+from provider_router.accounting.bill import Bill
 from provider_router.providers.base import Adapter, EmbedCall, Embedded
 from provider_router.routing.board import Board
 from provider_router.routing.choosing import Candidate
@@ -40,17 +41,12 @@ class _Work:
     """What is done so far, by the candidate that works on it now."""
 
     texts: list[str]
-    vectors: list[list[float]] = field(default_factory=list)
-    usage: Usage = field(default_factory=Usage)
+    bill: Bill
     """Of all attempts, also of those whose vectors were dropped."""
-    cost: Cost = field(default_factory=Cost)
+    vectors: list[list[float]] = field(default_factory=list)
 
-    def take(self, candidate: Candidate, embedded: Embedded, estimate: Usage) -> tuple[Usage, Cost]:
-        """Count a batch and keep its vectors; gives what it took."""
-        usage = embedded.usage or estimate
-        cost = candidate.pricing.cost(usage)
-        self.usage += usage
-        self.cost += cost
+    def take(self, candidate: Candidate, embedded: Embedded) -> None:
+        """Keep the vectors of a batch."""
         if self.vectors and len(self.vectors[0]) != len(embedded.vectors[0]):
             raise ProviderStreamError(
                 f"{candidate.provider}: {candidate.model} changed the length of its vectors in "
@@ -58,7 +54,6 @@ class _Work:
                 provider=candidate.provider,
             )
         self.vectors += [[round(value, _DECIMALS) for value in one] for one in embedded.vectors]
-        return usage, cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +66,7 @@ class Embedder:
     jitter: random.Random = field(default_factory=random.Random)
 
     async def embed(
-        self, request: EmbedRequest, candidates: list[Candidate], *, room_bytes: int
+        self, request: EmbedRequest, candidates: list[Candidate], bill: Bill, *, room_bytes: int
     ) -> EmbedResponse:
         """One vector per text, all by the same model and provider.
 
@@ -81,19 +76,21 @@ class Embedder:
         Args:
             request: The texts.
             candidates: Providers of one model, the best first.
+            bill: Takes what each request uses, and stops when no budget reaches for the next.
             room_bytes: What the answer may take; more is refused before it is paid for, where the
                 length of the vectors is known.
 
         Raises:
             PayloadTooLargeError: The answer would not fit; `details.max_inputs` says how many do.
+            BudgetExceededError: A budget ended before the answer was whole.
             ProviderError: The last attempt failed in this way.
         """
         _check_one_model(candidates)
         candidates = sorted(candidates, key=self._is_away)  # the configuration's order otherwise
-        texts = [request.input] if isinstance(request.input, str) else request.input
+        texts = texts_of(request)
         known = known_embedding(candidates[0].model) or KnownEmbedding(candidates[0].model)
         _check_room(len(texts), request.dimensions or known.dimensions, room_bytes)
-        work, candidate, tries = _Work(texts), candidates[0], 0
+        work, candidate, tries = _Work(texts, bill), candidates[0], 0
         while True:
             tries += 1
             try:
@@ -118,8 +115,8 @@ class Embedder:
                     model=candidate.model,
                     provider=candidate.provider,
                     embeddings=work.vectors,
-                    usage=work.usage,
-                    cost=work.cost,
+                    usage=bill.usage,
+                    cost=bill.cost,
                 )
 
     def _is_away(self, candidate: Candidate) -> bool:
@@ -147,14 +144,12 @@ class Embedder:
                 call = EmbedCall(candidate.model, batch, request.dimensions, headers)
                 await self._batch(call, work, candidate)
                 _check_room(len(work.texts), len(work.vectors[0]), room_bytes)
-            span.set_attribute(telemetry.INPUT_TOKENS, work.usage.input_tokens)
+            span.set_attribute(telemetry.INPUT_TOKENS, work.bill.usage.input_tokens)
 
     async def _batch(self, call: EmbedCall, work: _Work, candidate: Candidate) -> None:
         """One call, reported like any attempt: to circuit, limits and figures."""
-        estimate = Usage(
-            input_tokens=sum(estimated_tokens(len(text)) for text in call.texts),
-            source=UsageSource.ESTIMATED,
-        )
+        estimate = estimated(call.texts)
+        await work.bill.check(estimate, candidate.pricing.cost(estimate))
         account = self.board.of(candidate.provider)
         expected = Tokens(estimate.input_tokens, 0)
         ticket = await account.enter(candidate.model, expected, patience_s=_QUEUE_S)
@@ -162,17 +157,34 @@ class Embedder:
         try:
             embedded = await self.adapters[candidate.provider].embed(call)
             ticket.told(embedded.headers)
-            used, cost = work.take(candidate, embedded, estimate)
-            ticket.succeeded(used, cost)
+            used = embedded.usage or estimate
+            work.take(candidate, embedded)
+            ticket.succeeded(used, candidate.pricing.cost(used))
         except ProviderError as error:
+            if error.was_sent:
+                used = estimate  # sent is paid, as far as anybody can tell
             ticket.told(error.headers)
             ticket.failed(error.to_info())
             raise
         except BaseException:
+            used = estimate  # as above
             ticket.released()
             raise
         finally:
             ticket.ended(used)
+            if used.input_tokens:
+                work.bill.add(candidate.full_name, used, candidate.pricing.cost(used))
+
+
+def texts_of(request: EmbedRequest) -> list[str]:
+    """The texts that a request brings."""
+    return [request.input] if isinstance(request.input, str) else request.input
+
+
+def estimated(texts: list[str]) -> Usage:
+    """What texts will probably use."""
+    tokens = sum(estimated_tokens(len(text)) for text in texts)
+    return Usage(input_tokens=tokens, source=UsageSource.ESTIMATED)
 
 
 def batches(texts: list[str], most_texts: int) -> Iterator[list[str]]:

@@ -43,7 +43,7 @@ from atlas.reading import Reading, Verdict
 from atlas.service import Call, Doors
 from atlas.wire import outgoing_headers, passed_on
 from provider_router.configuration import Configuration
-from provider_router.embedding import Embedder
+from provider_router.embedding import Embedder, estimated, texts_of
 from provider_router.routing.board import Account
 from provider_router.routing.circuit_record import FOREVER_MS
 from provider_router.streaming.controls import check_terminal
@@ -121,7 +121,10 @@ class Handlers:
                 routing.adapters, routing.settings.router.max_attempts, self.configuration.board
             )
             room_bytes = self.bus.max_payload_bytes
-            return await embedder.embed(call.body, candidates, room_bytes=room_bytes)
+            expected = estimated(texts_of(call.body))
+            opening = self.spendings.open_bill(call.tenant, call.headers, candidates[0], expected)
+            async with opening as bill:
+                return await embedder.embed(call.body, candidates, bill, room_bytes=room_bytes)
 
     async def _submit(self, address: StreamAddress, body: bytes, headers: dict[str, str]) -> bool:
         """Store the request once; tells whether it is a new one.

@@ -16,11 +16,11 @@ from atlas.contracts.base import now_ms
 from atlas.contracts.catalogue import ProvidersReply, ProvidersRequest
 from atlas.contracts.errors import BudgetExceededError
 from atlas.contracts.ids import new_id
-from atlas.contracts.inference import FinishReason
+from atlas.contracts.inference import Budget, EmbedRequest, EmbedResponse, FinishReason
 from atlas.contracts.streams import STREAM_EVENT, StreamCompleted, StreamEvent, StreamFailed
 from atlas.embedded import NatsProcess, Services
-from atlas.settings import NatsSettings, TopologySettings
-from atlas.wire import read_event
+from atlas.settings import NatsSettings, Settings, TopologySettings
+from atlas.wire import outgoing_headers, read_event, read_reply, task_headers
 from provider_router.accounting.budgets import Amounts, amounts, tenant_limits
 from provider_router.accounting.counters import Counters
 from provider_router.accounting.reservations import Reservations
@@ -229,3 +229,38 @@ async def test_who_asks_for_providers_is_told_its_budgets_and_what_it_used_today
             subjects.api("globex", "providers"), ProvidersRequest(), ProvidersReply
         )
         assert (other.budgets, other.usage) == ([], [])
+
+
+async def test_embeddings_are_limited_by_budgets_and_counted(tmp_path):
+    headers = task_headers("t1", Budget(max_tokens=50))
+    async with limited(tmp_path, LONG, max_tokens=1_000) as running, asyncio.timeout(30):
+        running.router.configuration.take(
+            Settings.model_validate(
+                {
+                    "providers": {"mock": {"kind": "mock", "models": ["standard"]}},
+                    "budgets": {"tenants": {TENANT: {"day": {"max_tokens": 1_000}}}},
+                }
+            )
+        )
+
+        async def embed(text: str, more: dict[str, str] | None = None) -> EmbedResponse:
+            request = EmbedRequest(input=text, model="mock/embedding")
+            head = outgoing_headers() | (more or {})
+            door = subjects.api(TENANT, "embed")
+            reply = await running.bus.ask(door, request.to_json(), head)
+            return read_reply(reply.data, EmbedResponse)
+
+        used = (await embed("word " * 400)).usage.input_tokens
+        assert await _counter(running.bus) == used
+        with pytest.raises(BudgetExceededError, match="too little for this request"):
+            await embed("word " * 1_000)
+        assert await _counter(running.bus) == used
+        with pytest.raises(BudgetExceededError, match="task t1, 50 tokens"):
+            await embed("word " * 100, headers)
+        used += (await embed("word " * 10, headers)).usage.input_tokens
+        assert await _counter(running.bus) == used
+        assert not [one async for one in Reservations(running.bus).all()]
+        while not (spent := (await running.atlas.providers()).usage):  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.1)
+        assert [(one.model, one.requests) for one in spent] == [("mock/embedding", 2)]
+        assert spent[0].input_tokens == used

@@ -30,6 +30,7 @@ class Stack:
     atlas: Atlas
     other: Atlas
     """A second client with a connection of its own."""
+    router: Router
 
     async def stored(self, stream_id: str) -> list[StreamEvent]:
         """Every event that was stored for a stream, the void ones included."""
@@ -82,12 +83,12 @@ async def stack(
     await nats.start()
     async with AsyncExitStack() as undo:
         undo.push_async_callback(nats.stop)
-        await undo.enter_async_context(routing(nats, providers, **fields))
+        router = await undo.enter_async_context(routing(nats, providers, **fields))
         bus = await Bus.connect(NatsSettings(url=nats.url), "test")
         undo.push_async_callback(bus.close)
         atlas = await undo.enter_async_context(Atlas.connect(nats.url, settings=Settings()))
         other = await undo.enter_async_context(Atlas.connect(nats.url, settings=Settings()))
-        yield Stack(nats, bus, atlas, other)
+        yield Stack(nats, bus, atlas, other, router)
 
 
 def provider(kind: str, url: str, **fields: object) -> ProviderSettings:

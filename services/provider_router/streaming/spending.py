@@ -4,16 +4,19 @@ Between a session, which knows attempts, and `accounting`, which knows amounts.
 """
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
 from atlas import subjects
-from atlas.contracts.base import JsonObject
+from atlas.contracts.base import JsonObject, now_ms
 from atlas.contracts.catalogue import BudgetInfo, ModelUsage
 from atlas.contracts.errors import AtlasError
-from atlas.contracts.inference import Budget
+from atlas.contracts.ids import new_id
+from atlas.contracts.inference import Budget, Usage
 from atlas.contracts.streams import (
     Ownership,
     StreamCancelled,
@@ -22,6 +25,7 @@ from atlas.contracts.streams import (
 )
 from provider_router.accounting.account import UNLIMITED, Account
 from provider_router.accounting.accounts import Accounts, Owned
+from provider_router.accounting.bill import Bill
 from provider_router.accounting.budgets import (
     NOTHING,
     Amounts,
@@ -34,6 +38,7 @@ from provider_router.accounting.budgets import microusd as rounded_up
 from provider_router.accounting.reconciling import UsedBy
 from provider_router.accounting.reservations import Reservation
 from provider_router.accounting.usage import UsageCounters
+from provider_router.routing.choosing import Candidate
 from provider_router.routing.prices import Pricing
 from provider_router.streaming.job import Job
 from provider_router.streaming.ledger import Ledger, ledger_of_events
@@ -128,6 +133,27 @@ class Spendings:
         owned = Owned(address.tenant, address.stream_id, epoch)
         account = await self.accounts.open(owned, limits, estimate, before)
         return Spending(ledger, account, before)
+
+    @contextlib.asynccontextmanager
+    async def open_bill(
+        self, tenant: str, headers: Mapping[str, str], candidate: Candidate, expected: Usage
+    ) -> AsyncIterator[Bill]:
+        """The bill of an answer that is no stream: reserved for, counted and settled.
+
+        Raises:
+            BudgetExceededError: Too little is left.
+            InvalidRequestError: The headers that name its task cannot be read.
+            RequestTimeoutError: NATS is away, so nothing can be reserved.
+        """
+        usd, tokens = candidate.pricing.cost(expected).total_usd, expected.input_tokens
+        estimate = Estimate(tokens, 1, usd * _MILLION / tokens if tokens else 0.0)
+        owned = Owned(tenant, new_id(), now_ms())
+        account = await self.accounts.open(owned, self.accounts.limits(tenant, headers), estimate)
+        bill = Bill(account, functools.partial(self.used.add, tenant))
+        try:
+            yield bill
+        finally:
+            await bill.settle()
 
     def count(self, job: Job, ledger: Ledger) -> None:
         """Count what a stream that ended here used, its dead routers' part included."""

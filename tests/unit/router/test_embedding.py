@@ -5,7 +5,9 @@ from typing import cast
 
 import pytest
 
+from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import (
+    BudgetExceededError,
     ConfigurationError,
     InvalidRequestError,
     NotFoundError,
@@ -15,9 +17,12 @@ from atlas.contracts.errors import (
     ProviderError,
     ProviderServerError,
     ProviderStreamError,
+    ProviderTimeoutError,
 )
 from atlas.contracts.inference import Cost, EmbedRequest, Usage, UsageSource
 from atlas.provider_settings import LimitSettings, ProviderSettings
+from provider_router.accounting.bill import Bill
+from provider_router.accounting.budgets import Amounts, Verdict
 from provider_router.embedding import Embedder, batches
 from provider_router.providers.base import Adapter, EmbedCall, Embedded
 from provider_router.routing.board import AccountConfig, Board
@@ -48,6 +53,25 @@ class Scripted:
         return Embedded(vectors, Usage(input_tokens=len(call.texts)) if self.counts else None)
 
 
+class Poor:
+    """An account of a budget of so many tokens."""
+
+    is_limited = True
+    exceeded: JsonObject | None = None
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+    def used(self, tokens: int, microusd: int) -> Verdict:  # noqa: ARG002 - as in Account
+        return Verdict.WAIT if tokens >= self.tokens else Verdict.OK
+
+    async def extend(self) -> bool:
+        return False
+
+    async def settle(self, used: Amounts) -> None:
+        pass
+
+
 def embedder(*, max_attempts: int = 3, **adapters: Scripted) -> Embedder:
     return Embedder(
         cast("dict[str, Adapter]", adapters),  # of which only `embed` is used
@@ -57,9 +81,11 @@ def embedder(*, max_attempts: int = 3, **adapters: Scripted) -> Embedder:
     )
 
 
-async def embed(made: Embedder, texts: str | list[str], *candidates: Candidate, **fields: object):
-    request = EmbedRequest.model_validate({"input": texts, **fields})
-    return await made.embed(request, list(candidates), room_bytes=ROOM)
+async def embed(
+    made: Embedder, texts: str | list[str], *candidates: Candidate, bill: Bill | None = None
+):
+    request = EmbedRequest.model_validate({"input": texts})
+    return await made.embed(request, list(candidates), bill or Bill(), room_bytes=ROOM)
 
 
 async def test_an_answer_names_its_model_and_provider_and_what_it_cost():
@@ -154,6 +180,34 @@ async def test_an_answer_of_unknown_length_is_refused_after_its_first_batch():
     with pytest.raises(PayloadTooLargeError, match="100000 numbers"):
         await embed(embedder(a=wide), ["x"] * 100, odd)
     assert len(wide.asked) == 1
+
+
+async def test_each_request_is_counted_for_the_provider_that_took_it(monkeypatch):
+    monkeypatch.setattr("provider_router.embedding._BATCH_CHARACTERS", 2)
+    late = ProviderTimeoutError("x")
+    late.was_sent = True
+    first, second = Scripted(1, [None, late]), Scripted(2, [])
+    counted: list[tuple[str, int, UsageSource]] = []
+    bill = Bill(
+        count=lambda model, usage, _: counted.append((model, usage.input_tokens, usage.source))
+    )
+    answer = await embed(embedder(a=first, b=second), ["x", "y", "z"], A, B, bill=bill)
+    assert counted == [
+        (f"a/{SMALL}", 2, UsageSource.REPORTED),
+        (f"a/{SMALL}", 1, UsageSource.ESTIMATED),
+        (f"b/{SMALL}", 2, UsageSource.REPORTED),
+        (f"b/{SMALL}", 1, UsageSource.REPORTED),
+    ]
+    assert (answer.usage.input_tokens, answer.usage.source) == (6, UsageSource.ESTIMATED)
+
+
+async def test_a_request_for_which_there_is_no_budget_is_not_sent(monkeypatch):
+    monkeypatch.setattr("provider_router.embedding._BATCH_CHARACTERS", 2)
+    first, bill = Scripted(1, []), Bill(account=Poor(3))
+    with pytest.raises(BudgetExceededError, match="before it was whole"):
+        await embed(embedder(a=first), ["x", "y", "z", "a"], A, bill=bill)
+    assert first.asked == [["x", "y"]]
+    assert bill.usage.input_tokens == 2, "what was used is known all the same"
 
 
 async def test_every_attempt_is_reported():
