@@ -27,6 +27,7 @@ from atlas.settings import Settings
 from atlas.wire import TASK_BUDGET_HEADER, TASK_HEADER, outgoing_headers, read_reply, task_headers
 from provider_router.accounting.budgets import amounts, task_limits
 from provider_router.accounting.counters import Counters
+from provider_router.accounting.reservations import Reservations
 from tests.integration.test_tasks import User, controller, plan
 from tests.integration.test_tasks_worker import worker
 from tests.support.router import TENANT, TERMINAL, routing
@@ -73,6 +74,9 @@ async def stream_ends(bus: Bus, status: TaskStatus) -> list[StreamEvent]:
 
 async def counted(bus: Bus, task_id: str, budget: Budget) -> dict[str, int]:
     """What the counters of a task's budget come to, by unit."""
+    async with asyncio.timeout(10):
+        while [one async for one in Reservations(bus).all()]:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
     counters = Counters(bus)
     return {
         limit.unit.value: await counters.value(limit.subject)
