@@ -28,11 +28,11 @@ from benchmarks import faulty_upstream
 from benchmarks.faulty_upstream import BREAKS, ENDLESS, MUTE, WHOLE
 from benchmarks.measured_router import COLLECTED, FIGURES
 
-_KINDS = {0: ENDLESS, 3: BREAKS, 6: MUTE, 9: "flaky"}
-"""Of every twelve streams; the other eight are answered."""
-_ROUND = 12
 _FLAKY = "flaky"
 """A group whose first member breaks and whose second answers."""
+_ROUND = 12
+_KINDS = {0: ENDLESS, 3: BREAKS, 6: MUTE, 9: _FLAKY}
+"""Of every round; its other streams are answered."""
 _CANCELLED, _FAILED, _COMPLETED = "cancelled", "failed", "completed"
 _ENDS = {ENDLESS: _CANCELLED, MUTE: _CANCELLED, BREAKS: _FAILED}
 _FIRST = 24
