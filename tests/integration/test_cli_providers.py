@@ -101,9 +101,9 @@ async def test_a_pipe_gets_a_line_for_each_provider_group_model_and_budget(cli):
     assert steady == "group steady: failover of down/any, mock/writer"
     assert gone == "group gone: latency of down/any"
     assert "mock/coder ? $3 / $15" in rest
-    assert [line for line in rest if line.startswith("budget of day ")][1].endswith(
-        " of $20.00 spent"
-    )
+    budgets = [line for line in rest if line.startswith("budget day ")]
+    assert " of 1,000,000 tokens, " in budgets[0]
+    assert " of $20.00, " in budgets[1]
 
 
 async def test_a_terminal_gets_tables_with_groups_and_circuits(terminal):
@@ -122,7 +122,7 @@ async def test_json_is_the_whole_answer_of_the_router(cli):
         "members": ["down/any", "mock/writer"],
     }
     assert {one["provider"]: one["circuit"] for one in reply["providers"]}["down"] == "open"
-    assert [one["unit"] for one in reply["budgets"]] == ["tokens", "microusd"]
+    assert [one["unit"] for one in reply["budgets"]] == ["tokens", "usd"]
 
 
 async def test_an_explanation_in_a_pipe_says_the_task_type_and_who_would_be_asked(cli):

@@ -10,7 +10,7 @@ from agent_worker.main import compose
 from atlas import service, subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
-from atlas.contracts.errors import AtlasError, ProviderOverloadedError
+from atlas.contracts.errors import AtlasError, FencedError, ProviderOverloadedError
 from atlas.contracts.inference import Cost, FinishReason, ModelRequest, StreamMetrics, Usage
 from atlas.contracts.streams import (
     STREAM_EVENT,
@@ -75,7 +75,11 @@ class FakeRouter:
         parsed = subjects.parse(msg.subject)
         request = ModelRequest.model_validate_json(msg.data)
         owner = Ownership(epoch=now_ms(), router="fake", at_ms=now_ms())
-        await self.bus.store(subjects.stream_owner(parsed.tenant, parsed.id), owner.to_json())
+        address = subjects.stream_owner(parsed.tenant, parsed.id)
+        try:
+            await self.bus.store(address, owner.to_json(), expected_last=0)
+        except FencedError:
+            return  # delivered again to us, who are at it
         self.paid.append(parsed.id)
         writer = Writer(self.bus, parsed.tenant, parsed.id, owner.epoch)
         await writer.write(StreamStarted, provider="p", model="m", attempt=1, reason="r")

@@ -235,7 +235,7 @@ async def test_a_collector_that_is_away_holds_nobody_up_and_is_told_in_one_line(
         },
         cwd=tmp_path,
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):  # well below the 60 s that the exporter would wait
         ended = await cli_process.ended(command)
     assert (ended.status, ended.out) == (0, "t1\n")
     (line,) = ended.err.splitlines()
