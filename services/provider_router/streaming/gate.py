@@ -110,11 +110,14 @@ class Gate:
         else:  # it stands in ATLAS_CONTROL, and its sender asks again
             log.warning("controls_flood", stream=self._stream_id)
 
-    async def open(
-        self, writer: StreamWriter, kept: Callable[[], Awaitable[list[StreamControl]]]
-    ) -> None:
-        """Apply what was asked before this router owned the stream; from now on apply at once."""
-        await self.fold_kept(kept, writer)
+    async def open(self, writer: StreamWriter, kept: Awaitable[list[StreamControl]]) -> None:
+        """Apply what was asked before this router owned the stream; from now on apply at once.
+
+        Args:
+            writer: The stream's pen.
+            kept: The controls that were kept, read once this router heard new ones.
+        """
+        self._fold(await kept, writer)
         self._writer = writer
         early, self._early = self._early, []
         for msg in early:
@@ -123,12 +126,15 @@ class Gate:
     async def fold_kept(
         self, kept: Callable[[], Awaitable[list[StreamControl]]], writer: StreamWriter
     ) -> None:
-        """Come to the state that the kept controls say: at the start, and after a reconnect."""
+        """Come to the state that the kept controls say: after a reconnect, nobody heard some."""
         while True:
             heard = self._heard
             controls = await kept()
-            if heard == self._heard or self._writer is None:
-                break  # what came meanwhile before the gate is open is applied after it
+            if heard == self._heard:
+                break
+        self._fold(controls, writer)
+
+    def _fold(self, controls: list[StreamControl], writer: StreamWriter) -> None:
         state = fold(controls)
         if self._state.cancelled is not None:
             return

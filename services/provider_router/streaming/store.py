@@ -100,6 +100,27 @@ class StreamStore:
             raise
         return Claim(ownership, seq)
 
+    async def claim_new(
+        self, address: StreamAddress, *, request_seq: int, request_sha256: str
+    ) -> Claim | None:
+        """Take ownership of a stream that nobody ever owned; None when somebody did.
+
+        Raises:
+            RequestTimeoutError: No answer; the claim may or may not stand.
+        """
+        ownership = Ownership(
+            epoch=now_ms(),
+            router=self.router,
+            at_ms=now_ms(),
+            request_seq=request_seq,
+            request_sha256=request_sha256,
+        )
+        try:
+            seq = await self.bus.store(address.owner, ownership.to_json(), expected_last=0)
+        except FencedError:
+            return None
+        return Claim(ownership, seq)
+
     def _is_own(self, standing: Claim | None, previous: Claim | None) -> bool:
         """Whether a claim that came in between is an earlier one of ours, stored unnoticed."""
         return (

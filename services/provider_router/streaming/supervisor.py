@@ -30,7 +30,7 @@ from atlas.contracts.errors import (
 )
 from atlas.contracts.ids import ID_PATTERN, derived_id, is_id
 from atlas.contracts.inference import ModelRequest
-from atlas.contracts.streams import StreamEvent, StreamState
+from atlas.contracts.streams import StreamControl, StreamEvent, StreamState
 from atlas.dead_letters import bury
 from atlas.reading import Reading
 from atlas.service import Events
@@ -178,22 +178,38 @@ class Supervisor:
         """Claim the stream if it is to be claimed, and run it."""
         address = delivery.address
         control = await self._bus.subscribe(address.control, delivery.gate.hear)
+        kept = asyncio.create_task(self._store.controls(address))
         try:
-            previous = await self._store.owner(address)
-            if previous is not None and not await self._may_claim(previous, delivery):
+            claim, is_adoption = await self._claim(delivery)
+            if claim is None:
                 return
-            claim = await self._store.claim(
-                address, previous, request_seq=delivery.seq, request_sha256=delivery.sha256
-            )
+            end = await self._run(delivery, claim, kept, is_adoption=is_adoption)
         except FencedError:
             await _tell_jetstream(delivery.msg.nak(delay=_LATER_S))
             return
-        else:
-            end = await self._run(delivery, claim, is_adoption=previous is not None)
         finally:
+            kept.cancel()
+            await asyncio.gather(kept, return_exceptions=True)
             await control.unsubscribe()
         if end:
             await _tell_jetstream(delivery.msg.ack())
+
+    async def _claim(self, delivery: Delivery) -> tuple[Claim | None, bool]:
+        """Own the stream, if it is to be owned; and whether somebody owned it before.
+
+        Raises:
+            FencedError: Somebody else was first.
+        """
+        address, seq, sha256 = delivery.address, delivery.seq, delivery.sha256
+        if delivery.msg.metadata.num_delivered == 1:  # most are new: one round trip, not two
+            claim = await self._store.claim_new(address, request_seq=seq, request_sha256=sha256)
+            if claim is not None:
+                return claim, False
+        previous = await self._store.owner(address)
+        if previous is not None and not await self._may_claim(previous, delivery):
+            return None, True
+        claim = await self._store.claim(address, previous, request_seq=seq, request_sha256=sha256)
+        return claim, previous is not None
 
     async def _may_claim(self, previous: Claim, delivery: Delivery) -> bool:
         """Whether this delivery is to take the stream from its previous owner."""
@@ -209,7 +225,14 @@ class Supervisor:
             return False
         return True
 
-    async def _run(self, delivery: Delivery, claim: Claim, *, is_adoption: bool) -> bool:
+    async def _run(
+        self,
+        delivery: Delivery,
+        claim: Claim,
+        kept: asyncio.Task[list[StreamControl]],
+        *,
+        is_adoption: bool,
+    ) -> bool:
         """Run an owned stream; tells whether it has ended, so that its request may be acked."""
         address, gate = delivery.address, delivery.gate
         history = [event async for event in self._store.history(address)] if is_adoption else []
@@ -219,7 +242,7 @@ class Supervisor:
         writer = StreamWriter(self._store, self._window, address, claim, reading)
         seq = reading.seq
         try:
-            end = await self._stream(delivery, writer, reading, history)
+            end = await self._stream(delivery, writer, kept, reading, history)
         except StreamOverError:
             return True
         except (OwnershipLostError, _LetterNotKeptError, *MAY_PASS):
@@ -244,6 +267,7 @@ class Supervisor:
         self,
         delivery: Delivery,
         writer: StreamWriter,
+        kept: asyncio.Task[list[StreamControl]],
         reading: Reading,
         history: list[StreamEvent],
     ) -> StreamEvent | None:
@@ -270,7 +294,7 @@ class Supervisor:
             gate = delivery.gate
             if reading.state is StreamState.PAUSED:
                 gate.continue_paused()
-            await gate.open(writer, functools.partial(self._store.controls, delivery.address))
+            await gate.open(writer, kept)
             delivery.writer = writer
             plan = routing.chooser.plan(choice)
             ran = ran_ms(history, now_ms())
