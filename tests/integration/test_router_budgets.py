@@ -255,7 +255,7 @@ async def test_four_routers_one_of_them_killed_share_a_budget_and_settle_it_to_w
         spent = await UsageCounters(Counters(bus)).spent(TENANT)
         counted = sum(one.input_tokens + one.output_tokens for one in spent)
         # The killed router took what it had not sent yet with it.
-        assert ends.used.tokens * 0.9 < counted <= ends.used.tokens
+        assert ends.used.tokens * 0.5 < counted <= ends.used.tokens
     finally:
         await services.stop()
         await bus.close()
