@@ -85,6 +85,31 @@ types: $(STAMP)  ## Check types, strictly
 test-containers: $(STAMP)  ## Build the image, start the composition, run a task in it (needs Docker)
 	$(BIN)/pytest -m containers tests/containers
 
+.PHONY: bench
+bench: $(STAMP)  ## Measure streams through Atlas beside others (under three minutes)
+	$(BIN)/python -m benchmarks.streams --streams 1 50 --rounds 3
+
+.PHONY: bench-full
+bench-full: bench-peers  ## Measure everything, LiteLLM and TensorZero among the peers (half an hour)
+	$(BIN)/python -m benchmarks.streams --streams 1 50 500 --rounds 5 --chunks 50000
+	$(BIN)/python -m benchmarks.transports
+	$(BIN)/python -m benchmarks.strategies
+	$(BIN)/python -m benchmarks.leaks
+
+PEERS := benchmarks/.peers
+.PHONY: bench-peers
+bench-peers: $(PEERS)/litellm/.ready $(PEERS)/tensorzero/.ready  ## Install the peers to measure against
+
+$(PEERS)/litellm/.ready: $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)/litellm
+	$(UV) pip install --quiet --python $(PEERS)/litellm/bin/python "litellm[proxy]"
+	@touch $@
+
+$(PEERS)/tensorzero/.ready: $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)/tensorzero
+	$(UV) pip install --quiet --python $(PEERS)/tensorzero/bin/python tensorzero
+	@touch $@
+
 .PHONY: goldens
 goldens: $(STAMP)  ## Write the golden files of the wire format anew, for review
 	WRITE_GOLDENS=1 $(BIN)/pytest -q tests/unit/contracts/test_goldens.py

@@ -4,10 +4,10 @@ import asyncio
 
 import structlog
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 
 from atlas import subjects
 from atlas.bus import Bus
+from provider_router.streaming.delivery import tell_jetstream
 from provider_router.streaming.supervisor import Supervisor
 
 _FETCH_S = 1.0
@@ -53,7 +53,7 @@ class Intake:
 
     async def _carry(self, msg: Msg) -> None:
         if not self._is_open:  # closed during the fetch
-            await _hand_back(msg)
+            await tell_jetstream(msg.nak())
             return
         try:
             await self._supervisor.carry(msg)
@@ -70,10 +70,3 @@ class Intake:
     def _give_back(taken: list[asyncio.Semaphore]) -> None:
         for one in taken:
             one.release()
-
-
-async def _hand_back(msg: Msg) -> None:
-    try:
-        await msg.nak()
-    except NatsError as error:  # the ack wait brings it back
-        log.debug("jetstream_not_told", error=type(error).__name__)

@@ -9,12 +9,9 @@ import asyncio
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Awaitable
-from dataclasses import dataclass, field
 
 import structlog
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 
 from atlas import door, subjects
 from atlas.bus import Bus
@@ -36,6 +33,7 @@ from atlas.reading import Reading
 from atlas.service import Events
 from provider_router.configuration import Configuration
 from provider_router.streaming import making, telling
+from provider_router.streaming.delivery import Delivery, tell_jetstream
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.job import Job
 from provider_router.streaming.ledger import Ledger, ledger_of_history
@@ -65,21 +63,6 @@ log = structlog.get_logger("atlas.supervisor")
 
 class _LetterNotKeptError(AtlasError):
     """A dead letter could not be stored: the request stays in its lane and is offered again."""
-
-
-@dataclass(slots=True)
-class Delivery:
-    """A request off its lane. `msg` is its newest delivery."""
-
-    msg: Msg
-    address: StreamAddress
-    seq: int
-    sha256: str
-    gate: Gate
-    ledger: Ledger = field(default_factory=Ledger)
-    """What the stream used so far, its dead routers included."""
-    writer: StreamWriter | None = None
-    """From the moment on at which the stream is owned."""
 
 
 class Supervisor:
@@ -144,7 +127,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(every_s)
             for delivery in list(self._running.values()):
-                await _tell_jetstream(delivery.msg.in_progress())
+                await tell_jetstream(delivery.msg.in_progress())
 
     async def carry(self, msg: Msg) -> None:
         """Carry one delivered request to its end, or leave it to whom it belongs to."""
@@ -170,7 +153,7 @@ class Supervisor:
             log.info("stream_lost", stream=address.stream_id)
         except AtlasError as error:
             log.warning("stream_left", stream=address.stream_id, error=error.message)
-            await _tell_jetstream(delivery.msg.nak(delay=_LATER_S))
+            await tell_jetstream(delivery.msg.nak(delay=_LATER_S))
         finally:
             del self._running[address]
 
@@ -185,14 +168,14 @@ class Supervisor:
                 return
             end = await self._run(delivery, claim, kept, is_adoption=is_adoption)
         except FencedError:
-            await _tell_jetstream(delivery.msg.nak(delay=_LATER_S))
+            await tell_jetstream(delivery.msg.nak(delay=_LATER_S))
             return
         finally:
             kept.cancel()
             await asyncio.gather(kept, return_exceptions=True)
             await control.unsubscribe()
         if end:
-            await _tell_jetstream(delivery.msg.ack())
+            await tell_jetstream(delivery.msg.ack())
 
     async def _claim(self, delivery: Delivery) -> tuple[Claim | None, bool]:
         """Own the stream, if it is to be owned; and whether somebody owned it before.
@@ -218,10 +201,10 @@ class Supervisor:
             await self._refuse_conflict(delivery.msg, delivery.address)
             return False
         if (await self._store.reading(delivery.address)).terminal is not None:
-            await _tell_jetstream(delivery.msg.ack())
+            await tell_jetstream(delivery.msg.ack())
             return False
         if owner.router != self._store.router and self._peers.is_alive(owner.router):
-            await _tell_jetstream(delivery.msg.nak(delay=_LATER_S))
+            await tell_jetstream(delivery.msg.nak(delay=_LATER_S))
             return False
         return True
 
@@ -258,7 +241,7 @@ class Supervisor:
             await gate.close(seq)
         if end is None:
             if gate.interrupt.result().kind != "lost":
-                await _tell_jetstream(delivery.msg.nak())
+                await tell_jetstream(delivery.msg.nak())
             return False
         self.ended[end.type.removeprefix("stream.")] += 1
         return True
@@ -376,13 +359,13 @@ class Supervisor:
         await self._events.emit(
             "request.rejected", {"subject": msg.subject, "error": info.model_dump(mode="json")}
         )
-        await _tell_jetstream(msg.ack())
+        await tell_jetstream(msg.ack())
         log.warning("request_refused", subject=msg.subject, stream=address.stream_id)
 
     async def _is_a_repeat(self, sha256: str, msg: Msg, address: StreamAddress) -> None:
         """The same id came twice: the same body is the same request, another one a conflict."""
         if hashlib.sha256(msg.data).hexdigest() == sha256:
-            await _tell_jetstream(msg.ack())
+            await tell_jetstream(msg.ack())
         else:
             await self._refuse_conflict(msg, address)
 
@@ -392,7 +375,7 @@ class Supervisor:
         ).to_info()
         await bury(self._bus, msg, "request", address.tenant, address.stream_id, info)
         await self._tell_rejected(address, info)
-        await _tell_jetstream(msg.ack())
+        await tell_jetstream(msg.ack())
 
     async def _tell_rejected(self, address: StreamAddress, info: ErrorInfo) -> None:
         await self._events.emit(
@@ -415,10 +398,3 @@ ENDS = {
 
 def _failed(error: AtlasError, ledger: Ledger) -> MakeEvent:
     return making.failed(error.to_info(), ledger.usage(), ledger.cost())
-
-
-async def _tell_jetstream(call: Awaitable[None]) -> None:
-    try:
-        await call
-    except NatsError as error:  # NATS is away: the ack wait brings the request back
-        log.debug("jetstream_not_told", error=type(error).__name__)

@@ -130,9 +130,14 @@ class Follower[E]:
         self._heard_at = time.monotonic()
 
     async def open(self, *, queue: int = _QUEUE) -> None:
-        """Subscribe; what is published from now on will be read."""
+        """Subscribe; what is published from now on will be read.
+
+        A request for what is new goes out behind the subscription on the same connection, and what
+        a cluster's other server might miss is a gap that heals: only others wait for the server.
+        """
         self._live = await self._bus.open(self._source.subject, pending=queue)
-        await self._bus.flush()
+        if self._ask is not None:
+            await self._bus.flush()
         self._heard_at = time.monotonic()
 
     async def close(self) -> None:
