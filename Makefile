@@ -58,7 +58,7 @@ up: $(STAMP)  ## Run NATS (unless NATS_URL is set) and every service until Ctrl-
 
 .PHONY: test
 test: $(STAMP)  ## Run every test but those that need Docker
-	$(BIN)/pytest -n 2 -m "not containers" tests
+	$(BIN)/pytest -n 3 -m "not containers" tests
 
 .PHONY: check
 check: $(STAMP)  ## Formatting, linting, types and import rules, without changing anything

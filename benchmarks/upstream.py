@@ -16,10 +16,15 @@ def _chunked(body: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(body), body)
 
 
-WORD = _chunked(
-    b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m",'
-    b'"choices":[{"index":0,"delta":{"content":" word~"},"finish_reason":null}]}\n\n'
+WORDS = tuple(
+    _chunked(
+        b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m",'
+        b'"choices":[{"index":0,"delta":{"content":" word%d~"},"finish_reason":null}]}\n\n' % number
+    )
+    for number in range(10)
 )
+"""In turn; LiteLLM takes a hundred chunks of the same text for a model that went mad."""
+WORD = WORDS[0]
 END = (
     _chunked(
         b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m",'
@@ -60,8 +65,8 @@ async def _serve(told: Connection, chunks: int, pace_s: float) -> None:
         try:
             while await _request(reader):
                 writer.write(HEAD)
-                for _ in range(chunks):
-                    writer.write(WORD)
+                for number in range(chunks):
+                    writer.write(WORDS[number % len(WORDS)])
                     await writer.drain()
                     await asyncio.sleep(pace_s)
                 writer.write(END)
