@@ -90,7 +90,7 @@ bench: $(STAMP)  ## Measure streams through Atlas beside others (under three min
 	$(BIN)/python -m benchmarks.streams --streams 1 50 --rounds 3
 
 .PHONY: bench-full
-bench-full: bench-peers  ## Measure everything, LiteLLM and TensorZero among the peers (half an hour)
+bench-full: bench-peers  ## Measure everything, LiteLLM and TensorZero among the peers (most of an hour)
 	$(BIN)/python -m benchmarks.streams --streams 1 50 500 --rounds 5 --chunks 50000
 	$(BIN)/python -m benchmarks.transports
 	$(BIN)/python -m benchmarks.strategies

@@ -219,6 +219,13 @@ class GroupSettings(Section):
     hedge_after_ms: PositiveMs | None = Field(
         default=None, description="As in a request's `fallback`, which goes before it."
     )
+    cost_weight: float | None = Field(
+        default=None,
+        ge=0,
+        le=1_000,
+        description="`adaptive` only: how much price counts against success and speed; 0 nothing, "
+        "0.4 by default, 50 almost alone.",
+    )
 
     @field_validator("members", mode="before")
     @classmethod
@@ -241,6 +248,11 @@ class GroupSettings(Section):
         if self.strategy is not Strategy.WEIGHTED and has_weight:
             raise ValueError(
                 f"member {has_weight[0]} has a weight, which only the strategy `weighted` reads; "
+                "remove it or change the strategy"
+            )
+        if self.cost_weight is not None and self.strategy is not Strategy.ADAPTIVE:
+            raise ValueError(
+                "cost_weight is read by the strategy `adaptive` only; "
                 "remove it or change the strategy"
             )
         return self

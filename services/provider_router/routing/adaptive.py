@@ -3,11 +3,12 @@
 Discounted Thompson sampling. For every member it draws a success rate and a time to the first
 token from what the figures make likely, and puts first who would serve best if those were true:
 
-    utility = success x timeliness - 0.4 x cost
+    utility = success x timeliness - cost_weight x cost
 
 *timeliness* is near 1 while the first token comes within the target and falls off beyond it;
 *cost* is the expected price over that of the dearest member. So whoever is good enough competes by
-price, and nobody is so cheap that a failing or a slow one pays.
+price. A group sets how much price weighs: at 0 it counts for nothing, at 0.4, the default, nobody
+is so cheap that a failing or a slow one pays, and from 50 on little else counts.
 
 The less is known about a member, the wider its draws: a new one and one not tried for a while (the
 figures forget) get a request now and then, more often when they are cheap, because they may turn
@@ -17,30 +18,37 @@ out the best. That is the exploring; there is no other, and it dies down where n
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from provider_router.routing.figures import PRIOR_SUCCESS, Figures
 from provider_router.routing.members import Demand, Member, Placed, in_dollars
 
-_COST_WEIGHT = 0.4
+DEFAULT_COST_WEIGHT = 0.4
 _PRIOR_WEIGHT = 2.0
 _SPREAD = 0.4
 """Of the logarithm of one time to the first token; that of an average of n is less by √n."""
 _STEEPNESS = 3.0
 
 
-def adaptive(
-    members: Sequence[Member], demand: Demand, rng: random.Random, now_ms: int
-) -> list[Placed]:
-    """The members by the utility of one draw each."""
-    costs = [member.expected_usd(demand) for member in members]
-    dearest = max((usd for usd in costs if usd is not None), default=0.0)
-    drawn = []
-    for at, (member, usd) in enumerate(zip(members, costs, strict=True)):
-        figures = member.figures.at(now_ms)
-        cost = 1.0 if usd is None else (usd / dearest if dearest else 0.0)
-        utility = _drawn_service(figures, demand, rng, now_ms) - _COST_WEIGHT * cost
-        drawn.append((-utility, at, _in_words(figures, usd, now_ms)))
-    return [Placed(members[at].name, reason) for _, at, reason in sorted(drawn)]
+@dataclass(frozen=True, slots=True)
+class Adaptive:
+    """Orders members by the utility of one draw each."""
+
+    cost_weight: float = DEFAULT_COST_WEIGHT
+
+    def order(
+        self, members: Sequence[Member], demand: Demand, rng: random.Random, now_ms: int
+    ) -> list[Placed]:
+        """The members, the best bet first."""
+        costs = [member.expected_usd(demand) for member in members]
+        dearest = max((usd for usd in costs if usd is not None), default=0.0)
+        drawn = []
+        for at, (member, usd) in enumerate(zip(members, costs, strict=True)):
+            figures = member.figures.at(now_ms)
+            cost = 1.0 if usd is None else (usd / dearest if dearest else 0.0)
+            utility = _drawn_service(figures, demand, rng, now_ms) - self.cost_weight * cost
+            drawn.append((-utility, at, _in_words(figures, usd, now_ms)))
+        return [Placed(members[at].name, reason) for _, at, reason in sorted(drawn)]
 
 
 def _drawn_service(figures: Figures, demand: Demand, rng: random.Random, now_ms: int) -> float:

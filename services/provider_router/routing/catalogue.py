@@ -50,6 +50,7 @@ class Choice:
     first: str | None = None
     """The full name of a model that goes before all others: the default."""
     hedge_after_ms: int | None = None
+    cost_weight: float | None = None
 
 
 class Catalogue:
@@ -159,7 +160,9 @@ class Catalogue:
         if name in self._groups:
             group, members = self._groups[name]
             choice = self._among(members, needs, strategy=group.strategy, group=name)
-            return replace(choice, hedge_after_ms=group.hedge_after_ms)
+            return replace(
+                choice, hedge_after_ms=group.hedge_after_ms, cost_weight=group.cost_weight
+            )
         return Choice((self._named(name),), needs)
 
     def _among(

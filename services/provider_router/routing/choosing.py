@@ -121,7 +121,7 @@ class Chooser:
             return None
         key = choice.group, choice.strategy
         if key not in self._orderings:
-            self._orderings[key] = strategy_of(choice.strategy)
+            self._orderings[key] = strategy_of(choice.strategy, cost_weight=choice.cost_weight)
         return self._orderings[key]
 
     def _member(self, model: Model) -> Member:

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from atlas.contracts.catalogue import Strategy
 from atlas.contracts.inference import Level, ModelCapability
-from provider_router.routing.adaptive import adaptive
+from provider_router.routing.adaptive import DEFAULT_COST_WEIGHT, Adaptive
 from provider_router.routing.members import Demand, Member, Placed, in_dollars
 
 
@@ -40,9 +40,11 @@ class Ordering(Protocol):
         ...
 
 
-def strategy_of(name: Strategy) -> Ordering:
-    """A new strategy object, for one group."""
+def strategy_of(name: Strategy, *, cost_weight: float | None = None) -> Ordering:
+    """A new strategy object, for one group; only `adaptive` reads how much price weighs."""
     match name:
+        case Strategy.ADAPTIVE:
+            return Adaptive(DEFAULT_COST_WEIGHT if cost_weight is None else cost_weight)
         case Strategy.ROUND_ROBIN:
             return RoundRobin()
         case Strategy.WEIGHTED:
@@ -223,5 +225,4 @@ _STATELESS: dict[Strategy, _Order] = {
     Strategy.LATENCY: _latency,
     Strategy.LEAST_BUSY: _least_busy,
     Strategy.TASK_AWARE: _task_aware,
-    Strategy.ADAPTIVE: adaptive,
 }

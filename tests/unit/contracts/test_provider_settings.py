@@ -57,6 +57,14 @@ def _group(said: str, name: str = "team") -> str:
             "groups.team: member mock/fast has a weight, which only the strategy `weighted` reads",
         ),
         (
+            "strategy: latency, members: [mock/fast], cost_weight: 1",
+            "groups.team: cost_weight is read by the strategy `adaptive` only",
+        ),
+        (
+            "strategy: adaptive, members: [mock/fast], cost_weight: -1",
+            "groups.team.cost_weight: give a number from 0 on, not -1",
+        ),
+        (
             "strategy: weighted, members: [{model: mock/fast, weight: 0}]",
             "groups.team.members.0.weight: give a number above 0, not 0",
         ),

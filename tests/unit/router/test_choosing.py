@@ -2,6 +2,8 @@
 
 import random
 
+import pytest
+
 from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import (
     ErrorInfo,
@@ -126,6 +128,17 @@ def test_turns_are_kept_group_by_group():
     firsts = [next(iter(rig.order("turns"))) for _ in range(4)]
     assert firsts == ["one/cheap", "two/cheap"] * 2
     assert next(iter(rig.order("weighted"))) == "one/cheap"
+
+
+@pytest.mark.parametrize("cost_weight", [0, 1_000])
+def test_how_much_price_weighs_is_said_group_by_group(cost_weight: float):
+    rig = Rig()
+    group = {"strategy": "adaptive", "members": ["one/dear", "two/cheap"]}
+    thrifty = GroupSettings.model_validate(group | {"cost_weight": cost_weight})
+    catalogue = Catalogue(PROVIDERS, {"thrifty": thrifty}, RouterSettings())
+    plans = [rig.chooser.plan(catalogue.choice(request("thrifty"))) for _ in range(50)]
+    firsts = {plan.candidates[0].full_name for plan in plans}
+    assert firsts == ({"two/cheap"} if cost_weight else {"one/dear", "two/cheap"})
 
 
 def test_who_was_away_takes_no_turns_and_returns_with_the_next_one():

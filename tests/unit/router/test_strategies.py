@@ -236,6 +236,16 @@ def test_adaptive_takes_the_cheap_when_it_is_good_enough_and_not_when_it_fails_o
     assert share(slow) < 0.05
 
 
+@pytest.mark.parametrize(("cost_weight", "first"), [(0.0, "quick"), (50.0, "cheap")])
+def test_how_much_price_weighs_for_adaptive_is_the_groups_to_say(
+    cost_weight: float, first: str
+) -> None:
+    group = [member("cheap", 1.0, figures(wait_ms=3_000)), member("quick", 5.0, figures())]
+    strategy, rng = strategy_of(Strategy.ADAPTIVE, cost_weight=cost_weight), random.Random(1)
+    orders = (strategy.order(group, DEMAND, rng, NOW) for _ in range(200))
+    assert sum(order[0].name == first for order in orders) > 190
+
+
 def test_adaptive_keeps_exploring_what_it_does_not_know() -> None:
     group = [member("known", 1.0, figures(wait_ms=800)), member("new", 1.0)]
     count = firsts(Strategy.ADAPTIVE, group, 500)
