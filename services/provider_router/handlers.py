@@ -324,6 +324,8 @@ def provider_info(account: Account, settings: ProviderSettings) -> ProviderInfo:
             round(overall.expected_first_token_ms(now)) if overall.first_token_ms.weight else None
         ),
         last_error=account.last_error,
+        probed_at_ms=account.probing.at_ms,
+        probe_error=account.probing.error and account.probing.error.code,
     )
 
 

@@ -15,6 +15,7 @@ from provider_router.accounting.reservations import Reservations
 from provider_router.accounting.usage import UsageCounters
 from provider_router.configuration import Configuration, Reloading
 from provider_router.handlers import Handlers
+from provider_router.prober import Prober
 from provider_router.sharing import CircuitSharing
 from provider_router.streaming.intake import Intake
 from provider_router.streaming.peers import Peers
@@ -94,6 +95,7 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
             group.create_task(reconciler.run(_RECONCILE_S)),
             group.create_task(reloading.run()),
             group.create_task(configuration.warm()),
+            group.create_task(Prober(configuration).run()),
         ]
         with _on_hangup(reloading):
             try:

@@ -113,6 +113,10 @@ class CircuitSharing:
             health: JsonObject = {"provider": account.name, "health": now.health}
             if account.last_error is not None:
                 health["last_error"] = account.last_error
+            if account.probing.at_ms is not None:
+                health["probed_at_ms"] = account.probing.at_ms
+            if account.probing.error is not None:
+                health["probe_error"] = account.probing.error.code
             told.append(("provider.health", health))
         self._wake.set()
 

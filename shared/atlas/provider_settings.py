@@ -168,6 +168,12 @@ class ProviderSettings(Section):
     attempt_timeout_ms: PositiveMs = Field(
         default=1_800_000, description="A whole attempt, without the time it was paused."
     )
+    probe: bool = Field(
+        default=True, description="Ask it now and then what costs nothing, while no request does."
+    )
+    probe_timeout_ms: PositiveMs = Field(
+        default=5_000, description="For a probe's answer, besides connect_timeout_ms."
+    )
     max_connections: int = Field(default=1_000, gt=0)
     mock: MockSettings = MockSettings()
 

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic.fields import FieldInfo
@@ -44,6 +45,7 @@ from atlas.provider_settings import (
 
 DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
 CONFIG_FILE = "atlas.yaml"
+_SHORTEST_PROBE_IDLE_MS = 1_000
 
 
 def _subject_token(value: str) -> str:
@@ -96,6 +98,21 @@ class RouterSettings(Section):
     drain_ms: PositiveMs = Field(default=20_000, description="What a shutdown waits for streams.")
     max_attempts: int = Field(default=3, ge=1, le=20, description="Attempts per stream.")
     circuit: BreakerSettings = BreakerSettings()
+    probe_idle_ms: int = Field(
+        default=60_000,
+        ge=0,
+        description="A provider that had no request for about so long is probed; 0: none ever is.",
+    )
+
+    @field_validator("probe_idle_ms", mode="after")
+    @classmethod
+    def _is_no_hammering(cls, value: int) -> int:
+        if 0 < value < _SHORTEST_PROBE_IDLE_MS:
+            raise ValueError(
+                f"{value} ms would ask providers all the time; give {_SHORTEST_PROBE_IDLE_MS:,} "
+                "or more, or 0 for no probes"
+            )
+        return value
 
     @model_validator(mode="after")
     def _has_what_its_strategy_needs(self) -> Self:

@@ -22,6 +22,9 @@ _STALL_S = 0.3
 """A write that takes longer than this counts as held back by the client."""
 
 
+_PROBED = ("/models", "/api/version")
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """One recorded exchange: what was asked, and the response's bytes."""
@@ -108,9 +111,13 @@ class ProviderServer:
         self.requests: list[ReceivedRequest] = []
         self.warmed_with: list[dict[str, str]] = []
         """The headers of the requests that only opened a connection; they are not in `requests`."""
+        self.probes: list[ReceivedRequest] = []
+        """The questions that cost nothing; they are not in `requests` either."""
+        self.probe_reply = refusal(404, {"error": {"message": "there is no such thing"}})
         self.connections: set[int] = set()
         self.written_bytes = 0
         self.asked = asyncio.Event()
+        self.probed = asyncio.Event()
         self.stalled = asyncio.Event()
         self.disconnected = asyncio.Event()
         self.url = ""
@@ -130,22 +137,18 @@ class ProviderServer:
         transport = request.transport
         assert transport is not None
         self.connections.add(transport.get_extra_info("peername")[1])
-        if request.method == "GET":
+        is_probe = request.path.endswith(_PROBED)
+        if request.method == "GET" and not is_probe:
             self.warmed_with.append(dict(request.headers))
             await asyncio.sleep(self.reply.headers_after_s)
             return web.Response(status=404)
-        self.requests.append(
-            ReceivedRequest(
-                request.method,
-                request.path_qs,
-                {name.lower(): value for name, value in request.headers.items()},
-                await request.read(),
-            )
-        )
-        self.asked.set()
+        received = _received(request, await request.read())
+        (self.probes if is_probe else self.requests).append(received)
+        (self.probed if is_probe else self.asked).set()
         self._open.add(transport)
         try:
-            return await self._write(request, self.reply_to(self.requests[-1]))
+            reply = self.probe_reply if is_probe else self.reply_to(received)
+            return await self._write(request, reply)
         except (asyncio.CancelledError, ConnectionResetError):
             self.disconnected.set()
             raise
@@ -180,6 +183,11 @@ class ProviderServer:
         finally:
             watch.cancel()
         self.written_bytes += len(piece)
+
+
+def _received(request: web.Request, body: bytes) -> ReceivedRequest:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return ReceivedRequest(request.method, request.path_qs, headers, body)
 
 
 @asynccontextmanager

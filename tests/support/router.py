@@ -49,13 +49,20 @@ class Stack:
 async def routing(
     nats: NatsProcess, providers: Mapping[str, ProviderSettings], **fields: object
 ) -> AsyncIterator[Router]:
-    """A router while the block runs; its doors are open when it begins."""
+    """A router while the block runs; its doors are open when it begins.
+
+    It probes nobody unless `router` says so: what a test sees of its providers would depend on how
+    long it takes.
+    """
+    said = fields.get("router", {})
+    assert isinstance(said, Mapping)
     settings = Settings.model_validate(
         {
             "providers": dict(providers),
             "nats": NatsSettings(url=nats.url),
             "topology": TopologySettings(ack_wait_ms=1_000),
             **fields,
+            "router": {"probe_idle_ms": 0, **said},
         }
     )
     bus = await Bus.connect(settings.nats, "router")

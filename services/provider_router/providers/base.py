@@ -139,6 +139,19 @@ class Adapter(Protocol):
         """Turn texts into vectors, in one request."""
         ...
 
+    async def probe(self) -> bool:
+        """Ask what costs nothing: whether the server answers and takes the account's key.
+
+        Returns:
+            True when it does; False when it answers, but not to this question, so that it need
+            not be asked again.
+
+        Raises:
+            ProviderError: No connection, no answer within `probe_timeout_ms`, a refused key, or
+                what else the provider told. `was_sent` says that there was a connection.
+        """
+        ...
+
     async def warm(self) -> None:
         """Open a connection ahead of the first call, at no cost; never raises for a failure."""
         ...

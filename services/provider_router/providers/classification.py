@@ -214,6 +214,18 @@ def blame(category: ErrorCategory) -> Blame:
     return _BLAME.get(category, Blame.PROVIDER)
 
 
+def is_no_such_question(told: Told) -> bool:
+    """Whether a server that was asked for a list or a version has none to give to this key.
+
+    What is called the caller's fault cannot be, for nothing was asked of a model: 404, 405 and
+    their like say that there is no such thing here. A 403 is a key that may do other things (a
+    restricted one of OpenAI's, without `api.model.read`, writes answers all the same).
+    """
+    kind = error_class(told)
+    may_do_other_things = kind is _AUTH and told.status == HTTPStatus.FORBIDDEN
+    return may_do_other_things or blame(kind.category) is Blame.CALLER
+
+
 def error_class(told: Told) -> type[ProviderError]:
     """The most specific class for what a provider told: by name, then by status.
 

@@ -17,6 +17,7 @@ import structlog
 
 from atlas.contracts.errors import ProviderError
 from atlas.provider_settings import ProviderSettings
+from provider_router.providers.classification import is_no_such_question
 from provider_router.providers.errors import Origin, connection_error, no_http_error, told_error
 from provider_router.providers.patience import Patience
 from provider_router.providers.refusals import read_refusal
@@ -28,6 +29,7 @@ _READ_AHEAD_BYTES = 64 * 2**10
 _HEADER_BYTES = 32 * 2**10
 _REFUSAL_BYTES = 256 * 2**10
 """What is asked for besides an answer is read no further."""
+_JSON_BEGINS = (b"{", b"[")
 
 log = structlog.get_logger("atlas.connections")
 
@@ -83,6 +85,34 @@ class Connections:
             yield _Body(response, self._origin)
         finally:
             response.close()
+
+    async def probe(self, path: str) -> bool:
+        """Ask for a document that costs nothing; see `base.Adapter.probe`.
+
+        An answer that is no JSON comes from somebody else, such as a web page for every path, and
+        a redirect is not followed: the key is for this origin.
+        """
+        wait_s = (self._settings.connect_timeout_ms + self._settings.probe_timeout_ms) / 1000
+        is_open = False
+        try:
+            async with (
+                asyncio.timeout(wait_s) as deadline,
+                self._opened().get(
+                    self._url(path), headers=self._headers, allow_redirects=False
+                ) as response,
+            ):
+                is_open = True
+                body = await _read_up_to(response.content, _REFUSAL_BYTES)
+        except (aiohttp.ClientError, OSError) as error:
+            failure = _failure(self._origin, error, is_open=is_open)
+            failure.was_sent = is_open or deadline.expired()
+            raise failure from error
+        if response.status < HTTPStatus.BAD_REQUEST:
+            return response.status == HTTPStatus.OK and body.lstrip()[:1] in _JSON_BEGINS
+        told = read_refusal(response.status, _lower(response.headers), body)
+        if is_no_such_question(told):
+            return False
+        raise told_error(self._origin, told)
 
     async def warm(self) -> None:
         """Open a connection for the first request to find; a failure is logged, not raised.

@@ -6,13 +6,19 @@ every change that others should know (events, and the other routers).
 
 import asyncio
 import hashlib
+import random
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from atlas.contracts.base import now_ms
-from atlas.contracts.errors import ErrorInfo, ProviderBusyError, ProviderCircuitOpenError
+from atlas.contracts.errors import (
+    ErrorInfo,
+    ProviderBusyError,
+    ProviderCircuitOpenError,
+    ProviderError,
+)
 from atlas.contracts.inference import Cost, Usage
 from atlas.provider_settings import BreakerSettings, LimitSettings
 from provider_router.providers.classification import Blame, blame
@@ -20,6 +26,7 @@ from provider_router.routing.circuit import Circuit, Permit
 from provider_router.routing.circuit_record import FOREVER_MS, CircuitRecord
 from provider_router.routing.circuit_window import CircuitSettings
 from provider_router.routing.figures import UNKNOWN, Figures
+from provider_router.routing.probing import NOTHING, Probing, spare_at_ms
 from provider_router.routing.rate import RateLimits, Tokens, configured_limits
 
 type Health = Literal["unknown", "healthy", "degraded", "unhealthy"]
@@ -55,6 +62,7 @@ class Account:
         self._limits = config.limits
         self.circuit = Circuit(config.fingerprint, _breaker(config.breaker))
         self.rates = _rates(config.limits)
+        self.probing = Probing(now_ms(), _die())
         self.in_flight = 0
         self.attempts = 0
         self.failures = 0
@@ -64,6 +72,8 @@ class Account:
     def configure(self, config: AccountConfig) -> None:
         """Go on under a changed configuration."""
         circuit = replace(self.circuit, settings=_breaker(config.breaker))
+        if config.fingerprint != circuit.fingerprint:
+            self.probing = Probing(now_ms(), _die())
         self._update(circuit.reconfigured(config.fingerprint, now_ms()))
         if config.limits != self._limits:
             self._limits = config.limits
@@ -81,6 +91,11 @@ class Account:
             return "unhealthy"
         if self.circuit.hold_off.until_ms > now:
             return "degraded"
+        if (probed_ms := self.probing.at_ms) is not None and probed_ms > self._active_at_ms:
+            if self.probing.error is not None:
+                return "unhealthy" if self.probing.is_dead else "degraded"
+            if not self.attempts:
+                return "healthy"
         if self.attempts == 0:
             return "unknown"
         window = self.circuit.window
@@ -148,6 +163,36 @@ class Account:
         """The figures of its model that was asked last."""
         newest = max(self._figures.values(), key=lambda one: one.at_ms, default=UNKNOWN)
         return newest.at(now_ms)
+
+    def probe_due_at_ms(self, idle_ms: int) -> int | None:
+        """When it should be probed: now, later, or None for not before something changes."""
+        due_ms = self.probing.due_at_ms(
+            self.circuit,
+            active_at_ms=self._active_at_ms,
+            is_busy=self.in_flight > 0,
+            idle_ms=idle_ms,
+        )
+        return None if due_ms is None else max(due_ms, spare_at_ms(self.rates, now_ms()))
+
+    async def probe(self, asking: Callable[[], Awaitable[bool]]) -> None:
+        """Take what a probe tells; it has a place among the requests, and is no attempt."""
+        permit = self.circuit.watched(now_ms())
+        self.rates, number = self.rates.started(NOTHING, now_ms())
+        answer: bool | ProviderError
+        try:
+            answer = await asking()
+        except ProviderError as error:
+            answer = error
+        finally:
+            self.rates = self.rates.finished(number, None, now_ms())
+        probing, circuit = self.probing.after(self.circuit, permit, answer, now_ms())
+        self.probing = replace(probing, die=_die())
+        self._update(circuit)
+
+    @property
+    def _active_at_ms(self) -> int:
+        """When an attempt told something last; 0 is never."""
+        return max((one.at_ms for one in self._figures.values()), default=0)
 
     def admit(self, model: str, expected: Tokens) -> "Ticket":
         """Leave to send one attempt now.
@@ -324,6 +369,11 @@ class Board:
     def _changed(self, account: Account, *, is_heard: bool) -> None:
         for listener in self._listeners:
             listener(account, is_heard=is_heard)
+
+
+def _die() -> float:
+    """When within its time the next probe goes out; throws anew for each."""
+    return random.random()  # noqa: S311 - a time, not a secret
 
 
 def _breaker(settings: BreakerSettings) -> CircuitSettings:

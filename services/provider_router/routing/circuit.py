@@ -28,6 +28,9 @@ What other breakers got wrong, and what is done instead:
 - The first content is good news at once, but an answer that breaks after it is one failure and no
   success: what was counted is taken back, and a circuit that it closed opens again. Else a provider
   that begins well and breaks nine answers in ten counts ten successes to nine failures, and stays.
+
+Here a probe is a request that tries a half-open circuit. What a free question may do to a circuit
+without a request (`watched`, `half_opened`) stands in `probing`.
 """
 
 from dataclasses import dataclass, field, replace
@@ -177,6 +180,20 @@ class Circuit:
         if self._is_about_the_key:
             return _closed(circuit, term, now_ms)
         return _became(circuit, term, self.opening.model_copy(update={"until_ms": now_ms}))
+
+    def watched(self, now_ms: int) -> Permit:
+        """Leave for what is no request: it takes no place, and its word counts as long as one's."""
+        return Permit(0, self.generation, self.fingerprint, is_probe=False, at_ms=now_ms)
+
+    def half_opened(self, now_ms: int) -> "Circuit":
+        """Do not wait for the end of the cool-down: what it waits for is over.
+
+        It begins a term, as a closing does: else the later end that others know would win.
+        """
+        if self.opening is None or self.opening.until_ms <= now_ms:
+            return self
+        opening = self.opening.model_copy(update={"until_ms": now_ms})
+        return _became(self, self.newest_term + 1, opening)
 
     def record(self, router: str, now_ms: int) -> CircuitRecord:
         """What the other routers, and this one after a restart, should know."""

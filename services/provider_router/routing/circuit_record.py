@@ -4,10 +4,10 @@ Records travel off the request's path: every router publishes its own when it ch
 others', and reads them all when it starts. They may come late, twice, and in any order, so merging
 is a join: commutative, associative, idempotent.
 
-A record counts by its term first. A circuit that closes begins a new term, which ends what was
-said in older ones; within a term the later cool-down wins. A router that opens its circuit in the
-moment in which another closes its own has its opening overruled by the newer term; if the provider
-is still bad, the next few failures open it again.
+A record counts by its term first. A circuit that closes, or half-opens before its time, begins a
+new term, which ends what was said in older ones; within a term the later cool-down wins. A router
+that opens its circuit in the moment in which another closes its own has its opening overruled by
+the newer term; if the provider is still bad, the next few failures open it again.
 """
 
 from typing import Literal

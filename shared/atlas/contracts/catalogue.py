@@ -51,6 +51,14 @@ class ProviderInfo(Contract):
     success_rate: float | None = Field(default=None, ge=0, le=1, description="A moving average.")
     time_to_first_token_ms: float | None = Field(default=None, description="A moving average.")
     last_error: str | None = None
+    probed_at_ms: EpochMs | None = Field(
+        default=None,
+        description="When it was last asked what costs nothing. Absent: not yet, or it has no "
+        "answer to that.",
+    )
+    probe_error: str | None = Field(
+        default=None, description="Why that failed; absent: it did not."
+    )
 
 
 class GroupInfo(Contract):

@@ -70,6 +70,10 @@ class AnthropicAdapter:
             "of kind openai (or compatible with it), ollama or mock",
         )
 
+    async def probe(self) -> bool:
+        """The list of models; see `base.Adapter.probe`."""
+        return await self._connections.probe("/v1/models")
+
     async def warm(self) -> None:
         """Open a connection; see `base.Adapter.warm`."""
         await self._connections.warm()

@@ -78,6 +78,10 @@ class MockAdapter:
             Usage(input_tokens=sum(tokens_in(text) for text in call.texts)),
         )
 
+    async def probe(self) -> bool:
+        """It is in this process, so it answers: faults are for calls."""
+        return True
+
     async def warm(self) -> None:
         """Nothing is to be opened."""
 

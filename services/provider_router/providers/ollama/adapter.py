@@ -53,6 +53,10 @@ class OllamaAdapter:
             data = await whole(answer, patience, self._origin)
             return read_embed(data, call, self._origin, answer.headers)
 
+    async def probe(self) -> bool:
+        """The server's version; see `base.Adapter.probe`."""
+        return await self._connections.probe("/api/version")
+
     async def warm(self) -> None:
         """Open a connection; see `base.Adapter.warm`."""
         await self._connections.warm()

@@ -71,6 +71,10 @@ class OpenAIAdapter:
             data = await whole(answer, patience, self._origin)
             return read_embeddings(data, call, self._origin, answer.headers)
 
+    async def probe(self) -> bool:
+        """The list of models; see `base.Adapter.probe`."""
+        return await self._connections.probe("/models")
+
     async def warm(self) -> None:
         """Open a connection; see `base.Adapter.warm`."""
         await self._connections.warm()

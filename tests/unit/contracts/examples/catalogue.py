@@ -45,6 +45,8 @@ PROVIDER = ProviderInfo(
     success_rate=0.925,
     time_to_first_token_ms=412.0,
     last_error="provider_rate_limit",
+    probed_at_ms=1_767_225_590_000,
+    probe_error="provider_connection",
 )
 
 GROUP = GroupInfo(
