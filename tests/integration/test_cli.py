@@ -363,6 +363,29 @@ async def test_a_provider_without_a_model_leaves_the_answer_to_the_mock_and_that
     assert "ATLAS_ROUTER__DEFAULT_MODEL=ollama/llama3.2" in ended.err
 
 
+async def test_what_a_probe_found_is_shown_and_the_doctor_tells_of_it(bus: Bus, cli):
+    well = ProviderInfo(provider="house", kind="openai", health="healthy", probed_at_ms=now_ms())
+    refused = well.model_copy(update={"provider": "acme", "probe_error": "provider_auth"})
+
+    async def respond(msg: Msg) -> None:
+        reply = ProvidersReply(
+            router="r1", default_model="house/m", providers=[well, refused], models=[]
+        )
+        await msg.respond(reply.to_json())
+
+    await bus.subscribe(subjects.API_PROVIDERS_ALL, respond)
+    await bus.flush()
+    shown = (await cli("providers")).out
+    assert "house (openai) healthy, circuit closed, probe well at " in shown
+    assert ", probe provider_auth at " in shown
+    [told] = (await cli("providers", "--json")).records
+    assert [one.get("probe_error") for one in told["providers"]] == [None, "provider_auth"]
+    assert all("probed_at_ms" in one for one in told["providers"])
+    found = {one["check"]: one for one in (await cli("doctor", "--json")).records}
+    assert "provider_auth; check its base_url" in found["probe of acme"]["message"]
+    assert "probe of house" not in found
+
+
 async def test_events_are_printed_as_they_come_without_heartbeats(bus: Bus, nats_server, tmp_path):
     process = await cli_process.start("events", "--json", nats_url=nats_server.url, cwd=tmp_path)
     assert process.stdout is not None

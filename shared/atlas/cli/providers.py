@@ -63,6 +63,8 @@ def _provider(one: ProviderInfo) -> str:
         said.append(f"success {_success(one)} lately")
     if one.time_to_first_token_ms is not None:
         said.append(f"first token {_first_token(one)}")
+    if one.probed_at_ms is not None:
+        said.append(f"probe {_probe(one)}")
     return ", ".join(said) + (f": {one.last_error}" if one.last_error else "")
 
 
@@ -80,6 +82,13 @@ def _success(one: ProviderInfo) -> str:
 
 def _first_token(one: ProviderInfo) -> str:
     return "" if one.time_to_first_token_ms is None else f"{one.time_to_first_token_ms:,.0f} ms"
+
+
+def _probe(one: ProviderInfo) -> str:
+    """When it was probed last, and what was wrong."""
+    if one.probed_at_ms is None:
+        return ""
+    return f"{one.probe_error or 'well'} at {clock(one.probed_at_ms)}"
 
 
 def _context(one: ModelInfo) -> str:
@@ -110,6 +119,7 @@ def _providers_table(providers: Sequence[ProviderInfo]) -> "Table":
     table = _table("provider", "kind", "health", "circuit")
     for title in ("in flight", "attempts", "failed", "success", "first token"):
         table.add_column(title, justify="right")
+    table.add_column("probe")
     table.add_column("last error")
     for one in providers:
         table.add_row(
@@ -122,6 +132,7 @@ def _providers_table(providers: Sequence[ProviderInfo]) -> "Table":
             f"{one.failures:,}",
             _success(one),
             _first_token(one),
+            Text(_probe(one), style="red" if one.probe_error else "dim"),
             one.last_error or "",
         )
     return table

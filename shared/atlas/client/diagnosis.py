@@ -203,8 +203,9 @@ async def _routing(bus: Bus, settings: Settings) -> list[Finding]:
         ]
         return unserved or groups
     circuits = [found for one in reply.providers if (found := _circuit(one)) is not None]
+    probes = [found for one in reply.providers if (found := _probe(one)) is not None]
     away = {one.provider for one in reply.providers if one.circuit == "open"}
-    return [*unserved, *circuits, *(_group(one, away) for one in reply.groups)]
+    return [*unserved, *circuits, *probes, *(_group(one, away) for one in reply.groups)]
 
 
 def _circuit(one: ProviderInfo) -> Finding | None:
@@ -217,6 +218,14 @@ def _circuit(one: ProviderInfo) -> Finding | None:
         return Finding(check=check, level="problem", message=message)
     message = f"{one.circuit.replace('_', '-')}{why}; others are asked until a probe succeeds"
     return Finding(check=check, level="warning", message=message)
+
+
+def _probe(one: ProviderInfo) -> Finding | None:
+    """What a router's probe of a provider found wrong, where no circuit tells it."""
+    if one.probe_error is None or one.circuit != "closed":
+        return None
+    message = f"failed: {one.probe_error}; check its base_url, its key and the way to it"
+    return Finding(check=f"probe of {one.provider}", level="warning", message=message)
 
 
 def _group(one: GroupInfo, away: Collection[str]) -> Finding:
