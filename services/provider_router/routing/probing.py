@@ -16,8 +16,9 @@ A probe does not take back that a model failed, was overloaded or silent: the li
 all the while. One that is answered although the key was refused proves nothing either where it
 never was refused itself: some servers give the list to anybody.
 
-An open circuit is probed once, in the last third of its cool-down, so that the request that comes
-after it need not find out. Else an account is probed when it had neither request nor probe for
+An open circuit is probed in the last third of its cool-down, so that the request that comes after
+it need not find out; not before, for the cool-down is there to leave the provider alone, and grows
+with each failure. Else an account is probed when it had neither request nor probe for
 `probe_idle_ms`, give or take a quarter. A die thrown after each probe spreads them, so that many
 routers do not ask together; what one of them finds of a circuit the others hear. No probe goes to
 an account that its provider limits, or whose last free place in a minute it would take.
@@ -90,12 +91,15 @@ class Probing:
         """
         if not self.is_offered:
             return None
-        due: list[int] = [] if is_busy else [self._idle_at_ms(active_at_ms, idle_ms)]
         opening = circuit.opening
         if opening is not None and opening.reason == "failures" and opening != self.opening:
             lead = _LEAST_LEAD + _LEAD * self.die
-            due.append(opening.until_ms - int(opening.cool_down_ms * lead))
-        return max(circuit.hold_off.until_ms, min(due)) if due else None
+            due_ms = opening.until_ms - int(opening.cool_down_ms * lead)
+        elif is_busy:
+            return None
+        else:
+            due_ms = self._idle_at_ms(active_at_ms, idle_ms)
+        return max(circuit.hold_off.until_ms, due_ms)
 
     def _idle_at_ms(self, active_at_ms: int, idle_ms: int) -> int:
         if not active_at_ms and self.at_ms is None:

@@ -102,7 +102,7 @@ def test_an_account_with_requests_is_not_probed():
 def test_an_open_circuit_is_probed_in_the_last_third_of_its_cool_down(die):
     circuit = opened(NO_CONNECTION)
     assert circuit.opening is not None
-    due = due_ms(replace(NEW, die=die, at_ms=NOW), circuit, active_at_ms=NOW)
+    due = due_ms(replace(NEW, die=die), circuit, active_at_ms=NOW)
     assert due is not None
     until_ms, cool_down_ms = circuit.opening.until_ms, circuit.opening.cool_down_ms
     assert until_ms - cool_down_ms / 3 <= due <= until_ms - cool_down_ms / 10
@@ -110,6 +110,12 @@ def test_an_open_circuit_is_probed_in_the_last_third_of_its_cool_down(die):
 
 def test_an_open_circuit_is_probed_also_while_old_requests_run():
     assert due_ms(NEW, opened(NO_CONNECTION), is_busy=True) is not None
+
+
+def test_an_account_that_was_idle_long_before_its_circuit_opened_is_left_alone_as_well():
+    circuit = opened(NO_CONNECTION)
+    assert circuit.opening is not None
+    assert (due_ms(replace(NEW, at_ms=NOW - 10 * IDLE_MS), circuit) or 0) > NOW
 
 
 def test_an_opening_is_probed_once_and_then_as_an_idle_account():
