@@ -66,7 +66,7 @@ class Probing:
     """Why the last one failed."""
     is_offered: bool = True
     opening: Opening | None = None
-    """Of the circuit, as the last probe left it."""
+    """Of the circuit: the one that the last probe was about."""
 
     @property
     def was_refused_the_key(self) -> bool:
@@ -122,15 +122,16 @@ class Probing:
             return self, circuit
         if answer is False:
             return replace(self, at_ms=None, error=None, is_offered=False), circuit
-        if isinstance(answer, ProviderError):
-            error = answer
-            if is_unreachable(error):
-                circuit = circuit.failed(permit, error.to_info(), now_ms)
-        else:
-            error = None
-            if permit.generation == circuit.generation and self._proves_enough(circuit):
-                circuit = circuit.half_opened(now_ms)
-        return replace(self, at_ms=now_ms, error=error, opening=circuit.opening), circuit
+        error = answer if isinstance(answer, ProviderError) else None
+        known = replace(self, at_ms=now_ms, error=error)
+        if permit.generation != circuit.generation:  # the circuit is another one by now
+            return known, circuit
+        if error is None and self._proves_enough(circuit):
+            circuit = circuit.half_opened(now_ms)
+        known = replace(known, opening=circuit.opening)
+        if error is not None and is_unreachable(error):  # what this prolongs is a new opening
+            circuit = circuit.failed(permit, error.to_info(), now_ms)
+        return known, circuit
 
     def _proves_enough(self, circuit: Circuit) -> bool:
         """Whether an answered probe takes back what the circuit opened for."""

@@ -118,6 +118,25 @@ def test_an_account_that_was_idle_long_before_its_circuit_opened_is_left_alone_a
     assert (due_ms(replace(NEW, at_ms=NOW - 10 * IDLE_MS), circuit) or 0) > NOW
 
 
+def test_an_opening_that_a_probe_prolonged_is_probed_before_its_new_end():
+    probing, circuit = probed(opened(NO_CONNECTION), NO_CONNECTION, now_ms=NOW + 4_000)
+    assert due_ms(probing, circuit) == NOW + 4_000 + 10_000 - 2_000
+
+
+def test_an_opening_that_came_while_a_probe_ran_is_probed_before_its_end():
+    asked = opened(NO_CONNECTION)
+    permit = asked.watched(NOW)
+    prolonged = asked.failed(permit, NO_CONNECTION.to_info(), NOW + 4_000)
+    for answer in (True, NO_CONNECTION):
+        probing, circuit = NEW.after(prolonged, permit, answer, NOW + 4_001)
+        assert due_ms(probing, circuit) == NOW + 4_000 + 10_000 - 2_000
+
+
+def test_what_a_probe_half_opened_is_not_probed_at_once_again():
+    probing, circuit = probed(opened(NO_CONNECTION), True)
+    assert due_ms(probing, circuit, active_at_ms=NOW) == NOW + 1_000 + IDLE_MS
+
+
 def test_an_opening_is_probed_once_and_then_as_an_idle_account():
     probing, circuit = probed(opened(SERVER), True)
     due = due_ms(probing, circuit, active_at_ms=NOW)
