@@ -18,7 +18,13 @@ import structlog
 from atlas.contracts.errors import ProviderError
 from atlas.provider_settings import ProviderSettings
 from provider_router.providers.classification import is_no_such_question
-from provider_router.providers.errors import Origin, connection_error, no_http_error, told_error
+from provider_router.providers.errors import (
+    Origin,
+    connection_error,
+    moved_error,
+    no_http_error,
+    told_error,
+)
 from provider_router.providers.patience import Patience
 from provider_router.providers.refusals import read_refusal
 
@@ -71,17 +77,23 @@ class Connections:
         Leaving closes the connection at once, unless the answer was read to its end: then it went
         back into the pool.
 
+        A redirect is not followed: key and prompt are for this origin.
+
         Raises:
-            ProviderError: No connection, no answer in time, or a refusal.
+            ProviderError: No connection, no answer in time, a refusal, or a redirect.
         """
         url, both = self._url(path), {**self._headers, **headers}
         try:
-            response = await patience.wait(self._opened().post(url, data=body, headers=both))
+            response = await patience.wait(
+                self._opened().post(url, data=body, headers=both, allow_redirects=False)
+            )
         except (aiohttp.ClientError, OSError) as error:
             raise _failure(self._origin, error, is_open=False) from error
         try:
             if response.status >= HTTPStatus.BAD_REQUEST:
                 raise await self._refusal(response, patience)
+            if response.status >= HTTPStatus.MULTIPLE_CHOICES:
+                raise moved_error(self._origin, response.status, response.headers.get("Location"))
             yield _Body(response, self._origin)
         finally:
             response.close()
@@ -122,7 +134,7 @@ class Connections:
         """
         try:
             async with asyncio.timeout(self._settings.connect_timeout_ms / 1000):
-                async with self._opened().get(self._url("")) as response:
+                async with self._opened().get(self._url(""), allow_redirects=False) as response:
                     await _read_up_to(response.content, _REFUSAL_BYTES)
         except (aiohttp.ClientError, OSError) as error:
             failure = _failure(self._origin, error, is_open=False)
@@ -188,7 +200,7 @@ async def _read_up_to(content: aiohttp.StreamReader, most_bytes: int) -> bytes:
 
 
 def _failure(origin: Origin, error: Exception, *, is_open: bool) -> ProviderError:
-    if isinstance(error, aiohttp.ClientResponseError):  # no status line, or endless redirects
+    if isinstance(error, aiohttp.ClientResponseError):  # no status line
         return no_http_error(origin, error.message)
     return connection_error(origin, error, is_open=is_open)
 

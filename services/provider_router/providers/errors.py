@@ -158,6 +158,19 @@ def no_http_error(origin: Origin, what: str) -> ProviderConnectionError:
     )
 
 
+def moved_error(origin: Origin, status: int, to: str | None) -> ProviderConnectionError:
+    """The error of a server that sends elsewhere, where neither key nor prompt may follow."""
+    where = f" to {to[:_QUOTED_CHARACTERS]}" if to else ""
+    return ProviderConnectionError(
+        origin.redact(
+            f"{origin.provider} answered {status} and points{where}; redirects are not followed, "
+            "because the key is for this server: set base_url to where it moved"
+        ),
+        provider=origin.provider,
+        http_status=status,
+    )
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The exception and those behind it, outermost first."""
     seen: set[int] = set()

@@ -194,11 +194,15 @@ async def test_a_refusal_whose_body_never_comes_is_told_by_its_status(speaker, f
 
 
 @SPEAKERS
-async def test_a_redirect_without_end(speaker, failure):
-    async with serving(Reply(b"", 307, {"Location": "/again"})) as server:
-        failed = await failure(speaker, server.url)
+async def test_a_redirect_takes_neither_key_nor_prompt_elsewhere(speaker, failure):
+    async with serving(Reply(begun(speaker))) as elsewhere:
+        moved = Reply(b"", 307, {"Location": f"{elsewhere.url}/chat/completions"})
+        async with serving(moved) as server:
+            failed = await failure(speaker, server.url)
+        assert not elsewhere.asked.is_set()
     assert failed.kind is ProviderConnectionError
-    assert "check base_url" in failed.message
+    assert "answered 307 and points to http" in failed.message
+    assert "set base_url" in failed.message
 
 
 async def test_a_call_that_is_cancelled_is_no_failure_of_the_provider(adapters):
