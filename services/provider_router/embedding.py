@@ -91,6 +91,7 @@ class Embedder:
         known = known_embedding(candidates[0].model) or KnownEmbedding(candidates[0].model)
         _check_room(len(texts), request.dimensions or known.dimensions, room_bytes)
         work, candidate, tries = _Work(texts, bill), candidates[0], 0
+        refused: list[Candidate] = []
         while True:
             tries += 1
             try:
@@ -103,12 +104,15 @@ class Embedder:
                     attempt=tries,
                     max_attempts=self.max_attempts,
                     jitter=self.jitter,
+                    refused=refused,
                 )
                 if follows is None:
                     raise
                 await asyncio.sleep(follows.wait_ms / 1000)
                 if follows.candidate != candidate:
                     work.vectors.clear()
+                if not error.retryable:
+                    refused.append(candidate)
                 candidate = follows.candidate
             else:
                 return EmbedResponse(

@@ -10,7 +10,11 @@ from nats.aio.subscription import Subscription
 
 from atlas import subjects
 from atlas.contracts.catalogue import ProviderInfo
-from atlas.contracts.errors import InvalidRequestError, ProviderCircuitOpenError
+from atlas.contracts.errors import (
+    InvalidRequestError,
+    ProviderCircuitOpenError,
+    ProviderKeyRefusedError,
+)
 from atlas.contracts.events import Event
 from atlas.contracts.inference import UsageSource
 from atlas.contracts.streams import StreamStarted
@@ -149,6 +153,27 @@ async def test_a_wrong_key_opens_the_circuit_at_once_and_for_good(rig: Rig):
     assert await rig.ask() == "all is well"
     info = await rig.info("first")
     assert (info.circuit, info.open_until_ms) == ("open", None)
+
+
+async def test_behind_a_refused_key_nothing_is_retried_and_the_error_says_what_to_correct(rig: Rig):
+    rig.first.reply = refusal(401, {"error": {"message": "no", "code": "invalid_api_key"}})
+    await rig.ask()
+    with pytest.raises(ProviderKeyRefusedError, match=r"first: .*providers\.first") as caught:
+        await rig.stack.atlas.generate("Hello", model="first/some-model")
+    assert not caught.value.to_info().retryable
+    assert len(rig.first.requests) == 1
+
+
+async def test_a_refused_key_takes_no_retry_from_the_provider_beside_it(rig: Rig):
+    rig.first.reply = refusal(401, {"error": {"message": "no", "code": "invalid_api_key"}})
+    await rig.ask()
+    rig.second.reply = BROKEN
+    rig.second.asked.clear()
+    asking = asyncio.create_task(rig.ask())
+    await asyncio.wait_for(rig.second.asked.wait(), 20)
+    rig.second.reply = Reply(chat(WORDS))
+    assert await asking == "all is well"
+    assert len(rig.first.requests) == 1
 
 
 async def test_a_rate_limit_holds_the_provider_off_for_its_retry_after_and_opens_nothing(rig: Rig):

@@ -18,6 +18,7 @@ from atlas.contracts.errors import (
     ProviderBusyError,
     ProviderCircuitOpenError,
     ProviderError,
+    ProviderKeyRefusedError,
 )
 from atlas.contracts.inference import Cost, Usage
 from atlas.provider_settings import BreakerSettings, LimitSettings
@@ -127,7 +128,7 @@ class Account:
         """Leave to send one attempt, after a wait for a busy provider that is not too long.
 
         Raises:
-            ProviderCircuitOpenError: It must go elsewhere.
+            ProviderCircuitOpenError: It must go elsewhere; a `ProviderKeyRefusedError` for good.
             ProviderBusyError: A limit is reached for longer than that.
         """
         loop = asyncio.get_running_loop()
@@ -198,17 +199,14 @@ class Account:
         """Leave to send one attempt now.
 
         Raises:
-            ProviderCircuitOpenError: It must go elsewhere, or wait.
+            ProviderCircuitOpenError: It must go elsewhere, or wait; a `ProviderKeyRefusedError`
+                waits in vain.
             ProviderBusyError: A limit is reached; says when it is not.
         """
         now = now_ms()
         circuit, permit = self.circuit.admit(now)
         if permit is None:
-            raise ProviderCircuitOpenError(
-                f"{self.name}: {self.circuit.why_not(now)}",
-                provider=self.name,
-                retry_after_ms=_after(self.circuit.available_at_ms(now), now),
-            )
+            raise self._is_open(now)
         start_ms = self.rates.may_start_at_ms(expected, now)
         if start_ms > now or self.is_full:
             raise ProviderBusyError(
@@ -224,6 +222,17 @@ class Account:
         if permit.is_probe and not before.probes:
             self._changed(self, is_heard=False)
         return Ticket(self, model, permit, number)
+
+    def _is_open(self, now: int) -> ProviderError:
+        why, at_ms = f"{self.name}: {self.circuit.why_not(now)}", self.circuit.available_at_ms(now)
+        if at_ms < FOREVER_MS:
+            return ProviderCircuitOpenError(why, provider=self.name, retry_after_ms=at_ms - now)
+        return ProviderKeyRefusedError(
+            f"{why}: correct the key that providers.{self.name} names by api_key_env or "
+            "api_key_file; a changed file counts within seconds, a changed variable after a "
+            "restart of the routers",
+            provider=self.name,
+        )
 
     def report(self, model: str, circuit: Circuit, figures: Figures) -> None:
         """Take what an attempt taught; for its ticket."""
@@ -392,8 +401,3 @@ def _rates(limits: LimitSettings) -> RateLimits:
         tokens_per_minute=limits.tokens_per_minute,
         now_ms=now_ms(),
     )
-
-
-def _after(at_ms: int, now: int) -> int | None:
-    """A wait, unless it is for ever."""
-    return None if at_ms >= FOREVER_MS else max(1, at_ms - now)

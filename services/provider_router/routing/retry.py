@@ -1,6 +1,7 @@
 """What follows a failed attempt: which candidate, after which wait, or the end. Pure."""
 
 import random
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from atlas.contracts.errors import ErrorCategory, ErrorInfo
@@ -35,24 +36,27 @@ def next_attempt(
     attempt: int,
     max_attempts: int,
     jitter: random.Random,
+    refused: Collection[Candidate] = (),
 ) -> NextAttempt | None:
     """The attempt that follows attempt number `attempt` (from 1), or None when it was the last.
 
     Another candidate is tried at once. The same one is tried again only for an error that may
     pass, with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter") and never
-    before the provider's own `retry_after_ms`.
+    before the provider's own `retry_after_ms`. One of `refused` failed before with an error that
+    does not pass: it has no second turn.
     """
     if attempt >= max_attempts or error.category in _FINAL:
         return None
-    place = candidates.index(failed)
-    other = candidates[(place + 1) % len(candidates)]
-    has_other = other != failed and attempt < len(candidates)
-    if has_other and (error.retryable or error.category in _ANOTHER_MAY_DO):
-        return NextAttempt(other, 0)
-    if not error.retryable:
+    if not error.retryable and error.category not in _ANOTHER_MAY_DO:
         return None
-    asked_ms = error.retry_after_ms or 0
+    place = candidates.index(failed)
+    others = [one for one in [*candidates[place + 1 :], *candidates[:place]] if one not in refused]
+    if others and attempt < len(candidates):
+        return NextAttempt(others[0], 0)
+    if not others and not error.retryable:
+        return None
+    asked_ms = error.retry_after_ms or 0 if error.retryable else 0
     if asked_ms > _LONGEST_RETRY_AFTER_MS:
         return None
     backoff_ms = jitter.uniform(0, min(_CAP_MS, _BASE_MS * 2**attempt))
-    return NextAttempt(other, max(asked_ms, int(backoff_ms)))
+    return NextAttempt(others[0] if others else failed, max(asked_ms, int(backoff_ms)))

@@ -73,6 +73,7 @@ class Session:
         self._progress = Progress(attempt=writer.attempt)
         self._race: Race | None = None
         self._exceeded: JsonObject | None = None
+        self._refused: list[Candidate] = []
         self._joins = job.request.buffer.coalesce == "adaptive"
         self._jitter = random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._caller = Caller(
@@ -314,7 +315,10 @@ class Session:
                 attempt=tries,
                 max_attempts=self._providers.max_attempts,
                 jitter=self._jitter,
+                refused=self._refused,
             )
+        if not error.retryable:
+            self._refused.append(candidate)
         if self._progress.has_content or error.code == HistoryLostError.code:
             await self._drop_content(error, candidate, "restart" if follows else None)
         if follows is not None:

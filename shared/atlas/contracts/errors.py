@@ -29,6 +29,7 @@ AtlasError
     ├── ProviderServerError            5xx
     ├── ProviderOverloadedError        529, 503, or overload told inside a 200 stream
     ├── ProviderCircuitOpenError       not asked: it failed too often lately
+    │   └── ProviderKeyRefusedError    ... or refused its key: waits for another configuration
     ├── ProviderBusyError              not asked: a limit of its account is reached
     ├── ProviderContentFilterError     refused for its content
     ├── ProviderContextLengthError     more tokens than the model takes
@@ -360,6 +361,15 @@ class ProviderCircuitOpenError(ProviderError):
 
     code = "provider_circuit_open"
     category = ErrorCategory.OVERLOADED
+
+
+class ProviderKeyRefusedError(ProviderCircuitOpenError):
+    """It refused its key: the provider is not asked until its configuration changes."""
+
+    code = "provider_key_refused"
+    category = ErrorCategory.AUTH
+    severity = Severity.ERROR
+    retryable = False
 
 
 class ProviderBusyError(ProviderError):

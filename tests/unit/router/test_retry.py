@@ -26,6 +26,7 @@ from provider_router.routing.retry import NextAttempt, next_attempt
 
 ONE = Candidate("one", "m", "default", Pricing("openai", "m"))
 TWO = Candidate("two", "m", "fallback", Pricing("anthropic", "m"))
+THREE = Candidate("three", "m", "fallback", Pricing("openai", "m"))
 PASSING: list[type[ProviderError]] = [
     ProviderRateLimitError,
     ProviderOverloadedError,
@@ -90,6 +91,53 @@ def test_each_candidate_has_its_turn_before_the_first_is_asked_again_after_a_wai
     follows = after(ProviderServerError("x"), [ONE, TWO], attempt=2)
     assert follows is not None
     assert follows.candidate == ONE
+
+
+def test_who_refused_for_good_has_no_second_turn_and_the_others_keep_theirs():
+    def next_after(error: ProviderError, failed: Candidate) -> NextAttempt | None:
+        return next_attempt(
+            error.to_info(),
+            [ONE, TWO, THREE],
+            failed,
+            attempt=3,
+            max_attempts=4,
+            jitter=random.Random(1),
+            refused=[ONE],
+        )
+
+    follows = next_after(ProviderServerError("x"), THREE)
+    assert follows is not None
+    assert follows.candidate == TWO
+    follows = next_after(ProviderAuthError("x"), THREE)
+    assert follows is not None
+    assert follows.candidate == TWO
+
+
+def test_who_is_left_alone_by_refusals_is_tried_again():
+    follows = next_attempt(
+        ProviderServerError("x").to_info(),
+        [ONE, TWO],
+        TWO,
+        attempt=2,
+        max_attempts=3,
+        jitter=random.Random(1),
+        refused=[ONE],
+    )
+    assert follows is not None
+    assert follows.candidate == TWO
+
+
+def test_when_all_have_refused_for_good_there_is_no_further_attempt():
+    follows = next_attempt(
+        ProviderAuthError("x").to_info(),
+        [ONE, TWO],
+        TWO,
+        attempt=2,
+        max_attempts=9,
+        jitter=random.Random(1),
+        refused=[ONE],
+    )
+    assert follows is None
 
 
 def test_the_same_provider_is_never_asked_before_it_said():
