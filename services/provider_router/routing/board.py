@@ -26,7 +26,7 @@ from provider_router.providers.classification import Blame, blame
 from provider_router.routing.circuit import Circuit, Permit
 from provider_router.routing.circuit_record import FOREVER_MS, CircuitRecord
 from provider_router.routing.circuit_window import CircuitSettings
-from provider_router.routing.figures import UNKNOWN, Figures
+from provider_router.routing.figures import Figures, FiguresOfModels
 from provider_router.routing.probing import NOTHING, Probing, spare_at_ms
 from provider_router.routing.rate import RateLimits, Tokens, configured_limits
 
@@ -58,7 +58,7 @@ class Account:
     def __init__(self, name: str, config: AccountConfig, changed: "Changed") -> None:
         self.name = name
         self._changed = changed
-        self._figures: dict[str, Figures] = {}
+        self._figures = FiguresOfModels()
         self._told_health: Health = "unknown"
         self._limits = config.limits
         self.circuit = Circuit(config.fingerprint, _breaker(config.breaker))
@@ -158,12 +158,11 @@ class Account:
 
     def figures(self, model: str) -> Figures:
         """How attempts at one of its models went."""
-        return self._figures.get(model, UNKNOWN)
+        return self._figures.of(model)
 
     def overall(self, now_ms: int) -> Figures:
         """The figures of its model that was asked last."""
-        newest = max(self._figures.values(), key=lambda one: one.at_ms, default=UNKNOWN)
-        return newest.at(now_ms)
+        return self._figures.newest().at(now_ms)
 
     def probe_due_at_ms(self, idle_ms: int) -> int | None:
         """When it should be probed: now, later, or None for not before something changes."""
@@ -193,7 +192,7 @@ class Account:
     @property
     def _active_at_ms(self) -> int:
         """When an attempt told something last; 0 is never."""
-        return max((one.at_ms for one in self._figures.values()), default=0)
+        return self._figures.newest().at_ms
 
     def admit(self, model: str, expected: Tokens) -> "Ticket":
         """Leave to send one attempt now.
@@ -216,7 +215,7 @@ class Account:
             )
         before, self.circuit = self.circuit, circuit
         self.rates, number = self.rates.started(expected, now)
-        self._figures[model] = self.figures(model).started(now)
+        self._figures.start(model, now)
         self.in_flight += 1
         self.attempts += 1
         if permit.is_probe and not before.probes:
@@ -236,7 +235,7 @@ class Account:
 
     def report(self, model: str, circuit: Circuit, figures: Figures) -> None:
         """Take what an attempt taught; for its ticket."""
-        self._figures[model] = figures
+        self._figures.put(model, figures)
         self._update(circuit)
 
     def end(self, number: int, usage: Usage | None) -> None:

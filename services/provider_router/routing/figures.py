@@ -186,3 +186,39 @@ def _waited(figures: Figures, began_ms: int) -> Figures:
 
 UNKNOWN = Figures()
 """Of a member that was never tried."""
+
+MOST_MODELS = 256
+"""Of one account whose figures are kept. Under a provider's name any model may be asked for, also
+such as there are not, so without a bound whoever asks would decide how much a router remembers."""
+
+
+class FiguresOfModels:
+    """The figures of an account's models: of those in use, and of those asked last."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Figures] = {}  # in the order of their last attempt's start
+
+    def of(self, model: str) -> Figures:
+        """A model's; `UNKNOWN` when it was never asked, or so many others since."""
+        return self._by_name.get(model, UNKNOWN)
+
+    def newest(self) -> Figures:
+        """Those that changed last."""
+        return max(self._by_name.values(), key=lambda one: one.at_ms, default=UNKNOWN)
+
+    def start(self, model: str, now_ms: int) -> None:
+        """An attempt at a model begins; those not asked for longest are forgotten for it."""
+        figures = self._by_name.pop(model, UNKNOWN)
+        self._by_name[model] = figures.started(now_ms)
+        if (surplus := len(self._by_name) - MOST_MODELS) > 0:
+            idle = [name for name, one in self._by_name.items() if not one.in_flight]
+            for oldest in idle[:surplus]:
+                del self._by_name[oldest]
+
+    def put(self, model: str, figures: Figures) -> None:
+        """What an attempt that runs taught."""
+        self._by_name[model] = figures
+
+    def __len__(self) -> int:
+        """How many models are known."""
+        return len(self._by_name)

@@ -15,7 +15,14 @@ from atlas.contracts.errors import (
     ProviderServerError,
     ProviderTimeoutError,
 )
-from provider_router.routing.figures import PRIOR_FIRST_TOKEN_MS, PRIOR_SUCCESS, UNKNOWN, Figures
+from provider_router.routing.figures import (
+    MOST_MODELS,
+    PRIOR_FIRST_TOKEN_MS,
+    PRIOR_SUCCESS,
+    UNKNOWN,
+    Figures,
+    FiguresOfModels,
+)
 
 NOW = 1_000_000
 
@@ -145,3 +152,44 @@ def test_whatever_comes_counts_stay_right_and_figures_sane(taken: list[tuple[str
         assert figures.waiting_since_sum_ms == sum(waiting)
         assert 0 <= figures.success_rate <= 1
         assert figures.expected_first_token_ms(now_ms) >= 0
+
+
+def ask(models: FiguresOfModels, model: str, now_ms: int) -> None:
+    models.start(model, now_ms)
+    ended = models.of(model).succeeded(now_ms, now_ms + 1, usd=None, output_tokens=1)
+    models.put(model, ended)
+
+
+def test_however_many_models_are_named_only_those_asked_last_are_remembered() -> None:
+    models = FiguresOfModels()
+    for number in range(3 * MOST_MODELS):
+        ask(models, "in-use", NOW + number)
+        ask(models, f"invented-{number}", NOW + number)
+    assert len(models) == MOST_MODELS
+    assert models.of("invented-0") is UNKNOWN
+    assert not models.of("in-use").is_unknown
+    assert not models.of(f"invented-{3 * MOST_MODELS - 1}").is_unknown
+
+
+def test_a_model_whose_attempt_runs_is_not_forgotten_and_its_count_comes_back_to_none() -> None:
+    models = FiguresOfModels()
+    models.start("slow", NOW)
+    for number in range(2 * MOST_MODELS):
+        ask(models, f"invented-{number}", NOW + number)
+    assert models.of("slow").in_flight == 1
+    models.put("slow", models.of("slow").released(NOW, NOW + 9, has_first_token=False))
+    assert models.of("slow").in_flight == 0
+    ask(models, "one-more", NOW)
+    assert models.of("slow") is UNKNOWN
+
+
+def test_what_many_running_models_hold_is_given_back_when_they_are_done() -> None:
+    models = FiguresOfModels()
+    names = [f"running-{number}" for number in range(MOST_MODELS + 50)]
+    for name in names:
+        models.start(name, NOW)
+    assert len(models) == MOST_MODELS + 50
+    for name in names:
+        models.put(name, models.of(name).released(NOW, NOW + 9, has_first_token=False))
+    ask(models, "one-more", NOW)
+    assert len(models) == MOST_MODELS
