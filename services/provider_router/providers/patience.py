@@ -13,11 +13,12 @@ class Patience:
     """How long one call waits for its provider.
 
     Only time spent waiting counts: a paused stream does not read, and does not run out of time.
-    Until content came, all waits together may take `first_token_timeout_ms`; from then on each
-    single read may take `idle_timeout_ms`.
+    Until content came, all waits together may take `first_token_timeout_ms`, that for the
+    response's headers included; from then on each single read may take `idle_timeout_ms`.
     """
 
     def __init__(self, settings: ProviderSettings, origin: Origin) -> None:
+        self._settings = settings
         self._first_s = settings.first_token_timeout_ms / 1000
         self._idle_s = settings.idle_timeout_ms / 1000
         self._origin = origin
@@ -48,11 +49,14 @@ class Patience:
 
     def _too_late(self) -> ProviderTimeoutError:
         name = self._origin.provider
-        what = (
-            f"{name} fell silent in the middle of its answer; idle_timeout_ms sets the limit"
-            if self._has_content
-            else f"{name} sent no content in time; first_token_timeout_ms sets the limit"
+        if self._has_content:
+            limit, limit_ms = "idle_timeout_ms", self._settings.idle_timeout_ms
+            what = f"fell silent in the middle of its answer for {limit_ms} ms"
+        else:
+            limit, limit_ms = "first_token_timeout_ms", self._settings.first_token_timeout_ms
+            what = f"sent no content within {limit_ms} ms of being asked"
+        error = ProviderTimeoutError(
+            f"{name} {what}; {limit} sets the limit", provider=name, details={limit: limit_ms}
         )
-        error = ProviderTimeoutError(what, provider=name)
         error.was_sent = True  # a connect has a shorter timeout of its own
         return error

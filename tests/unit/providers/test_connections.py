@@ -37,13 +37,20 @@ async def test_a_connection_that_nobody_accepts_times_out(kind, adapters):
 
 
 @KINDS
-async def test_no_answer_at_all_is_a_timeout(kind, adapters):
+async def test_a_request_that_was_read_and_gets_no_headers_has_a_first_token_timeout(
+    kind, adapters
+):
     async with serving(Reply(BODIES[kind], headers_after_s=30)) as server:
         adapter = adapters(kind, server.url, first_token_timeout_ms=150)
-        with pytest.raises(ProviderTimeoutError, match="first_token_timeout_ms"):
+        with pytest.raises(ProviderTimeoutError, match="no content within 150 ms") as late:
             async with adapter.stream(call()):
                 pytest.fail("entering raises")
         await asyncio.wait_for(server.disconnected.wait(), 2)
+        assert [one.method for one in server.requests] == ["POST"]
+    assert late.value.provider
+    assert late.value.message.startswith(f"{late.value.provider} ")
+    assert late.value.details == {"first_token_timeout_ms": 150}
+    assert late.value.was_sent
 
 
 async def test_keep_alives_are_no_first_token(adapters):
