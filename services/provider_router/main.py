@@ -126,7 +126,7 @@ async def _spendings(
     )
     used_by = used_of_history(store, configuration.pricing)
     reconciler = Reconciler(counters, reservations, peers.is_alive, used_by)
-    return Spendings(accounts, UsageCounters(counters)), reconciler
+    return Spendings(accounts, UsageCounters(counters), context.events), reconciler
 
 
 @contextlib.contextmanager

@@ -304,13 +304,25 @@ async def test_embeddings_are_limited_by_budgets_and_counted(tmp_path):
             reply = await running.bus.ask(door, request.to_json(), head)
             return read_reply(reply.data, EmbedResponse)
 
+        told = await running.bus.open(subjects.events_of(TENANT, type_="budget.exceeded"))
+        await running.bus.flush()
+
+        async def told_next() -> JsonObject:
+            msg = await told.next_msg(timeout=5)
+            return read_event(msg.subject, msg.data).data
+
         used = (await embed("word " * 400)).usage.input_tokens
         assert await _counter(running.bus) == used
         with pytest.raises(BudgetExceededError, match="too little for this request"):
             await embed("word " * 1_000)
+        data = await told_next()
+        assert (data["model"], data["scope"], data["limit"]) == ("mock/embedding", "day", 1_000)
+        assert "usage" not in data
         assert await _counter(running.bus) == used
         with pytest.raises(BudgetExceededError, match="task t1, 50 tokens"):
             await embed("word " * 100, headers)
+        data = await told_next()
+        assert (data["scope"], data["key"], data["unit"]) == ("task", "t1", "tokens")
         used += (await embed("word " * 10, headers)).usage.input_tokens
         assert await _counter(running.bus) == used
         await _all_settled(running.bus)

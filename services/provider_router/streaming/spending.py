@@ -14,7 +14,7 @@ import structlog
 from atlas import subjects
 from atlas.contracts.base import JsonObject, now_ms
 from atlas.contracts.catalogue import BudgetInfo, ModelUsage
-from atlas.contracts.errors import AtlasError
+from atlas.contracts.errors import AtlasError, BudgetExceededError
 from atlas.contracts.ids import new_id
 from atlas.contracts.inference import Budget, Usage
 from atlas.contracts.streams import (
@@ -23,6 +23,7 @@ from atlas.contracts.streams import (
     StreamCompleted,
     StreamFailed,
 )
+from atlas.service import Events
 from provider_router.accounting.account import UNLIMITED, Account
 from provider_router.accounting.accounts import Accounts, Owned
 from provider_router.accounting.bill import Bill
@@ -106,6 +107,7 @@ class Spendings:
 
     accounts: Accounts
     used: UsageCounters
+    events: Events
 
     async def open(self, job: Job, epoch: int, ledger: Ledger) -> Spending:
         """Reserve what a stream will probably use first, if budgets limit it.
@@ -140,6 +142,8 @@ class Spendings:
     ) -> AsyncIterator[Bill]:
         """The bill of an answer that is no stream: reserved for, counted and settled.
 
+        `budget.exceeded` is told of it where a budget ends it, also within the block.
+
         Raises:
             BudgetExceededError: Too little is left.
             InvalidRequestError: The headers that name its task cannot be read.
@@ -148,12 +152,25 @@ class Spendings:
         usd, tokens = candidate.pricing.cost(expected).total_usd, expected.input_tokens
         estimate = Estimate(tokens, 1, usd * _MILLION / tokens if tokens else 0.0)
         owned = Owned(tenant, new_id(), now_ms())
-        account = await self.accounts.open(owned, self.accounts.limits(tenant, headers), estimate)
-        bill = Bill(account, functools.partial(self.used.add, tenant))
+        bill = Bill(count=functools.partial(self.used.add, tenant))
         try:
+            limits = self.accounts.limits(tenant, headers)
+            bill.account = await self.accounts.open(owned, limits, estimate)
             yield bill
+        except BudgetExceededError as error:
+            await self._tell_exceeded(tenant, candidate, bill, error)
+            raise
         finally:
             await bill.settle()
+
+    async def _tell_exceeded(
+        self, tenant: str, candidate: Candidate, bill: Bill, error: BudgetExceededError
+    ) -> None:
+        told: JsonObject = {"model": candidate.full_name, **(error.details or {})}
+        if bill.usage.input_tokens:
+            told["usage"] = bill.usage.model_dump(mode="json")
+            told["cost"] = bill.cost.model_dump(mode="json")
+        await self.events.emit("budget.exceeded", told, tenant=tenant)
 
     def count(self, job: Job, ledger: Ledger) -> None:
         """Count what a stream that ended here used, its dead routers' part included."""
