@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from agent_controller.consuming import Consumer, ReportConsumer, SubmitConsumer
+from agent_controller.consuming import Consumer
 from agent_controller.handlers import TaskDoors
 from agent_controller.listing import Listing
 from agent_controller.log import TaskLog
 from agent_controller.open_tasks import OpenTasks
 from agent_controller.planning.planner import TaskPlanner
 from agent_controller.presence import Presence
+from agent_controller.reports import Reports, by_task
 from agent_controller.scheduling.carrier import Carrier
 from agent_controller.scheduling.keeper import Keeper
 from agent_controller.scheduling.scheduler import Scheduler
@@ -102,11 +103,10 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     bus.on_reconnect(scheduler.forget)
     submissions = Submissions(bus, scheduler, open_tasks, context.events)
     doors = TaskDoors(bus, task_log, Listing(bus, scheduler), scheduler, submissions)
-    consumers: list[Consumer] = [
-        SubmitConsumer(await bus.pull(subjects.SUBMITS, subjects.CONTROLLERS), submissions),
-        ReportConsumer(
-            await bus.pull(subjects.REPORTS, subjects.CONTROLLERS), bus, scheduler, objects, limits
-        ),
+    reports = Reports(bus, scheduler, objects, limits)
+    consumers = [
+        Consumer(await bus.pull(subjects.SUBMITS, subjects.CONTROLLERS), submissions.take),
+        Consumer(await bus.pull(subjects.REPORTS, subjects.CONTROLLERS), reports.take, by_task),
     ]
     keeper = Keeper(
         scheduler,

@@ -8,7 +8,7 @@ has no log yet, ends at once with the same words.
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import structlog
 from nats.aio.msg import Msg
@@ -127,12 +127,16 @@ class Submissions:
         self._open_tasks = open_tasks
         self._events = events
 
-    async def take(self, msg: Msg) -> None:
-        """Accept or reject one stored submission; it may be acknowledged afterwards.
+    async def take(self, messages: Sequence[Msg]) -> None:
+        """Accept or reject stored submissions; they may be acknowledged afterwards.
 
         Raises:
-            AtlasError: NATS failed; the submission must be taken again.
+            AtlasError: NATS failed; they must be taken again.
         """
+        for msg in messages:
+            await self._take(msg)
+
+    async def _take(self, msg: Msg) -> None:
         parsed = subjects.parse(msg.subject)
         key = (parsed.tenant, parsed.id)
         with _processing(key, msg.headers):
