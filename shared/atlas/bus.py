@@ -217,9 +217,12 @@ class Bus:
         message: Contract | bytes,
         answer: type[M],
         *,
+        headers: dict[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> M:
         """Ask a door and read its answer; a message in bytes goes out as it is.
+
+        Version and trace context are added to the headers.
 
         Raises:
             AtlasError: What the door answered, as the class that its code names.
@@ -227,7 +230,7 @@ class Bus:
             NoResponderError: Nobody listens there.
         """
         data = message if isinstance(message, bytes) else message.to_json()
-        reply = await self.ask(subject, data, outgoing_headers(), timeout_s)
+        reply = await self.ask(subject, data, outgoing_headers() | (headers or {}), timeout_s)
         return read_reply(reply.data, answer)
 
     async def ask(

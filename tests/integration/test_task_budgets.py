@@ -20,7 +20,7 @@ from atlas.contracts.inference import (
     Role,
 )
 from atlas.contracts.streams import STREAM_EVENT, StreamCompleted, StreamEvent, StreamFailed
-from atlas.contracts.tasks import SubtaskState, TaskState, TaskStatus
+from atlas.contracts.tasks import Subtask, SubtaskState, TaskState, TaskStatus
 from atlas.embedded import NatsProcess
 from atlas.provider_settings import ProviderSettings
 from atlas.settings import Settings
@@ -151,6 +151,42 @@ async def test_what_others_spent_in_a_tasks_name_is_not_left_for_its_subtasks(bu
     assert status.error.category == "budget"
     assert "the budget of task t1, 150 tokens, has 0 left" in status.error.message
     assert [one.attempt for one in status.subtasks] == [1]
+
+
+async def test_what_a_worker_asks_for_with_its_subtask_shares_the_budget_of_its_task(
+    bus, nats_server
+):
+    budget = Budget(max_tokens=150)
+    subtask = Subtask(
+        task_id="t1",
+        subtask_id="a",
+        attempt=1,
+        capability="general",
+        instruction="say hello",
+        goal="a greeting",
+        task_budget=budget,
+        stream_id="first",
+        idempotency_key="t1:a:1",
+    )
+    free = subtask.model_copy(update={"task_budget": None})
+    async with (
+        services(nats_server, tokens=2_000),
+        Atlas.connect(nats_server.url, settings=Settings()) as atlas,
+    ):
+        vectors = await atlas.embed("a lake", model="mock/embedding", subtask=subtask)
+        async with atlas.stream("Hello", stream_id="first", subtask=subtask) as stream:
+            first = await stream.result()
+        assert first.finish_reason is FinishReason.BUDGET
+        used = vectors.usage.input_tokens + amounts(first.usage, first.cost).tokens
+        assert (await counted(bus, "t1", budget))["tokens"] == used
+        for asked in (
+            atlas.generate("Hello", subtask=subtask),
+            atlas.embed("a lake", model="mock/embedding", subtask=subtask),
+        ):
+            with pytest.raises(BudgetExceededError, match="task t1, 150 tokens"):
+                await asked
+        whole = await atlas.generate("Hello", subtask=free)
+        assert whole.finish_reason is FinishReason.STOP
 
 
 async def test_a_task_budget_that_nobody_can_read_is_told_at_the_door(bus, nats_server):

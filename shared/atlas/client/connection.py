@@ -10,17 +10,23 @@ from opentelemetry.trace import SpanKind
 
 from atlas import subjects, telemetry
 from atlas.bus import Bus
-from atlas.client.doors import Request, send_control, store_durably
+from atlas.client.doors import Request, ask_whole, send_control, store_durably
 from atlas.client.embedding import embed
 from atlas.client.following import SILENCE_S
-from atlas.client.requests import Prompt, body, checked_id, message_id, messages_of
+from atlas.client.requests import (
+    Prompt,
+    body,
+    checked_id,
+    headers_of,
+    message_id,
+    messages_of,
+)
 from atlas.client.streams import Stream, StreamSource
 from atlas.client.tasks import Task
 from atlas.contracts.catalogue import Explanation, ProvidersReply, ProvidersRequest
 from atlas.contracts.errors import (
     ConnectionFailedError,
     InvalidRequestError,
-    RequestTimeoutError,
 )
 from atlas.contracts.events import Event
 from atlas.contracts.ids import new_id
@@ -32,6 +38,7 @@ from atlas.contracts.inference import (
 )
 from atlas.contracts.streams import StreamControl, StreamStatus
 from atlas.contracts.tasks import (
+    Subtask,
     TaskControl,
     TaskEvent,
     TaskList,
@@ -93,6 +100,7 @@ class Atlas:
         *,
         model: str | None = None,
         stream_id: str | None = None,
+        subtask: Subtask | None = None,
         timeout_s: float = 300.0,
         **fields: object,
     ) -> ModelResponse:
@@ -102,6 +110,7 @@ class Atlas:
             prompt: A question, or the messages of a conversation.
             model: `provider/name` or a name of the catalogue; None: the default model.
             stream_id: An id of one's own; the same id and body again give the same answer.
+            subtask: What a worker asks for: it counts against the budget of the whole task.
             timeout_s: How long to wait. The answer is made all the same: watch its stream.
             fields: Further fields of `ModelRequest`.
 
@@ -117,33 +126,17 @@ class Atlas:
         )
         if request.stream:
             raise InvalidRequestError("generate gives whole answers; use atlas.stream")
-        attributes: dict[str, telemetry.Attribute] = {
-            telemetry.SYSTEM: "nats",
-            telemetry.OPERATION: "chat",
-            telemetry.STREAM_ID: own,
-            telemetry.TENANT: self.tenant,
-        }
-        if model:
-            attributes[telemetry.REQUEST_MODEL] = model
-        with telemetry.span("atlas.generate", kind=SpanKind.CLIENT, attributes=attributes):
-            try:
-                return await self._bus.request(
-                    subjects.api(self.tenant, "generate"),
-                    data,
-                    ModelResponse,
-                    timeout_s=timeout_s,
-                )
-            except RequestTimeoutError as error:
-                raise RequestTimeoutError(
-                    f"no answer within {timeout_s:g} s; if a router took it, stream {own} has it: "
-                    f"`atlas stream watch {own}`"
-                ) from error
+        headers = headers_of(subtask)
+        return await ask_whole(
+            self._bus, self.tenant, request, data, headers=headers, timeout_s=timeout_s
+        )
 
     async def embed(
         self,
         texts: str | Sequence[str],
         *,
         model: str | None = None,
+        subtask: Subtask | None = None,
         timeout_s: float = 120.0,
         **fields: object,
     ) -> EmbedResponse:
@@ -152,6 +145,7 @@ class Atlas:
         Args:
             texts: One text, or as many as you like: they are sent in requests that fit.
             model: `provider/name` or a name of the catalogue; None: the first that is offered.
+            subtask: As for `generate`.
             timeout_s: How long to wait for each request.
             fields: Further fields of `EmbedRequest`, such as `dimensions`.
 
@@ -161,7 +155,10 @@ class Atlas:
             AtlasError: What the router answered, as the class that its code names.
         """
         given = [texts] if isinstance(texts, str) else list(texts)
-        return await embed(self._bus, self.tenant, given, {"model": model, **fields}, timeout_s)
+        asked, headers = {"model": model, **fields}, headers_of(subtask)
+        return await embed(
+            self._bus, self.tenant, given, asked, headers=headers, timeout_s=timeout_s
+        )
 
     def stream(
         self,
@@ -169,6 +166,7 @@ class Atlas:
         *,
         model: str | None = None,
         stream_id: str | None = None,
+        subtask: Subtask | None = None,
         lane: str = "interactive",
         final_only: bool = False,
         cancel_on_exit: bool = False,
@@ -182,6 +180,7 @@ class Atlas:
             prompt: A question, or the messages of a conversation.
             model: `provider/name` or a name of the catalogue; None: the default model.
             stream_id: An id of one's own; the same id and body again are the same stream.
+            subtask: As for `generate`; its first stream has the `stream_id` that it brings.
             lane: `interactive` or `batch`.
             final_only: `async for` gives no text that may still be dropped.
             cancel_on_exit: Cancel what still runs when the block is left.
@@ -198,7 +197,7 @@ class Atlas:
             self._bus,
             self.tenant,
             checked_id("stream", stream_id or new_id()),
-            request=Request(data, model, lane, is_new=stream_id is None),
+            request=Request(data, model, lane, headers_of(subtask), is_new=stream_id is None),
             final_only=final_only,
             cancel_on_exit=cancel_on_exit,
             silence_s=self._silence_s,

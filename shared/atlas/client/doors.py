@@ -1,4 +1,4 @@
-"""The ways in: the durable door, which stores work while no service runs, and control."""
+"""The ways in: whole answers, the durable door, which takes work while no service runs, control."""
 
 from opentelemetry.trace import SpanKind
 
@@ -12,6 +12,7 @@ from atlas.contracts.errors import (
     RequestTimeoutError,
     WorkCancelledError,
 )
+from atlas.contracts.inference import GenerateRequest, ModelResponse
 from atlas.contracts.streams import StreamControl, StreamState, StreamStatus
 
 CONTROL_S = 5.0
@@ -21,10 +22,13 @@ CONTROL_S = 5.0
 class Request:
     """A request on its way to the durable door, which accepts it while no service runs."""
 
-    def __init__(self, data: bytes, model: str | None, lane: str, *, is_new: bool) -> None:
+    def __init__(
+        self, data: bytes, model: str | None, lane: str, headers: dict[str, str], *, is_new: bool
+    ) -> None:
         self._data = data
         self._model = model
         self._lane = lane
+        self._headers = headers
         self.is_new = is_new
         """Whether the id was made here, so that nobody can have used it before."""
 
@@ -39,17 +43,56 @@ class Request:
             attributes[telemetry.REQUEST_MODEL] = self._model
         with telemetry.span("atlas.stream", kind=SpanKind.PRODUCER, attributes=attributes):
             subject = subjects.stream_request(tenant, stream_id, self._lane)
-            await store_durably(bus, subject, self._data, message_id(tenant, stream_id, self._data))
+            msg_id = message_id(tenant, stream_id, self._data)
+            await store_durably(bus, subject, self._data, msg_id, self._headers)
 
 
-async def store_durably(bus: Bus, subject: str, data: bytes, msg_id: str) -> None:
+async def ask_whole(
+    bus: Bus,
+    tenant: str,
+    request: GenerateRequest,
+    data: bytes,
+    *,
+    headers: dict[str, str],
+    timeout_s: float,
+) -> ModelResponse:
+    """Ask for a whole answer and wait for it; the request brings an id of its own.
+
+    Raises:
+        RequestTimeoutError: No answer in time; says how to watch its stream.
+        AtlasError: What the router answered, as the class that its code names.
+    """
+    attributes: dict[str, telemetry.Attribute] = {
+        telemetry.SYSTEM: "nats",
+        telemetry.OPERATION: "chat",
+        telemetry.STREAM_ID: str(request.stream_id),
+        telemetry.TENANT: tenant,
+    }
+    if request.model:
+        attributes[telemetry.REQUEST_MODEL] = request.model
+    with telemetry.span("atlas.generate", kind=SpanKind.CLIENT, attributes=attributes):
+        door = subjects.api(tenant, "generate")
+        try:
+            return await bus.request(
+                door, data, ModelResponse, headers=headers, timeout_s=timeout_s
+            )
+        except RequestTimeoutError as error:
+            raise RequestTimeoutError(
+                f"no answer within {timeout_s:g} s; if a router took it, stream "
+                f"{request.stream_id} has it: `atlas stream watch {request.stream_id}`"
+            ) from error
+
+
+async def store_durably(
+    bus: Bus, subject: str, data: bytes, msg_id: str, headers: dict[str, str] | None = None
+) -> None:
     """Publish on a durable door and wait until it is stored.
 
     Raises:
         NoResponderError: The server has no Atlas assets yet.
     """
     try:
-        await bus.store(subject, data, msg_id=msg_id)
+        await bus.store(subject, data, msg_id=msg_id, headers=headers)
     except NoResponderError as error:
         raise NoResponderError(
             f"nothing on this NATS server stores {subject}: no Atlas service ever ran on it; "

@@ -15,7 +15,13 @@ _MOST_TEXTS = 2_048
 
 
 async def embed(
-    bus: Bus, tenant: str, texts: Sequence[str], fields: Mapping[str, object], timeout_s: float
+    bus: Bus,
+    tenant: str,
+    texts: Sequence[str],
+    fields: Mapping[str, object],
+    *,
+    headers: dict[str, str],
+    timeout_s: float,
 ) -> EmbedResponse:
     """One vector per text, of one model, by as many requests as it takes.
 
@@ -32,7 +38,9 @@ async def embed(
         pinned = {} if whole is None else {"model": fields.get("model") or whole.model}
         request, _ = body(EmbedRequest, {**fields, **pinned, "input": batch})
         try:
-            answer = await bus.request(door, request, EmbedResponse, timeout_s=timeout_s)
+            answer = await bus.request(
+                door, request, EmbedResponse, headers=headers, timeout_s=timeout_s
+            )
         except PayloadTooLargeError as error:
             most_texts = _fewer(error, len(batch))
             continue

@@ -14,6 +14,8 @@ from atlas.contracts.base import UserInput
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.ids import is_id
 from atlas.contracts.inference import Message
+from atlas.contracts.tasks import Subtask
+from atlas.wire import task_headers
 
 type Prompt = str | Sequence[Message | Mapping[str, object]]
 """A question, or a conversation of messages."""
@@ -40,6 +42,22 @@ def body[M: UserInput](model: type[M], fields: Mapping[str, object]) -> tuple[M,
         raise InvalidRequestError(f"the {model.__name__} is not JSON: {error}") from error
     value = door.read(model, data)
     return value, value.model_dump_json(exclude_unset=True).encode()
+
+
+def headers_of(subtask: Subtask | None) -> dict[str, str]:
+    """What goes with a request made for a subtask: the budget that its task's streams share.
+
+    Raises:
+        InvalidRequestError: It is something else than a `Subtask`.
+    """
+    if subtask is None:
+        return {}
+    if not isinstance(subtask, Subtask):
+        raise InvalidRequestError(
+            f"subtask is a {type(subtask).__name__}; give the Subtask that the worker got, "
+            "as Subtask.model_validate_json reads it from the message"
+        )
+    return task_headers(subtask.task_id, subtask.task_budget)
 
 
 def checked_id(kind: str, id_: str) -> str:

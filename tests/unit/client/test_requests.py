@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from atlas.client.requests import body, checked_id, message_id, messages_of
+from atlas.client.requests import body, checked_id, headers_of, message_id, messages_of
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.inference import Message, ModelRequest, Role
 
@@ -30,6 +30,11 @@ def test_what_was_not_said_is_not_sent():
 def test_a_value_that_is_no_json_is_refused():
     with pytest.raises(InvalidRequestError, match="not JSON"):
         body(ModelRequest, {"messages": messages_of("hi"), "metadata": object()})
+
+
+def test_a_subtask_that_is_none_is_refused_with_what_to_give():
+    with pytest.raises(InvalidRequestError, match=r"subtask is a dict; .*model_validate_json"):
+        headers_of({"task_id": "t1"})  # type: ignore[arg-type]
 
 
 def test_an_unknown_field_is_refused_with_the_nearest_name():
