@@ -68,7 +68,13 @@ def terminal(rig: Stack):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "atlas.cli", *arguments),
             stdout=slave,
-            env={**os.environ, "NATS_URL": rig.nats.url, "COLUMNS": "200", "TERM": "dumb"},
+            env={
+                **os.environ,
+                "NATS_URL": rig.nats.url,
+                "COLUMNS": "200",
+                "LINES": "60",
+                "TERM": "dumb",
+            },
         )
         os.close(slave)
         shown = await asyncio.to_thread(_all_of, master)
