@@ -147,6 +147,14 @@ async def test_an_explanation_names_who_is_not_able_and_what_it_lacks(cli):
     assert "not able: mock/writer lacks code strong (has basic)" in ended.out
 
 
+async def test_an_explanation_of_a_group_with_requirements_leaves_out_who_lacks_them(cli):
+    wish = ("--model", "steady", "--capabilities", "creative:strong")
+    lines = (await cli("providers", "explain", "Hello", *wish)).out.splitlines()
+    assert "strategy   failover of group steady" in lines
+    assert [line for line in lines if line[0].isdigit()] == ["1. mock/writer: first as configured"]
+    assert any(line.startswith("not able: down/any lacks creative strong") for line in lines)
+
+
 async def test_an_explanation_on_a_terminal_is_a_table_with_prices(terminal):
     shown = await terminal("providers", "explain", "--model", "steady")
     assert "why this place" in shown
@@ -170,7 +178,14 @@ async def test_an_explanation_in_json_is_one_object(cli):
         (("--capabilities", "code"), "'code' has no level; write code:strong"),
         (("--task-type", "code-generation"), "did you mean 'code_generation'?"),
         (("--model", "stedy"), "did you mean 'steady'?"),
-        (("--model", "steady", "--task-type", "translation"), "give model or requirements"),
+        (
+            ("--model", "gone", "--capabilities", "creative:exceptional"),
+            "no member of group 'gone' meets them; the nearest, down/any, lacks creative",
+        ),
+        (
+            ("--model", "mock/writer", "--capabilities", "code:strong"),
+            "requirements: mock/writer lacks code strong (has basic)",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", [("providers", "explain"), ("chat",)])
@@ -198,6 +213,17 @@ async def test_a_chat_is_answered_by_a_model_that_can_do_what_is_asked_for(cli, 
     ended = await cli("chat", "--capabilities", "code:strong", said="Hello\n")
     assert (ended.status, ended.out == "") == (0, False)
     assert b'"model":"mock/coder"' in (await told.next_msg(timeout=10)).data
+
+
+async def test_a_chat_with_a_group_is_answered_by_a_member_that_can_do_what_is_asked_for(
+    cli, rig: Stack
+):
+    told = await rig.bus.open(subjects.events_of(TENANT, "provider_router", "stream.started"))
+    await rig.bus.flush()
+    wish = ("--model", "steady", "--capabilities", "creative:strong")
+    ended = await cli("chat", *wish, said="Hello\n")
+    assert (ended.status, ended.out == "") == (0, False)
+    assert b'"model":"mock/writer"' in (await told.next_msg(timeout=10)).data
 
 
 async def test_the_doctor_tells_of_open_circuits_and_of_groups_that_nobody_answers(cli):

@@ -47,9 +47,9 @@ BAD: dict[str, tuple[bytes, str, type[AtlasError]]] = {
         "unknown model 'mock-standart'; did you mean 'mock/standard'",
         NotFoundError,
     ),
-    "model and requirements": (
-        json.dumps({**GOOD, "requirements": {"task_type": "creative_writing"}}).encode(),
-        "requirements",
+    "model that does not meet the requirements": (
+        json.dumps({**GOOD, "requirements": {"capabilities": {"premium": "exceptional"}}}).encode(),
+        "requirements: mock/fast lacks premium exceptional",
         InvalidRequestError,
     ),
     "misspelt capability": (

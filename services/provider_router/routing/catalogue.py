@@ -99,11 +99,12 @@ class Catalogue:
 
         Raises:
             NotFoundError: The named model or provider is unknown; says what is near.
-            InvalidRequestError: No model meets the requirements; says what the nearest lacks.
+            InvalidRequestError: No model meets the requirements, none of the named group, or not
+                the named one; says what the nearest lacks.
         """
         needs = needs_of(request, detects=explains or self._goes_by_task(request.model))
         if request.model is not None:
-            return self._chosen(request.model, needs)
+            return self._chosen(request.model, needs, is_demanding=request.requirements is not None)
         if request.requirements is None and (default := self._router.default_model) is not None:
             chosen = self._chosen(default, needs)
             if chosen.group is not None:
@@ -155,15 +156,22 @@ class Catalogue:
             for name, (group, members) in self._groups.items()
         ]
 
-    def _chosen(self, name: str, needs: Needs) -> Choice:
-        """The group, or the one model, of that name."""
+    def _chosen(self, name: str, needs: Needs, *, is_demanding: bool = False) -> Choice:
+        """The able members of the group, or the one model, of that name.
+
+        One model is asked as it is, unless the request says what it must have (`is_demanding`):
+        of a name that only its provider knows, Atlas knows too little to refuse it unasked.
+        """
         if name in self._groups:
             group, members = self._groups[name]
             choice = self._among(members, needs, strategy=group.strategy, group=name)
             return replace(
                 choice, hedge_after_ms=group.hedge_after_ms, cost_weight=group.cost_weight
             )
-        return Choice((self._named(name),), needs)
+        model = self._named(name)
+        if is_demanding and (lacks := needs.lacks(model.known)):
+            raise _unmet(f"{model.full_name} lacks {', '.join(lacks)}", [(model, lacks)])
+        return Choice((model,), needs)
 
     def _among(
         self,
@@ -240,9 +248,13 @@ def _ambiguous(group: str, model: str) -> ConfigurationError:
 def _nobody(lacking: list[tuple[Model, list[str]]], group: str | None) -> InvalidRequestError:
     closest, lacks = min(lacking, key=lambda one: len(one[1]))
     who = f"no member of group {group!r}" if group else "no configured model"
+    nearest_one = f"the nearest, {closest.full_name}, lacks {', '.join(lacks)}"
+    return _unmet(f"{who} meets them; {nearest_one}", lacking)
+
+
+def _unmet(what: str, lacking: list[tuple[Model, list[str]]]) -> InvalidRequestError:
     return InvalidRequestError(
-        f"requirements: {who} meets them; the nearest, {closest.full_name}, "
-        f"lacks {', '.join(lacks)}",
+        f"requirements: {what}",
         details={
             "unfit": [{"model": one.full_name, "lacks": list(lacks)} for one, lacks in lacking]
         },

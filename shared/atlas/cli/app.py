@@ -55,7 +55,9 @@ def up(
 
 @app.command()
 def chat(
-    model: Annotated[str | None, typer.Option(help="Such as `anthropic/claude-…`.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Such as `anthropic/claude-…`, or a group's name.")
+    ] = None,
     system: Annotated[str | None, typer.Option(help="Instructions for the model.")] = None,
     task_type: TaskTypeName = None,
     capabilities: Capabilities = None,

@@ -98,7 +98,7 @@ TASK_NEEDS: dict[TaskType, dict[ModelCapability, Level]] = {
 
 
 class Requirements(UserInput):
-    """What a model must be able to do, for those who do not name one."""
+    """What a model must be able to do: any, or those of a group that is named."""
 
     task_type: TaskType | None = None
     capabilities: dict[ModelCapability, Level] = Field(default_factory=dict)
@@ -317,7 +317,7 @@ class BufferOptions(UserInput):
 
 
 class ModelRequest(UserInput):
-    """A request to a model: give `model`, or `requirements`, or neither for the default."""
+    """A request to a model: `model`, or `requirements`, or both, or neither for the default."""
 
     messages: list[Message] = Field(min_length=1)
     model: str | None = Field(
@@ -325,7 +325,11 @@ class ModelRequest(UserInput):
         min_length=1,
         description="`provider/name`, a name that the catalogue knows, or a group's name.",
     )
-    requirements: Requirements | None = None
+    requirements: Requirements | None = Field(
+        default=None,
+        description="With `model`: which members of that group may answer; a single model that "
+        "does not meet them is refused.",
+    )
     system_prompt: str | None = None
     max_tokens: int | None = Field(default=None, gt=0)
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -342,12 +346,6 @@ class ModelRequest(UserInput):
     fallback: FallbackPolicy = FallbackPolicy()
     buffer: BufferOptions = BufferOptions()
     metadata: dict[str, str] | None = None
-
-    @model_validator(mode="after")
-    def _model_or_requirements(self) -> Self:
-        if self.model is not None and self.requirements is not None:
-            raise ValueError("give model or requirements, not both")
-        return self
 
 
 class GenerateRequest(ModelRequest):

@@ -95,17 +95,6 @@ def test_a_request_without_messages_is_refused() -> None:
         ModelRequest.model_validate({"messages": []})
 
 
-def test_a_request_names_a_model_or_says_what_it_must_do_not_both() -> None:
-    with pytest.raises(ValidationError, match="not both"):
-        ModelRequest.model_validate(
-            {
-                "messages": [{"role": "user", "content": "hello"}],
-                "model": "mock/standard",
-                "requirements": {"task_type": "translation"},
-            }
-        )
-
-
 def test_what_is_asked_raises_what_the_task_type_needs() -> None:
     requirements = Requirements(
         task_type=TaskType.SUMMARIZATION, capabilities={ModelCapability.REASONING: Level.STRONG}

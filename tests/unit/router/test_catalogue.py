@@ -4,7 +4,7 @@ import pytest
 
 from atlas.contracts.catalogue import ModelInfo, Strategy
 from atlas.contracts.errors import ConfigurationError, InvalidRequestError, NotFoundError
-from atlas.contracts.inference import Level, ModelCapability, ModelRequest
+from atlas.contracts.inference import Level, Message, ModelCapability, ModelRequest
 from atlas.provider_settings import GroupSettings, LimitSettings, ProviderSettings
 from atlas.settings import RouterSettings
 from provider_router.routing.board import AccountConfig, Board
@@ -210,6 +210,58 @@ def test_a_member_that_is_not_able_falls_out_of_its_group_with_the_reason():
     assert [one.full_name for one in choice.able] == ["acme/seeing"]
     ((unfit, lacks),) = choice.unfit
     assert (unfit.full_name, lacks) == ("acme/blind", ["vision basic (has none)"])
+
+
+def _team(**asked: object) -> list[str]:
+    """Who may answer of a group with a model that sees, one that codes, and one that does both."""
+    named = {"seeing": {"vision": "strong"}, "coding": {"code": "strong"},
+             "both": {"vision": "basic", "code": "strong"}}  # fmt: skip
+    models = [{"name": name, "capabilities": levels} for name, levels in named.items()]
+    providers = {"acme": ProviderSettings.model_validate({"kind": "openai", "models": models})}
+    group = GroupSettings.model_validate({"members": [f"acme/{name}" for name in named]})
+    choice = Catalogue(providers, {"team": group}).choice(_hello(**asked))
+    return [one.name for one in choice.able]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "able"),
+    [
+        ({}, ["seeing", "coding", "both"]),
+        ({"vision": "basic"}, ["seeing", "both"]),
+        ({"vision": "basic", "code": "strong"}, ["both"]),
+    ],
+)
+def test_requirements_narrow_a_group_that_is_named(capabilities: object, able: list[str]):
+    assert _team(model="team", requirements={"capabilities": capabilities}) == able
+
+
+def test_requirements_that_no_member_of_a_group_meets_are_told_with_what_the_nearest_lacks():
+    wanted = {"capabilities": {"vision": "strong", "code": "strong"}}
+    with pytest.raises(
+        InvalidRequestError,
+        match=r"no member of group 'team' meets them; the nearest, acme/seeing, lacks code strong",
+    ) as refused:
+        _team(model="team", requirements=wanted)
+    unfit = (refused.value.details or {})["unfit"]
+    assert isinstance(unfit, list)
+    assert len(unfit) == 3
+
+
+def test_one_model_that_is_named_is_held_to_what_is_required_of_it():
+    wanted = {"capabilities": {"vision": "strong"}}
+    assert _team(model="acme/seeing", requirements=wanted) == ["seeing"]
+    for name in ("acme/coding", "coding", "acme/unheard-of"):
+        with pytest.raises(InvalidRequestError, match=r"lacks vision strong \(has none\)"):
+            _team(model=name, requirements=wanted)
+
+
+def test_one_model_that_is_named_without_requirements_is_asked_whatever_is_known_of_it():
+    image = {"type": "image", "url": "https://example.com/a.png"}
+    request = _hello(model="acme/unheard-of").model_copy(
+        update={"messages": [Message.model_validate({"role": "user", "content": [image]})]}
+    )
+    providers = {"acme": ProviderSettings.model_validate({"kind": "openai"})}
+    assert [one.name for one in Catalogue(providers).choice(request).able] == ["unheard-of"]
 
 
 def _hello(**fields: object) -> ModelRequest:

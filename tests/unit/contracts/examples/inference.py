@@ -130,6 +130,11 @@ INFERENCE: dict[str, Contract] = {
         requirements=REQUIREMENTS,
         tool_choice="auto",
     ),
+    "ModelRequest.group": ModelRequest(
+        messages=[Message(role=Role.USER, content="Sort a list.")],
+        model="everyday",
+        requirements=REQUIREMENTS,
+    ),
     "GenerateRequest": GenerateRequest.model_validate(
         ASKED | {"model": "openai/gpt-5", "stream_id": "story-1", "stream": True}
     ),
