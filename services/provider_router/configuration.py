@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from atlas.contracts.errors import AtlasError, ConfigurationError
-from atlas.provider_settings import BreakerSettings, ProviderSettings
+from atlas.provider_settings import BreakerSettings, LimitSettings, ProviderSettings
 from atlas.settings import Settings, api_key, config_path, load_settings, unserved_models
 from provider_router.providers.base import Adapter
 from provider_router.providers.registry import make_adapter
@@ -213,9 +213,20 @@ def _configs(
     accounts: Mapping[str, _Account], breaker: BreakerSettings
 ) -> dict[str, AccountConfig]:
     return {
-        name: AccountConfig(one.fingerprint, one.settings.limits, breaker)
+        name: AccountConfig(one.fingerprint, _limits(one.settings), breaker)
         for name, one in accounts.items()
     }
+
+
+def _limits(provider: ProviderSettings) -> LimitSettings:
+    """Its limits, and no more attempts at a time than it has connections.
+
+    A request that waited for a connection in the pool would look like a provider that is silent.
+    """
+    most = provider.limits.max_concurrency
+    if provider.kind == "mock" or (most is not None and most <= provider.max_connections):
+        return provider.limits
+    return provider.limits.model_copy(update={"max_concurrency": provider.max_connections})
 
 
 def _adapters(routings: list[Routing]) -> set[Adapter]:

@@ -174,7 +174,9 @@ class ProviderSettings(Section):
     probe_timeout_ms: PositiveMs = Field(
         default=5_000, description="For a probe's answer, besides connect_timeout_ms."
     )
-    max_connections: int = Field(default=1_000, gt=0)
+    max_connections: int = Field(
+        default=1_000, gt=0, description="Per router; so many attempts run at a time at most."
+    )
     mock: MockSettings = MockSettings()
 
     @field_validator("models", mode="before")

@@ -20,7 +20,7 @@ from atlas.contracts.inference import UsageSource
 from atlas.contracts.streams import StreamStarted
 from atlas.provider_settings import ProviderSettings
 from tests.support.provider_server import ProviderServer, Reply, refusal, serving
-from tests.support.router import TENANT, Stack, chat, provider, routing, stack
+from tests.support.router import TENANT, Stack, chat, chat_chunk, provider, routing, stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -231,6 +231,24 @@ async def test_a_race_that_the_first_wins_shows_nothing_of_the_second(rig: Rig):
 async def test_a_request_may_ask_for_a_race_itself(rig: Rig):
     rig.first.reply = Reply(chat(WORDS), headers_after_s=30)
     assert await rig.ask(fallback={"hedge_after_ms": 50}) == "all is well"
+
+
+async def test_an_account_whose_connections_are_all_in_use_is_passed_over_and_not_blamed(tmp_path):
+    held = Reply(chat_chunk("held "), then_silent=True)
+    async with serving(held) as first, serving(Reply(chat(WORDS))) as second:
+        providers = {
+            "first": provider("openai", first.url, api="chat", max_connections=1),
+            "second": provider("openai", second.url, api="chat"),
+        }
+        async with stack(tmp_path, providers, groups=GROUPS) as running:
+            rig = Rig(running, first, second, providers)
+            async with running.atlas.stream("x", model="first/some-model") as holding:
+                await anext(aiter(holding))
+                assert await rig.ask() == "all is well"
+                info = await rig.info("first")
+                assert (info.attempts, info.failures, info.health) == (1, 0, "healthy")
+                assert len(first.requests) == 1
+                await holding.cancel()
 
 
 async def test_an_explanation_says_who_would_be_asked_and_why_the_others_not(rig: Rig):
