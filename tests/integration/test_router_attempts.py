@@ -78,7 +78,7 @@ async def rig(tmp_path):
     async with serving(Reply(chat(WORDS))) as first, serving(Reply(chat(WORDS))) as second:
         more = {"api": "chat", "models": PRICED}
         providers = {
-            "first": provider("openai", first.url, first_token_timeout_ms=1_000, **more),
+            "first": provider("openai", first.url, first_token_timeout_ms=5_000, **more),
             "second": provider("openai", second.url, **more),
         }
         members = ["first/some-model", "second/some-model"]
