@@ -17,11 +17,12 @@ from atlas.provider_settings import BreakerSettings, LimitSettings, ProviderSett
 from atlas.settings import Settings, api_key, config_path, load_settings, unserved_models
 from provider_router.providers.base import Adapter
 from provider_router.providers.registry import make_adapter
-from provider_router.routing.board import AccountConfig, Board, fingerprint
+from provider_router.routing.board import Board
 from provider_router.routing.catalogue import Catalogue
 from provider_router.routing.choosing import Chooser
 from provider_router.routing.embeddings import EmbeddingCatalogue
 from provider_router.routing.prices import Pricing
+from provider_router.routing.provider_accounts import AccountConfig, fingerprint
 
 _LOOK_S = 2.0
 """How often the files are looked at."""

@@ -44,8 +44,8 @@ from atlas.service import Call, Doors
 from atlas.wire import outgoing_headers, passed_on
 from provider_router.configuration import Configuration
 from provider_router.embedding import Embedder, estimated, texts_of
-from provider_router.routing.board import Account
 from provider_router.routing.circuit_record import FOREVER_MS
+from provider_router.routing.provider_accounts import Account
 from provider_router.streaming.controls import check_terminal
 from provider_router.streaming.peers import Peers
 from provider_router.streaming.spending import Spendings

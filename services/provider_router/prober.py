@@ -5,7 +5,7 @@ import contextlib
 
 from atlas.contracts.base import now_ms
 from provider_router.configuration import Configuration
-from provider_router.routing.board import Account
+from provider_router.routing.provider_accounts import Account
 
 _LOOK_S = 1.0
 """The longest time between two looks at what is due."""

@@ -16,8 +16,9 @@ from atlas.bus import Bus
 from atlas.contracts.base import JsonObject, now_ms
 from atlas.contracts.errors import AtlasError
 from atlas.service import Events
-from provider_router.routing.board import Account, Board
+from provider_router.routing.board import Board
 from provider_router.routing.circuit_record import FOREVER_MS, CircuitRecord, Opening
+from provider_router.routing.provider_accounts import Account
 
 _RETRY_S = 1.0
 

@@ -19,8 +19,9 @@ from atlas.contracts.errors import (
 from atlas.contracts.events import AttemptOutcome
 from atlas.contracts.inference import FinishReason, ModelRequest
 from provider_router.providers.base import Adapter, Delta, Finished, ModelCall, UsageReport
-from provider_router.routing.board import Board, Ticket
+from provider_router.routing.board import Board
 from provider_router.routing.choosing import Candidate
+from provider_router.routing.provider_accounts import Ticket
 from provider_router.routing.rate import Tokens
 from provider_router.streaming.encoding import Content
 from provider_router.streaming.gate import Gate

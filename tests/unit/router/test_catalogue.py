@@ -7,9 +7,10 @@ from atlas.contracts.errors import ConfigurationError, InvalidRequestError, NotF
 from atlas.contracts.inference import Level, Message, ModelCapability, ModelRequest
 from atlas.provider_settings import GroupSettings, LimitSettings, ProviderSettings
 from atlas.settings import RouterSettings
-from provider_router.routing.board import AccountConfig, Board
+from provider_router.routing.board import Board
 from provider_router.routing.catalogue import Catalogue
 from provider_router.routing.choosing import Chooser
+from provider_router.routing.provider_accounts import AccountConfig
 
 PROVIDERS = {
     "anthropic": ProviderSettings(kind="anthropic"),

@@ -14,9 +14,10 @@ from atlas.contracts.errors import (
 from atlas.contracts.inference import ModelRequest
 from atlas.provider_settings import GroupSettings, LimitSettings, ProviderSettings
 from atlas.settings import RouterSettings
-from provider_router.routing.board import AccountConfig, Board
+from provider_router.routing.board import Board
 from provider_router.routing.catalogue import Catalogue
 from provider_router.routing.choosing import Chooser
+from provider_router.routing.provider_accounts import AccountConfig
 from provider_router.routing.rate import Tokens
 
 PRICES = {"cheap": 1, "middle": 5, "dear": 20}

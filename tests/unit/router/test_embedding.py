@@ -25,10 +25,11 @@ from provider_router.accounting.bill import Bill
 from provider_router.accounting.budgets import Amounts, Verdict
 from provider_router.embedding import Embedder, batches
 from provider_router.providers.base import Adapter, EmbedCall, Embedded
-from provider_router.routing.board import AccountConfig, Board
+from provider_router.routing.board import Board
 from provider_router.routing.choosing import Candidate
 from provider_router.routing.embeddings import EmbeddingCatalogue
 from provider_router.routing.prices import Pricing
+from provider_router.routing.provider_accounts import AccountConfig
 
 ROOM = 2**20
 SMALL = "text-embedding-3-small"

@@ -19,10 +19,11 @@ from atlas.contracts.errors import (
 )
 from atlas.provider_settings import LimitSettings
 from atlas.settings import Settings
-from provider_router.routing.board import AccountConfig, Board
+from provider_router.routing.board import Board
 from provider_router.routing.circuit import Circuit
 from provider_router.routing.circuit_record import FOREVER_MS
 from provider_router.routing.probing import Probing, spare_at_ms
+from provider_router.routing.provider_accounts import AccountConfig
 from provider_router.routing.rate import RateLimits, Tokens, configured_limits
 
 NOW = 10_000_000
