@@ -19,27 +19,23 @@ from atlas.contracts.base import now_ms
 from atlas.contracts.errors import (
     AtlasError,
     BudgetExceededError,
-    ConflictError,
-    ErrorInfo,
     FencedError,
     InvalidRequestError,
     ProviderStreamError,
 )
-from atlas.contracts.ids import ID_PATTERN, derived_id, is_id
+from atlas.contracts.ids import is_id
 from atlas.contracts.inference import ModelRequest
 from atlas.contracts.streams import StreamControl, StreamEvent, StreamState
-from atlas.dead_letters import bury
 from atlas.reading import Reading
 from atlas.service import Events
 from provider_router.configuration import Configuration
-from provider_router.streaming import making, telling
 from provider_router.streaming.delivery import Delivery, tell_jetstream
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.job import Job
 from provider_router.streaming.ledger import Ledger, ledger_of_history
-from provider_router.streaming.making import MakeEvent
 from provider_router.streaming.peers import Peers
 from provider_router.streaming.progress import ran_ms
+from provider_router.streaming.refusals import LetterNotKeptError, Refusals, failed_by
 from provider_router.streaming.session import Providers, Session
 from provider_router.streaming.spending import Spendings
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
@@ -59,10 +55,6 @@ _ROUTER_DIED = ProviderStreamError(
 )
 
 log = structlog.get_logger("atlas.supervisor")
-
-
-class _LetterNotKeptError(AtlasError):
-    """A dead letter could not be stored: the request stays in its lane and is offered again."""
 
 
 class Supervisor:
@@ -85,6 +77,7 @@ class Supervisor:
         self._configuration = configuration
         self._spendings = spendings
         self._events = events
+        self._refusals = Refusals(bus, events)
         self._running: dict[StreamAddress, Delivery] = {}
         self.ended: Counter[str] = Counter()
         """How many streams ended here, by `completed`, `failed` and `cancelled`."""
@@ -134,14 +127,14 @@ class Supervisor:
         parsed = subjects.parse(msg.subject)
         address = StreamAddress(parsed.tenant, parsed.id)
         if not (is_id(parsed.id) and is_id(parsed.tenant)):
-            await self._refuse_name(msg, address)
+            await self._refusals.name(msg, address)
             return
         seq = msg.metadata.sequence.stream
         if (running := self._running.get(address)) is not None:
             if running.seq == seq:
                 running.msg = msg  # delivered again to ourselves: a mark came too late
             else:
-                await self._is_a_repeat(running.sha256, msg, address)
+                await self._refusals.repeat(running.sha256, msg, address)
             return
         delivery = Delivery(
             msg, address, seq, hashlib.sha256(msg.data).hexdigest(), Gate(address.stream_id)
@@ -198,7 +191,7 @@ class Supervisor:
         """Whether this delivery is to take the stream from its previous owner."""
         owner = previous.ownership
         if owner.request_sha256 not in (None, delivery.sha256):
-            await self._refuse_conflict(delivery.msg, delivery.address)
+            await self._refusals.conflict(delivery.msg, delivery.address)
             return False
         if (await self._store.reading(delivery.address)).terminal is not None:
             await tell_jetstream(delivery.msg.ack())
@@ -228,7 +221,7 @@ class Supervisor:
             end = await self._stream(delivery, writer, kept, reading, history)
         except StreamOverError:
             return True
-        except (OwnershipLostError, _LetterNotKeptError, *MAY_PASS):
+        except (OwnershipLostError, LetterNotKeptError, *MAY_PASS):
             raise
         except Exception as error:  # exactly one end, whatever happens
             log.exception("stream_failed_inside", stream=address.stream_id)
@@ -266,14 +259,14 @@ class Supervisor:
             )
             await writer.adopt(reading.attempt + 1, None if is_final else "restart")
             if is_final:
-                return await writer.fenced(_failed(_ROUTER_DIED, delivery.ledger))
+                return await writer.fenced(failed_by(_ROUTER_DIED, delivery.ledger))
         if isinstance(request, AtlasError):
-            return await self._reject(delivery, writer, request)
+            return await self._refusals.reject(delivery, writer, request)
         with self._configuration.lease() as routing:
             try:
                 choice = routing.catalogue.choice(request)
             except AtlasError as error:
-                return await self._reject(delivery, writer, error)
+                return await self._refusals.reject(delivery, writer, error)
             gate = delivery.gate
             if reading.state is StreamState.PAUSED:
                 gate.continue_paused()
@@ -297,9 +290,9 @@ class Supervisor:
         try:
             spending = await self._spendings.open(job, writer.epoch, delivery.ledger)
         except BudgetExceededError as error:
-            return await self._refuse_for_budget(delivery, writer, error)
+            return await self._refusals.for_budget(delivery, writer, error)
         except InvalidRequestError as error:
-            return await self._reject(delivery, writer, error)
+            return await self._refusals.reject(delivery, writer, error)
         session = Session(job, writer, delivery.gate, providers, self._events, spending)
         try:
             end = await session.run()
@@ -307,20 +300,6 @@ class Supervisor:
             await spending.settle()
         if end is not None:
             self._spendings.count(job, delivery.ledger)
-        return end
-
-    async def _refuse_for_budget(
-        self, delivery: Delivery, writer: StreamWriter, error: BudgetExceededError
-    ) -> StreamEvent:
-        """Too little is left to start with: the stream fails, and says when to try again."""
-        address = delivery.address
-        end = await writer.fenced(_failed(error, delivery.ledger))
-        for type_, data in (
-            (end.type, telling.ending(end, delivery.ledger)),
-            ("budget.exceeded", error.details or {}),
-        ):
-            told = {"stream_id": address.stream_id, **data}
-            await self._events.emit(type_, told, tenant=address.tenant)
         return end
 
     @staticmethod
@@ -336,56 +315,7 @@ class Supervisor:
             return writer.terminal
         if not isinstance(error, AtlasError):
             error = AtlasError("the router failed inside; its log has the cause")
-        return await writer.fenced(_failed(error, ledger))
-
-    async def _reject(
-        self, delivery: Delivery, writer: StreamWriter, error: AtlasError
-    ) -> StreamEvent:
-        """A durable door never drops silently: dead letter, event, and a failed stream."""
-        address, info = delivery.address, error.to_info()
-        try:
-            await bury(self._bus, delivery.msg, "request", address.tenant, address.stream_id, info)
-        except AtlasError as failure:
-            raise _LetterNotKeptError(failure.message) from failure
-        await self._tell_rejected(address, info)
-        return await writer.fenced(_failed(error, delivery.ledger))
-
-    async def _refuse_name(self, msg: Msg, address: StreamAddress) -> None:
-        """No stream can have this name, so there is none to fail."""
-        info = InvalidRequestError(
-            f"subject: {msg.subject!r} holds a stream_id or tenant that is no id ({ID_PATTERN})"
-        ).to_info()
-        await bury(self._bus, msg, "request", "default", derived_id(msg.subject), info)
-        await self._events.emit(
-            "request.rejected", {"subject": msg.subject, "error": info.model_dump(mode="json")}
-        )
-        await tell_jetstream(msg.ack())
-        log.warning("request_refused", subject=msg.subject, stream=address.stream_id)
-
-    async def _is_a_repeat(self, sha256: str, msg: Msg, address: StreamAddress) -> None:
-        """The same id came twice: the same body is the same request, another one a conflict."""
-        if hashlib.sha256(msg.data).hexdigest() == sha256:
-            await tell_jetstream(msg.ack())
-        else:
-            await self._refuse_conflict(msg, address)
-
-    async def _refuse_conflict(self, msg: Msg, address: StreamAddress) -> None:
-        info = ConflictError(
-            f"stream {address.stream_id} exists with another request; use a new stream_id"
-        ).to_info()
-        await bury(self._bus, msg, "request", address.tenant, address.stream_id, info)
-        await self._tell_rejected(address, info)
-        await tell_jetstream(msg.ack())
-
-    async def _tell_rejected(self, address: StreamAddress, info: ErrorInfo) -> None:
-        await self._events.emit(
-            "request.rejected",
-            {
-                "stream_id": address.stream_id,
-                "error": info.model_dump(mode="json", exclude_none=True),
-            },
-            tenant=address.tenant,
-        )
+        return await writer.fenced(failed_by(error, ledger))
 
 
 ENDS = {
@@ -394,7 +324,3 @@ ENDS = {
     "stream.cancelled": StreamState.CANCELLED,
 }
 """The state that each terminal event leaves a stream in."""
-
-
-def _failed(error: AtlasError, ledger: Ledger) -> MakeEvent:
-    return making.failed(error.to_info(), ledger.usage(), ledger.cost())
