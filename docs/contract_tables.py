@@ -81,7 +81,7 @@ def schemas() -> dict[str, JsonSchema]:
 
 
 def _modules() -> list[ModuleType]:
-    order = ["inference", "streams", "tasks", "events", "errors"]
+    order = ["inference", "flow", "streams", "tasks", "events", "errors"]
     found = [module.name for module in pkgutil.iter_modules(atlas.contracts.__path__)]
     names = sorted(found, key=lambda name: order.index(name) if name in order else len(order))
     return [importlib.import_module(f"{atlas.contracts.__name__}.{name}") for name in names]

@@ -1,9 +1,11 @@
 """A real router in this process, on a NATS server of its own, for tests of what watchers see."""
 
 import json
+import os
+import signal
 import warnings
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +98,18 @@ async def stack(
         atlas = await undo.enter_async_context(Atlas.connect(nats.url, settings=Settings()))
         other = await undo.enter_async_context(Atlas.connect(nats.url, settings=Settings()))
         yield Stack(nats, bus, atlas, other, router)
+
+
+@contextmanager
+def stopped(nats: NatsProcess) -> Iterator[None]:
+    """A NATS server that takes and says nothing while the block runs, its connections open."""
+    process = nats._process
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
 
 
 def provider(kind: str, url: str, **fields: object) -> ProviderSettings:

@@ -63,38 +63,39 @@ def coalesce(batch: list[Content]) -> list[Content]:
     if len(batch) == 1:
         return batch
     joined: list[Content] = []
-    run: list[str] = []
-    last: Content | None = None
+    run: list[Content] = []
     for content in batch:
-        if last is not None and _joins(last, content):
-            run.append(_payload(content))
-            continue
-        if last is not None:
-            joined.append(_with_payload(last, run))
-        last, run = content, [_payload(content)]
-    if last is not None:
-        joined.append(_with_payload(last, run))
+        if run and not continues(run[-1], content):
+            joined.append(join(run))
+            run = []
+        run.append(content)
+    joined.append(join(run))
     return joined
 
 
-def _joins(first: Content, then: Content) -> bool:
-    if isinstance(first, ToolCall) and isinstance(then, ToolCall):
-        return first.index == then.index and then.id is None and then.name is None
-    return type(first) is type(then)
+def continues(last: Content, content: Content) -> bool:
+    """Whether content is more of the same, so that both may stand in one event."""
+    if isinstance(last, ToolCall) and isinstance(content, ToolCall):
+        return last.index == content.index and content.id is None and content.name is None
+    return type(last) is type(content)
 
 
-def _payload(content: Content) -> str:
+def join(run: list[Content]) -> Content:
+    """Content of which each continues the one before, as one."""
+    return run[0] if len(run) == 1 else with_payload(run[0], "".join(map(payload, run)))
+
+
+def payload(content: Content) -> str:
+    """Its text, or the arguments of a call."""
     return content.arguments if isinstance(content, ToolCall) else content.text
 
 
-def _with_payload(content: Content, run: list[str]) -> Content:
-    if len(run) == 1:
-        return content
-    payload = "".join(run)
+def with_payload(content: Content, text: str) -> Content:
+    """The same content with another text."""
     match content:
         case Text():
-            return Text(payload)
+            return Text(text)
         case Reasoning():
-            return Reasoning(payload)
+            return Reasoning(text)
         case ToolCall(index, id_, name, _):
-            return ToolCall(index, id_, name, payload)
+            return ToolCall(index, id_, name, text)

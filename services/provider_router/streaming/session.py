@@ -75,6 +75,7 @@ class Session:
         self._exceeded: JsonObject | None = None
         self._refused: list[Candidate] = []
         self._joins = job.request.buffer.coalesce == "adaptive"
+        writer.buffer(job.request.buffer)
         self._jitter = random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._caller = Caller(
             job.request,

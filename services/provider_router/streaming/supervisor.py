@@ -231,6 +231,7 @@ class Supervisor:
             if writer.terminal is not None:
                 gate.stream_state = ENDS[writer.terminal.type]
             delivery.writer = None
+            await writer.close()
             await gate.close(seq)
         if end is None:
             if gate.interrupt.result().kind != "lost":

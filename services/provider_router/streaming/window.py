@@ -35,6 +35,7 @@ class PublishWindow:
         self._asked: deque[int] = deque()
         self._room = asyncio.Event()
         self._room.set()
+        self._news = asyncio.Event()
         self._last_ask_s = 0.0
         self.sent = 0
         self.stored = 0
@@ -46,17 +47,22 @@ class PublishWindow:
         await self._bus.subscribe(f"{self._inbox}.*", self._acknowledged)
         self._bus.on_disconnect(self._lost)
 
-    async def publish(self, subject: str, data: bytes) -> int:
+    async def publish(self, subject: str, data: bytes, *, asks: bool = False) -> int:
         """Send one message; gives its number. Waits while the window is full.
+
+        Args:
+            subject: Where it is stored.
+            data: What is stored.
+            asks: Whether somebody waits until it is.
 
         Raises:
             ConnectionFailedError: NATS is away and its buffer is full.
         """
         if not self._room.is_set():
-            await self._wait_for_room()
+            await self._wait(self._room)
         self.sent = number = self.sent + 1
         now_s = asyncio.get_running_loop().time()
-        if number % _ASK_EVERY and now_s - self._last_ask_s < _ASK_AFTER_S:
+        if number % _ASK_EVERY and now_s - self._last_ask_s < _ASK_AFTER_S and not asks:
             await self._bus.publish(subject, data)
         else:
             self._last_ask_s = now_s
@@ -66,10 +72,14 @@ class PublishWindow:
             self._room.clear()
         return number
 
-    async def _wait_for_room(self) -> None:
+    async def news(self) -> None:
+        """Wait until more is known to be stored, or something is lost."""
+        await self._wait(self._news)
+
+    async def _wait(self, event: asyncio.Event) -> None:
         try:
             async with asyncio.timeout(_ANSWER_S):
-                await self._room.wait()
+                await event.wait()
         except TimeoutError:
             log.warning("store_silent", unanswered=self.sent - self.stored)
             self._lost()
@@ -85,6 +95,7 @@ class PublishWindow:
             self._asked.popleft()
         if self.sent - self.stored < self._bound:
             self._room.set()
+        self._tell_news()
 
     def _lost(self) -> None:
         """The connection is gone and with it what was on the way."""
@@ -92,3 +103,9 @@ class PublishWindow:
         self._asked.clear()
         self.stored = self.sent
         self._room.set()
+        self._tell_news()
+
+    def _tell_news(self) -> None:
+        """Wake those who wait now; who comes later waits for the next."""
+        self._news.set()
+        self._news.clear()

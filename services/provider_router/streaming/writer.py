@@ -8,7 +8,6 @@ under the new epoch: what the lost connection delivered late is then ignored by 
 """
 
 import asyncio
-from collections import deque
 
 import structlog
 
@@ -23,6 +22,7 @@ from atlas.contracts.errors import (
     RequestTimeoutError,
     StoreRefusedError,
 )
+from atlas.contracts.flow import MOST_UNSTORED_BYTES, BufferOptions
 from atlas.contracts.streams import (
     NextStep,
     StreamAdopted,
@@ -34,7 +34,9 @@ from atlas.contracts.streams import (
 )
 from atlas.reading import Reading, Verdict
 from provider_router.streaming.encoding import Content, encode_content
+from provider_router.streaming.held import Held
 from provider_router.streaming.making import MakeEvent
+from provider_router.streaming.outbox import Item, Outbox
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.window import PublishWindow
 
@@ -85,9 +87,10 @@ class StreamWriter:
         self._subject = address.write
         self._claim = claim
         self._lock = asyncio.Lock()
-        self._outbox: deque[tuple[int, int, Content | MakeEvent]] = deque()
+        self._outbox = Outbox(reading.seq)
+        self._most_bytes = MOST_UNSTORED_BYTES
+        self._held: Held | None = None
         self._losses = window.losses
-        self._confirmed = reading.seq
         self._read_epoch = reading.epoch
         self._step: NextStep | None = "continue"
         self._is_adopted = False
@@ -109,20 +112,35 @@ class StreamWriter:
         """Held, nothing of this stream is on its way into NATS."""
         return self._lock
 
+    def buffer(self, options: BufferOptions) -> None:
+        """Cut content into events, and bound what is not known to be stored, as a request asks."""
+        self._most_bytes = options.max_unstored_bytes
+        if options.coalesce not in {"adaptive", "off"}:
+            self._held = Held(options, self._send, self._lock)
+
     async def content(self, contents: list[Content]) -> None:
-        """Publish content events, one each, without waiting for storage.
+        """Publish content events, one each unless the request has them joined.
+
+        Returns when the stream may read on: it waits for storage only where too much is not known
+        to be stored.
 
         Raises:
             HistoryLostError: What this attempt wrote before is gone.
         """
         async with self._lock:
+            if self._held is not None:
+                contents = self._held.take(contents)
             for one in contents:
                 await self._send(one)
             self._check_history()
+        if self._outbox.size_bytes > self._most_bytes:
+            await self._until_stored()
 
     async def event(self, make: MakeEvent) -> None:
         """Publish any other event that needs no fence, without waiting for storage."""
         async with self._lock:
+            if self._held is not None:
+                await self._held.release()
             await self._send(make)
 
     async def fenced(self, make: MakeEvent, *, ends_text: bool = False) -> StreamEvent:
@@ -139,6 +157,10 @@ class StreamWriter:
         """
         async with self._lock:
             self._check_open()
+            if self._held is not None:
+                await self._held.release()
+                if ends_text:
+                    self._held.check()
             try:
                 return await self._store_fenced(make, ends_text=ends_text)
             finally:
@@ -164,8 +186,8 @@ class StreamWriter:
                     return event
                 continue
             self._trouble_since_s = None
-            self.seq = self._confirmed = tried
-            self._outbox.clear()
+            self.seq = tried
+            self._outbox.clear(tried)
             self._ended_by(event)
             return event
 
@@ -185,7 +207,19 @@ class StreamWriter:
                 self._losses = -1
                 await self._heal()
 
-    async def _send(self, item: Content | MakeEvent) -> None:
+    async def close(self) -> None:
+        """Write nothing more: the stream has ended, or goes on elsewhere."""
+        if self._held is not None:
+            await self._held.close()
+
+    async def _until_stored(self) -> None:
+        """Wait until little enough is not known to be stored; a loss is for the next to heal."""
+        while self._outbox.size_bytes > self._most_bytes and self._losses == self._window.losses:
+            await self._window.news()
+            if self._losses == self._window.losses:
+                self._outbox.confirm(self._window.stored)
+
+    async def _send(self, item: Item) -> None:
         self._check_open()
         while True:
             await self._heal()
@@ -196,22 +230,24 @@ class StreamWriter:
             else:
                 return
 
-    async def _put(self, item: Content | MakeEvent) -> None:
+    async def _put(self, item: Item) -> None:
         seq = self.seq + 1
-        number = await self._publish(seq, item)
+        number, _, size_bytes = await self._publish(seq, item)
         self.seq = seq
-        outbox, stored = self._outbox, self._window.stored
         if self._losses == self._window.losses:
-            while outbox and outbox[0][0] <= stored:
-                self._confirmed = outbox.popleft()[1]
-        outbox.append((number, seq, item))
+            self._outbox.confirm(self._window.stored)
+        self._outbox.add(number, seq, size_bytes, item)
 
-    async def _publish(self, seq: int, item: Content | MakeEvent) -> int:
+    async def _publish(self, seq: int, item: Item) -> tuple[int, int, int]:
+        """Gives its number in the window, its seq, and its size in bytes."""
         if callable(item):
             data = item(self._address.stream_id, seq, self.epoch).to_json()
         else:
             data = encode_content(self._address.stream_id, seq, self.epoch, item)
-        return await self._window.publish(self._subject, data)
+        size_bytes = len(data)
+        asks = self._outbox.size_bytes + size_bytes > self._most_bytes
+        number = await self._window.publish(self._subject, data, asks=asks)
+        return number, seq, size_bytes
 
     async def _heal(self) -> None:
         """Write again what the window lost; cheap when nothing was.
@@ -235,9 +271,9 @@ class StreamWriter:
 
     async def _continue_from(self, reading: Reading) -> None:
         self._read_epoch = reading.epoch
-        if reading.seq < self._confirmed:
+        if reading.seq < self._outbox.confirmed:
             self._is_history_lost = True
-            self._outbox.clear()
+            self._outbox.clear(reading.seq)
             log.error("history_lost", stream=self._address.stream_id, has=reading.seq)
             if self._step is not None:
                 self._step = "restart"
@@ -266,7 +302,7 @@ class StreamWriter:
         if not _is_same(terminal, self._unsure):
             raise StreamOverError(f"stream {self._address.stream_id} has ended")
         self.seq = terminal.seq
-        self._outbox.clear()
+        self._outbox.clear(terminal.seq)
         self._ended_by(terminal)
 
     async def _write_again(self, from_seq: int) -> None:
@@ -275,13 +311,9 @@ class StreamWriter:
         The outbox is numbered before anything is sent, so that whatever fails here, the next try
         finds each event with the seq under which it may have been stored.
         """
-        items = [item for _, seq, item in self._outbox if seq > from_seq]
+        self._outbox = self._outbox.again(from_seq, self._window.sent)
         adopted_seq = from_seq + 1
-        self._outbox = deque(
-            (self._window.sent, adopted_seq + place, item)
-            for place, item in enumerate(items, start=1)
-        )
-        self._confirmed, self.seq = from_seq, adopted_seq + len(items)
+        self.seq = adopted_seq + len(self._outbox)
         adopted = StreamAdopted(
             stream_id=self._address.stream_id,
             seq=adopted_seq,
@@ -297,10 +329,12 @@ class StreamWriter:
         except FencedError as error:
             raise self._lost() from error
         self._step = "continue"
-        self._confirmed = adopted_seq
-        sent = [(await self._publish(seq, item), seq, item) for _, seq, item in self._outbox]
-        self._outbox = deque(sent)
-        log.info("stream_written_again", stream=self._address.stream_id, events=len(items))
+        self._outbox.confirmed = adopted_seq
+        sent = Outbox(adopted_seq)
+        for seq, item in self._outbox:
+            sent.add(*await self._publish(seq, item), item)
+        self._outbox = sent
+        log.info("stream_written_again", stream=self._address.stream_id, events=len(sent))
 
     def _check_open(self) -> None:
         if self.terminal is not None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from atlas.contracts.base import Contract, Count, DurationMs, JsonObject, PositiveMs, Usd, UserInput
+from atlas.contracts.flow import BufferOptions, FallbackPolicy
 from atlas.contracts.ids import StreamId
 
 
@@ -287,35 +288,6 @@ class Budget(UserInput):
     )
 
 
-class FallbackPolicy(UserInput):
-    """What happens when a provider fails after content was streamed.
-
-    `restart` drops the text of the failed attempt and begins anew, `continue` keeps it where
-    provider and content allow, `fail` ends the stream. A failure before any content always falls
-    back, unless `fail`.
-    """
-
-    on_failure: Literal["restart", "continue", "fail"] = "restart"
-    hedge_after_ms: PositiveMs | None = Field(
-        default=None,
-        description="When no content came by then, a second attempt races the first one at the "
-        "next candidate; the loser is cancelled, and its cost counts.",
-    )
-
-
-class BufferOptions(UserInput):
-    """How a stream is cut into events and how fast it flows."""
-
-    coalesce: Literal["adaptive", "off"] = Field(
-        default="adaptive",
-        description="`adaptive` joins what was read at once and adds no delay; `off` gives one "
-        "event per provider chunk.",
-    )
-    max_tokens_per_second: float | None = Field(
-        default=None, gt=0, description="Hold the provider to this pace; tokens are estimated."
-    )
-
-
 class ModelRequest(UserInput):
     """A request to a model: `model`, or `requirements`, or both, or neither for the default."""
 
@@ -426,7 +398,7 @@ class StreamMetrics(Contract):
     time_to_first_token_ms: DurationMs | None = None
     duration_ms: DurationMs = 0
     paused_ms: DurationMs = 0
-    chunks: Count = Field(default=0, description="Events with content.")
+    chunks: Count = Field(default=0, description="Chunks with content that providers sent.")
     tokens_per_second: float = 0.0
     attempts: Count = 0
 

@@ -1,13 +1,12 @@
 """Examples of requests to models and of their answers."""
 
 from atlas.contracts.base import Contract
+from atlas.contracts.flow import BufferOptions, FallbackPolicy
 from atlas.contracts.inference import (
     Budget,
-    BufferOptions,
     Cost,
     EmbedRequest,
     EmbedResponse,
-    FallbackPolicy,
     FilePart,
     FinishReason,
     GenerateRequest,
@@ -124,6 +123,13 @@ INFERENCE: dict[str, Contract] = {
     "Budget": BUDGET,
     "FallbackPolicy": FallbackPolicy(on_failure="fail", hedge_after_ms=800),
     "BufferOptions": BufferOptions(coalesce="off", max_tokens_per_second=40.0),
+    "BufferOptions.lines": BufferOptions(
+        coalesce="delimiter",
+        coalesce_ms=500,
+        coalesce_chars=4_096,
+        coalesce_delimiters=["\n"],
+        max_unstored_bytes=65_536,
+    ),
     "ModelRequest": ModelRequest.model_validate(ASKED | {"model": "openai/gpt-5"}),
     "ModelRequest.requirements": ModelRequest(
         messages=[Message(role=Role.USER, content="Sort a list.")],
