@@ -1,17 +1,11 @@
 """One stream whatever happens under it: providers that fail, NATS that dies, routers that die."""
 
 import asyncio
-import json
-import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from atlas import subjects
-from atlas.bus import Bus
-from atlas.client import Atlas
 from atlas.contracts.errors import (
     ProviderConnectionError,
     ProviderServerError,
@@ -20,25 +14,24 @@ from atlas.contracts.errors import (
 from atlas.contracts.inference import FinishReason, UsageSource
 from atlas.contracts.streams import (
     AttemptFailed,
-    Ownership,
     StreamAdopted,
     StreamCompleted,
     StreamStarted,
     StreamState,
     TextDelta,
 )
-from atlas.embedded import NatsProcess, Services
-from atlas.settings import Settings
 from tests.support.provider_server import ProviderServer, Reply, refusal, serving
 from tests.support.router import (
-    TENANT,
     TERMINAL,
+    Pair,
     Stack,
     chat,
     chat_chunk,
     chat_cuts,
     provider,
     stack,
+    stored_events,
+    two_routers,
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -265,44 +258,10 @@ async def test_a_nats_server_that_is_killed_in_the_middle_leaves_no_gap(rig: Rig
     assert isinstance(end, StreamCompleted)
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two router processes, the provider that both call, and a client."""
-
-    bus: Bus
-    atlas: Atlas
-    services: Services
-    server: ProviderServer
-
-    async def owner(self, stream_id: str) -> int:
-        """The pid of the router that writes a stream."""
-        stored = await self.bus.last(subjects.STREAMS, subjects.stream_owner(TENANT, stream_id))
-        assert stored is not None
-        router = Ownership.model_validate_json(stored.data).router
-        return next(one.pid for one in self.services.running if one.instance == router)
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def pair(tmp_path_factory):
-    directory: Path = tmp_path_factory.mktemp("pair")
-    nats = NatsProcess(directory)
-    await nats.start()
-    async with serving(Reply()) as server:
-        environment = {
-            "ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000",
-            "ATLAS_HEALTH_INTERVAL_MS": "200",
-            "ATLAS_PROVIDERS": json.dumps(
-                {"acme": {"kind": "openai", "base_url": server.url, "api": "chat"}}
-            ),
-        }
-        services = Services(nats.url, subprocess.DEVNULL, environment)
-        await services.start(["provider_router", "provider_router"])
-        bus = await Bus.connect(Settings().nats.model_copy(update={"url": nats.url}), "test")
-        async with Atlas.connect(nats.url, settings=Settings()) as atlas:
-            yield Pair(bus, atlas, services, server)
-        await bus.close()
-        await services.stop()
-    await nats.stop()
+    async with two_routers(tmp_path_factory.mktemp("pair")) as both:
+        yield both
 
 
 async def test_a_killed_routers_stream_is_adopted_and_ends_once_with_the_whole_text(pair: Pair):
@@ -311,24 +270,17 @@ async def test_a_killed_routers_stream_is_adopted_and_ends_once_with_the_whole_t
         pieces = aiter(stream)
         while len(stream.reading.text) < 100:
             await anext(pieces)
-        await pair.services.kill(await pair.owner(stream.stream_id))
+        await pair.kill_owner(stream.stream_id)
         response = await stream.result()
         await pair.services.start(["provider_router"])
     assert response.content == "".join(WORDS)
     assert stream.reading.is_whole()
-    stored = [
-        json.loads(one.data)
-        async for one in pair.bus.read(
-            subjects.STREAMS, subjects.stream_write(TENANT, stream.stream_id)
-        )
-    ]
-    adopted = [
-        StreamAdopted.model_validate(one) for one in stored if one["type"] == "stream.adopted"
-    ]
+    stored = await stored_events(pair.bus, stream.stream_id)
+    adopted = [one for one in stored if isinstance(one, StreamAdopted)]
     assert [(one.next, one.attempt, one.seq) for one in adopted] == [
         ("restart", 2, adopted[0].from_seq + 1)
     ]
-    assert sum(one["type"] in TERMINAL for one in stored) == 1
+    assert sum(one.type in TERMINAL for one in stored) == 1
     assert response.usage.source is UsageSource.ESTIMATED
     assert response.usage.output_tokens > 5
     assert len(pair.server.requests) == 2
@@ -339,7 +291,7 @@ async def test_a_paused_stream_whose_router_is_killed_stays_paused_with_its_next
     async with asyncio.timeout(60), pair.atlas.stream("Hello", model="acme/some-model") as stream:
         await anext(aiter(stream))
         await stream.pause("lunch")
-        await pair.services.kill(await pair.owner(stream.stream_id))
+        await pair.kill_owner(stream.stream_id)
         pair.server.requests.clear()
         pair.server.reply = Reply(chat(WORDS))
         async for event in stream.events():

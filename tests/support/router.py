@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import warnings
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -13,11 +14,12 @@ from atlas import service, subjects, topology
 from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.contracts.ids import new_id
-from atlas.contracts.streams import STREAM_EVENT, StreamEvent
-from atlas.embedded import NatsProcess
+from atlas.contracts.streams import STREAM_EVENT, Ownership, StreamEvent
+from atlas.embedded import NatsProcess, Services
 from atlas.provider_settings import ProviderSettings
 from atlas.settings import NatsSettings, Settings, TopologySettings
 from provider_router.main import Router, compose
+from tests.support.provider_server import ProviderServer, Reply, serving
 
 TENANT = "default"
 TERMINAL = frozenset({"stream.completed", "stream.failed", "stream.cancelled"})
@@ -36,11 +38,7 @@ class Stack:
 
     async def stored(self, stream_id: str) -> list[StreamEvent]:
         """Every event that was stored for a stream, the void ones included."""
-        subject = subjects.stream_write(TENANT, stream_id)
-        return [
-            STREAM_EVENT.validate_json(one.data)
-            async for one in self.bus.read(subjects.STREAMS, subject)
-        ]
+        return await stored_events(self.bus, stream_id)
 
     async def ends(self, stream_id: str) -> list[StreamEvent]:
         """The terminal events that were stored for a stream."""
@@ -98,6 +96,56 @@ async def stack(
         atlas = await undo.enter_async_context(Atlas.connect(nats.url, settings=Settings()))
         other = await undo.enter_async_context(Atlas.connect(nats.url, settings=Settings()))
         yield Stack(nats, bus, atlas, other, router)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two router processes, the provider that both call, and a client."""
+
+    bus: Bus
+    atlas: Atlas
+    services: Services
+    server: ProviderServer
+
+    async def kill_owner(self, stream_id: str) -> None:
+        """Kill the router that writes a stream."""
+        stored = await self.bus.last(subjects.STREAMS, subjects.stream_owner(TENANT, stream_id))
+        assert stored is not None
+        router = Ownership.model_validate_json(stored.data).router
+        await self.services.kill(
+            next(one.pid for one in self.services.running if one.instance == router)
+        )
+
+
+@asynccontextmanager
+async def two_routers(directory: Path, **fields: object) -> AsyncIterator[Pair]:
+    """Two routers that notice soon when the other is dead; `fields` are of their provider."""
+    nats = NatsProcess(directory)
+    await nats.start()
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(nats.stop)
+        server = await undo.enter_async_context(serving(Reply()))
+        acme = {"kind": "openai", "base_url": server.url, "api": "chat", **fields}
+        environment = {
+            "ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000",
+            "ATLAS_HEALTH_INTERVAL_MS": "200",
+            "ATLAS_PROVIDERS": json.dumps({"acme": acme}),
+        }
+        services = Services(nats.url, subprocess.DEVNULL, environment)
+        undo.push_async_callback(services.stop)
+        await services.start(["provider_router", "provider_router"])
+        bus = await Bus.connect(NatsSettings(url=nats.url), "test")
+        undo.push_async_callback(bus.close)
+        atlas = await undo.enter_async_context(Atlas.connect(nats.url, settings=Settings()))
+        yield Pair(bus, atlas, services, server)
+
+
+async def stored_events(bus: Bus, stream_id: str) -> list[StreamEvent]:
+    """Every event that was stored for a stream, the void ones included."""
+    subject = subjects.stream_write(TENANT, stream_id)
+    return [
+        STREAM_EVENT.validate_json(one.data) async for one in bus.read(subjects.STREAMS, subject)
+    ]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ for the write, but never longer than a moment.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,11 +29,14 @@ from atlas.wire import outgoing_headers
 from provider_router.streaming import making
 from provider_router.streaming.controls import ControlState, check_terminal, fold
 from provider_router.streaming.making import MakeEvent
+from provider_router.streaming.pausing import PauseLimit, PauseTimer
 from provider_router.streaming.writer import OwnershipLostError, StreamOverError, StreamWriter
 
 _WAITING_CONTROLS = 256
 _ANSWER_S = 0.6
 """What an answer waits for the stream to show the control; contract A3 allows a second in all."""
+
+type Keep = Callable[[StreamControl], Coroutine[None, None, None]]
 
 log = structlog.get_logger("atlas.gate")
 
@@ -62,6 +65,8 @@ class Gate:
         self._flowing.set()
         self._paused_since_s: float | None = None
         self._paused_s = 0.0
+        self._pause_timer = PauseTimer(self._end_pause)
+        self._keep: Keep | None = None
         self.interrupt: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
         self.stream_state = StreamState.INITIALIZING
         """Without pauses: initializing, active, or how the stream ended."""
@@ -110,18 +115,28 @@ class Gate:
         else:  # it stands in ATLAS_CONTROL, and its sender asks again
             log.warning("controls_flood", stream=self._stream_id)
 
-    async def open(self, writer: StreamWriter, kept: Awaitable[list[StreamControl]]) -> None:
+    async def open(
+        self,
+        writer: StreamWriter,
+        kept: Awaitable[list[StreamControl]],
+        limit: PauseLimit | None,
+        keep: Keep,
+    ) -> None:
         """Apply what was asked before this router owned the stream; from now on apply at once.
 
         Args:
             writer: The stream's pen.
             kept: The controls that were kept, read once this router heard new ones.
+            limit: How long a pause may last.
+            keep: Keeps a control that the gate gave itself, in its order with all others.
         """
         self._fold(await kept, writer)
         self._writer = writer
         early, self._early = self._early, []
         for msg in early:
             self._take(msg, writer)
+        self._keep = keep
+        self._pause_timer.limit(limit)
 
     async def fold_kept(
         self, kept: Callable[[], Awaitable[list[StreamControl]]], writer: StreamWriter
@@ -150,15 +165,26 @@ class Gate:
         if not self._ended.done():
             self._ended.set_result(None)
         self._is_closed = True
+        self._pause_timer.stop()
         early, self._early = self._early, []
         if self.stream_state.is_terminal:  # else its next router answers
             for msg in early:
                 await _reply(msg, self._after_the_end(msg, seq))
         await finish(set(self._tasks), _ANSWER_S)
 
-    def continue_paused(self) -> None:
+    def continue_paused(self, since_ms: int | None) -> None:
         """The stream was paused when its last router left it; nothing flows until it is resumed."""
         self._hold()
+        self._pause_timer.start(since_ms)
+
+    def _end_pause(self, control: StreamControl) -> None:
+        """The pause has lasted for as long as it may."""
+        if self._writer is None or self._keep is None or self._is_closed:
+            return
+        log.info("pause_too_long", stream=self._stream_id, then=control.action.value)
+        self._apply(control, self._writer)
+        if control.action is ControlAction.RESUME:  # else the kept pause would hold it again
+            self._own(asyncio.create_task(self._keep(control)))
 
     def _take(self, msg: Msg, writer: StreamWriter) -> None:
         try:
@@ -183,11 +209,14 @@ class Gate:
         before, after = self._state, self._state.after(control)
         self._state = after
         if after.cancelled is not None:
+            self._pause_timer.stop()
             self.stop(Interrupt("cancelled", after.cancelled))
         elif after.is_paused and not before.is_paused:
             self._hold()
+            self._pause_timer.start()
             return self._write(making.paused(control), writer)
         elif before.is_paused and not after.is_paused:
+            self._pause_timer.stop()
             return self._write(making.resumed(control), writer, then=self._let_flow)
         return None
 

@@ -70,3 +70,14 @@ def ran_ms(history: Iterable[StreamEvent], now_ms: int) -> int:
         elif since_ms is None and (isinstance(event, StreamResumed) or not is_paused):
             since_ms, is_paused = event.at_ms, False
     return max(0, total_ms if since_ms is None else total_ms + now_ms - since_ms)
+
+
+def paused_at_ms(history: Iterable[StreamEvent]) -> int | None:
+    """When the pause began that a stream is in by its stored events; None when it is in none."""
+    since_ms = None
+    for event in history:
+        if isinstance(event, StreamPaused):
+            since_ms = event.at_ms if since_ms is None else since_ms
+        elif isinstance(event, StreamResumed):
+            since_ms = None
+    return since_ms

@@ -7,6 +7,7 @@ the server republishes it (contract A2, "Live is history").
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+import structlog
 from pydantic import ValidationError
 
 from atlas import subjects
@@ -16,6 +17,8 @@ from atlas.contracts.errors import AtlasError, FencedError, RequestTimeoutError
 from atlas.contracts.streams import STREAM_EVENT, Ownership, StreamControl, StreamEvent
 from atlas.reading import Reading
 from atlas.wire import Stored
+
+log = structlog.get_logger("atlas.store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,13 @@ class StreamStore:
             except ValidationError:
                 continue
         return kept
+
+    async def keep_control(self, address: StreamAddress, control: StreamControl) -> None:
+        """Keep a control that nobody sent, so that it stands in its order with all others."""
+        try:
+            await self.bus.send(address.control, control)
+        except AtlasError as error:  # the last kept one then counts, as after any lost control
+            log.warning("control_not_kept", stream=address.stream_id, error=error.message)
 
     async def queued_request(self, address: StreamAddress) -> Stored | None:
         """The request that waits in a lane, or None."""

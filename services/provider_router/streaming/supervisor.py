@@ -33,8 +33,9 @@ from provider_router.streaming.delivery import Delivery, tell_jetstream
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.job import Job
 from provider_router.streaming.ledger import Ledger, ledger_of_history
+from provider_router.streaming.pausing import pause_limit
 from provider_router.streaming.peers import Peers
-from provider_router.streaming.progress import ran_ms
+from provider_router.streaming.progress import paused_at_ms, ran_ms
 from provider_router.streaming.refusals import LetterNotKeptError, Refusals, failed_by
 from provider_router.streaming.session import Providers, Session
 from provider_router.streaming.spending import Spendings
@@ -270,8 +271,9 @@ class Supervisor:
                 return await self._refusals.reject(delivery, writer, error)
             gate = delivery.gate
             if reading.state is StreamState.PAUSED:
-                gate.continue_paused()
-            await gate.open(writer, kept)
+                gate.continue_paused(paused_at_ms(history))
+            keep = functools.partial(self._store.keep_control, delivery.address)
+            await gate.open(writer, kept, pause_limit(request.buffer), keep)
             delivery.writer = writer
             plan = routing.chooser.plan(choice)
             ran = ran_ms(history, now_ms())

@@ -1,4 +1,4 @@
-"""How a request's stream flows: its events, its pace, and what a failure does to it."""
+"""How a request's stream flows: its events, its pace, its pauses, and what a failure does to it."""
 
 from typing import Annotated, Literal, Self
 
@@ -37,7 +37,7 @@ class FallbackPolicy(UserInput):
 
 
 class BufferOptions(UserInput):
-    """How a stream is cut into events, and how fast it flows.
+    """How a stream is cut into events, how fast it flows, and how long it may stand still.
 
     Joining never changes the order of content and never loses any: what is held leaves before
     content of another kind, and before every other event (a pause, a failed attempt, the end).
@@ -83,6 +83,17 @@ class BufferOptions(UserInput):
         "dropped.",
     )
 
+    max_paused_ms: PositiveMs | None = Field(
+        default=None,
+        description="The longest that one pause may last, also over the death of a router; after "
+        "it `on_max_paused` happens, by `atlas`.",
+    )
+    on_max_paused: Literal["cancel", "resume"] | None = Field(
+        default=None,
+        description="What happens to a stream that was paused for `max_paused_ms`; `cancel` "
+        "where nothing is said.",
+    )
+
     @model_validator(mode="after")
     def _parameters_fit_the_mode(self) -> Self:
         for name, modes in _PARAMETERS.items():
@@ -95,4 +106,10 @@ class BufferOptions(UserInput):
                     f"{name} means nothing with coalesce `{self.coalesce}`; remove it, or set "
                     f"coalesce to {readers}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _an_end_of_pauses_has_its_time(self) -> Self:
+        if self.on_max_paused is not None and self.max_paused_ms is None:
+            raise ValueError("on_max_paused means nothing without max_paused_ms; give both")
         return self

@@ -23,6 +23,8 @@ from atlas.contracts.flow import BufferOptions
             "coalesce_chars": 200,
         },
         {"max_unstored_bytes": 4096},
+        {"max_paused_ms": 1},
+        {"max_paused_ms": 60_000, "on_max_paused": "resume"},
     ],
 )
 def test_what_fits_its_mode_is_taken(fields: dict[str, object]) -> None:
@@ -47,6 +49,9 @@ def test_what_fits_its_mode_is_taken(fields: dict[str, object]) -> None:
         ({"coalesce": "delimiter", "coalesce_delimiters": []}, "coalesce_delimiters"),
         ({"coalesce": "delimiter", "coalesce_delimiters": [""]}, "coalesce_delimiters"),
         ({"coalesce": "sentence"}, "coalesce"),
+        ({"on_max_paused": "resume"}, "without max_paused_ms"),
+        ({"max_paused_ms": 0}, "max_paused_ms"),
+        ({"max_paused_ms": 5, "on_max_paused": "pause"}, "on_max_paused"),
         ({"max_unstored_bytes": 4095}, "max_unstored_bytes"),
         ({"max_unstored_bytes": 2**24 + 1}, "max_unstored_bytes"),
     ],

@@ -1,11 +1,11 @@
-"""How long a stream has run, by its history."""
+"""How long a stream has run, and since when it is paused, by its history."""
 
 from typing import Any
 
 import pytest
 
 from atlas.contracts.streams import StreamEvent, StreamPaused, StreamResumed, StreamStarted
-from provider_router.streaming.progress import ran_ms
+from provider_router.streaming.progress import paused_at_ms, ran_ms
 
 
 def _event(kind: Any, at_ms: int) -> StreamEvent:
@@ -29,3 +29,17 @@ def _event(kind: Any, at_ms: int) -> StreamEvent:
 )
 def test_a_stream_has_run_since_its_first_event_but_for_its_pauses(history, ran):
     assert ran_ms([_event(kind, at_ms) for kind, at_ms in history], 1_000) == ran
+
+
+@pytest.mark.parametrize(
+    ("history", "since"),
+    [
+        ([(StreamStarted, 100)], None),
+        ([(StreamStarted, 100), (StreamPaused, 300)], 300),
+        ([(StreamPaused, 300), (StreamStarted, 400), (StreamPaused, 500)], 300),
+        ([(StreamPaused, 300), (StreamResumed, 400)], None),
+        ([(StreamPaused, 300), (StreamResumed, 400), (StreamPaused, 500)], 500),
+    ],
+)
+def test_a_pause_began_when_it_was_told_first(history, since):
+    assert paused_at_ms([_event(kind, at_ms) for kind, at_ms in history]) == since

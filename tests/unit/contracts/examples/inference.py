@@ -129,6 +129,8 @@ INFERENCE: dict[str, Contract] = {
         coalesce_chars=4_096,
         coalesce_delimiters=["\n"],
         max_unstored_bytes=65_536,
+        max_paused_ms=600_000,
+        on_max_paused="resume",
     ),
     "ModelRequest": ModelRequest.model_validate(ASKED | {"model": "openai/gpt-5"}),
     "ModelRequest.requirements": ModelRequest(
