@@ -38,6 +38,8 @@ TASK_ID: Final = "atlas.task.id"
 SUBTASK_ID: Final = "atlas.subtask.id"
 ATTEMPT: Final = "atlas.attempt"
 TENANT: Final = "atlas.tenant"
+METRICS: Final = "atlas.stream.metrics."
+"""Before the name of each figure of `StreamMetrics`."""
 
 type Attribute = str | int | float | bool | list[str]
 

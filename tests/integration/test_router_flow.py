@@ -125,6 +125,22 @@ async def test_what_is_held_leaves_before_a_failed_attempt_is_told(rig: Rig):
     assert (stream.reading.text, stream.reading.is_whole()) == ("whole", True)
 
 
+async def test_the_metrics_of_a_stream_tell_its_bytes_and_gaps_and_no_pause_is_a_gap(rig: Rig):
+    words = ["grüezi "] * 40
+    rig.server.reply = Reply(chat(words), cuts=chat_cuts(words), pause_s=0.02)
+    async with asyncio.timeout(30):
+        async with rig.stack.atlas.stream("Hello", model=MODEL) as stream:
+            await anext(aiter(stream))
+            await stream.pause()
+            await asyncio.sleep(1.5)  # time itself is what is tested
+            await stream.resume()
+            metrics = (await stream.result()).metrics
+    assert metrics.bytes == len("".join(words).encode())
+    assert metrics.gap_p50_ms is not None
+    assert metrics.gap_p99_ms is not None
+    assert metrics.gap_p50_ms <= metrics.gap_p99_ms < 1_500 <= metrics.paused_ms
+
+
 @pytest.mark.parametrize(
     "answer_s", [pytest.param(10.0, id="short"), pytest.param(0.5, id="taken for lost")]
 )

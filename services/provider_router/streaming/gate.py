@@ -67,6 +67,8 @@ class Gate:
         self._paused_s = 0.0
         self._pause_timer = PauseTimer(self._end_pause)
         self._keep: Keep | None = None
+        self.pauses = 0
+        """How often the stream was paused here."""
         self.interrupt: asyncio.Future[Interrupt] = asyncio.get_running_loop().create_future()
         self.stream_state = StreamState.INITIALIZING
         """Without pauses: initializing, active, or how the stream ended."""
@@ -222,6 +224,7 @@ class Gate:
 
     def _hold(self) -> None:
         self._state = ControlState(is_paused=True)
+        self.pauses += 1
         self._flowing.clear()
         if self._paused_since_s is None:
             self._paused_since_s = asyncio.get_running_loop().time()

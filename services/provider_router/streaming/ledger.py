@@ -194,10 +194,12 @@ class TextDigest:
     length: int = 0
     _hash: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
-    def add(self, text: str) -> None:
-        """More text."""
+    def add(self, text: str) -> int:
+        """More text; gives its size in bytes."""
+        data = text.encode("utf-8", "surrogatepass")
         self.length += len(text)
-        self._hash.update(text.encode("utf-8", "surrogatepass"))
+        self._hash.update(data)
+        return len(data)
 
     def restart(self) -> None:
         """Drop all of it."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from atlas.contracts.inference import FinishReason, StreamMetrics
 from atlas.contracts.streams import StreamEvent, StreamPaused, StreamResumed
+from provider_router.streaming.gaps import Gaps
 from provider_router.streaming.ledger import AttemptUsage, TextDigest
 
 
@@ -23,6 +24,9 @@ class Progress:
     current: AttemptUsage | None = None
     """Of that attempt."""
     chunks: int = 0
+    bytes: int = 0
+    """Of all content, as UTF-8."""
+    gaps: Gaps = field(default_factory=Gaps)
     has_content: bool = False
     began_s: float = field(default_factory=_now_s)
     first_token_s: float | None = None
@@ -54,6 +58,9 @@ class Progress:
             duration_ms=int(duration_s * 1000),
             paused_ms=paused_ms,
             chunks=self.chunks,
+            bytes=self.bytes,
+            gap_p50_ms=self.gaps.percentile_ms(0.50),
+            gap_p99_ms=self.gaps.percentile_ms(0.99),
             tokens_per_second=round(tokens / flowing_s, 1) if flowing_s > 0 else 0.0,
             attempts=self.attempt,
         )

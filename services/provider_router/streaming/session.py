@@ -28,12 +28,13 @@ from provider_router.routing.estimates import estimated_tokens
 from provider_router.routing.retry import NextAttempt, next_attempt
 from provider_router.streaming import making, telling
 from provider_router.streaming.attempt import Attempt, Caller
-from provider_router.streaming.encoding import Content, coalesce
+from provider_router.streaming.encoding import Content, coalesce, payload
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.job import Job
 from provider_router.streaming.ledger import AttemptUsage
 from provider_router.streaming.making import MakeEvent
 from provider_router.streaming.progress import Progress
+from provider_router.streaming.purse import Purse
 from provider_router.streaming.race import Race
 from provider_router.streaming.spending import Spending
 from provider_router.streaming.writer import HistoryLostError, StreamWriter
@@ -68,11 +69,12 @@ class Session:
         self._gate = gate
         self._providers = providers
         self._events = events
-        self._spending = spending
+        self._purse = Purse(job.request.budget, spending)
         self._ledger = spending.ledger
         self._progress = Progress(attempt=writer.attempt)
+        self._pauses = 0
         self._race: Race | None = None
-        self._exceeded: JsonObject | None = None
+        self._pace = job.request.buffer.max_tokens_per_second
         self._refused: list[Candidate] = []
         self._joins = job.request.buffer.coalesce == "adaptive"
         writer.buffer(job.request.buffer)
@@ -155,7 +157,7 @@ class Session:
 
     async def _out_of_budget(self) -> StreamEvent:
         """End as far as the budget reached, and tell which of its limits it was."""
-        exceeded = self._exceeded or telling.spent_budget(
+        exceeded = self._purse.exceeded or telling.spent_budget(
             self._job.request.budget or Budget(), self._ledger
         )
         end = await self._completed()
@@ -220,7 +222,7 @@ class Session:
             log.info("not_hedged", stream=self._job.address.stream_id, error=error.message)
             return None
         finally:
-            self._exceeded = None  # not for the late one
+            self._purse.exceeded = None  # not for the late one
 
     async def _affordable(
         self, candidate: Candidate, *, is_last: bool, is_hedge: bool = False
@@ -232,32 +234,14 @@ class Session:
             provider=candidate.provider,
             is_hedge=is_hedge,
         )
-        self._ledger.attempts.append(usage)
-        is_affordable = False
-        try:
-            is_affordable = await self._goes_on()
-        finally:
-            if not is_affordable:
-                self._ledger.attempts.pop()
-        if not is_affordable:
+        if not await self._purse.affords(usage):
             return None
         self._progress.attempt += 1
         return Attempt(self._progress.attempt, candidate, usage, is_patient=is_last)
 
-    async def _goes_on(self) -> bool:
-        """Whether there is budget for more: its own, and those that it shares."""
-        budget = self._job.request.budget
-        if budget is not None and self._ledger.spent_limits(budget):
-            self._exceeded = telling.spent_budget(budget, self._ledger)
-        elif await self._spending.goes_on():
-            return True
-        else:
-            self._exceeded = self._spending.exceeded
-        return False
-
     async def _cannot_send(self, candidate: Candidate, *, is_first: bool) -> StreamEvent:
         """No budget for the input of an attempt: the end, and an error where nothing was sent."""
-        budget, exceeded = self._job.request.budget, self._exceeded
+        budget, exceeded = self._job.request.budget, self._purse.exceeded
         if not is_first or budget is None or exceeded is None or exceeded["scope"] != "request":
             self._progress.finish = FinishReason.BUDGET
             return await self._out_of_budget()
@@ -280,28 +264,28 @@ class Session:
             if self._progress.told != attempt.number:
                 await self._tell_started(attempt)
             self._gate.stream_state = StreamState.ACTIVE
+            self._progress.gaps.interrupted()
 
     async def write(self, contents: list[Content]) -> None:
         """See `attempt.Sink`. The per-chunk path."""
-        await self._writer.content(coalesce(contents) if self._joins else contents)
         progress = self._progress
+        if self._pauses != self._gate.pauses:
+            self._pauses = self._gate.pauses
+            progress.gaps.interrupted()
+        progress.gaps.chunk_came()
+        await self._writer.content(coalesce(contents) if self._joins else contents)
         progress.chunks += len(contents)
         for one in contents:
             if isinstance(one, Text):
-                progress.digest.add(one.text)
+                progress.bytes += progress.digest.add(one.text)
+            else:
+                progress.bytes += len(payload(one).encode("utf-8", "surrogatepass"))
         if not progress.has_content:
             progress.content_came()
-        if not await self._goes_on():
+        if self._purse.is_limited and not await self._purse.goes_on():
             self._gate.stop(Interrupt("budget"))
-        if self._job.request.buffer.max_tokens_per_second is not None:
-            await self._hold_back(contents)
-
-    async def _hold_back(self, contents: list[Content]) -> None:
-        """Keep to the pace that was asked for; not reading holds the provider."""
-        pace = self._job.request.buffer.max_tokens_per_second
-        if pace is not None:
-            characters = sum(len(one.text) for one in contents if isinstance(one, Text))
-            await asyncio.sleep(estimated_tokens(characters) / pace)
+        if self._pace is not None:
+            await _hold_back(contents, self._pace)
 
     async def _failed(
         self, error: ErrorInfo, candidate: Candidate, tries: int
@@ -386,5 +370,13 @@ class Session:
         span.set_attribute(telemetry.OUTPUT_TOKENS, usage.output_tokens)
         if isinstance(end, StreamCompleted):
             span.set_attribute(telemetry.FINISH_REASONS, [end.finish_reason.value])
+            for name, figure in end.metrics.model_dump(exclude_none=True).items():
+                span.set_attribute(telemetry.METRICS + name, figure)
         elif isinstance(end, StreamFailed):
             telemetry.mark_failed(end.error.code)
+
+
+async def _hold_back(contents: list[Content], tokens_per_second: float) -> None:
+    """Keep to the pace that was asked for; not reading holds the provider."""
+    characters = sum(len(one.text) for one in contents if isinstance(one, Text))
+    await asyncio.sleep(estimated_tokens(characters) / tokens_per_second)

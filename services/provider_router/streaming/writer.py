@@ -90,6 +90,8 @@ class StreamWriter:
         self._outbox = Outbox(reading.seq)
         self._most_bytes = MOST_UNSTORED_BYTES
         self._held: Held | None = None
+        self._seen = 0
+        """What of the window is stored, as far as the outbox heard."""
         self._losses = window.losses
         self._read_epoch = reading.epoch
         self._step: NextStep | None = "continue"
@@ -231,23 +233,21 @@ class StreamWriter:
                 return
 
     async def _put(self, item: Item) -> None:
-        seq = self.seq + 1
-        number, _, size_bytes = await self._publish(seq, item)
+        """Publish one item. The per-chunk path."""
+        seq, outbox, window = self.seq + 1, self._outbox, self._window
+        data = self._encoded(seq, item)
+        asks = outbox.size_bytes + len(data) > self._most_bytes
+        number = await window.publish(self._subject, data, asks=asks)
         self.seq = seq
-        if self._losses == self._window.losses:
-            self._outbox.confirm(self._window.stored)
-        self._outbox.add(number, seq, size_bytes, item)
+        if self._losses == window.losses and self._seen != window.stored:
+            self._seen = window.stored
+            outbox.confirm(self._seen)
+        outbox.add(number, seq, len(data), item)
 
-    async def _publish(self, seq: int, item: Item) -> tuple[int, int, int]:
-        """Gives its number in the window, its seq, and its size in bytes."""
+    def _encoded(self, seq: int, item: Item) -> bytes:
         if callable(item):
-            data = item(self._address.stream_id, seq, self.epoch).to_json()
-        else:
-            data = encode_content(self._address.stream_id, seq, self.epoch, item)
-        size_bytes = len(data)
-        asks = self._outbox.size_bytes + size_bytes > self._most_bytes
-        number = await self._window.publish(self._subject, data, asks=asks)
-        return number, seq, size_bytes
+            return item(self._address.stream_id, seq, self.epoch).to_json()
+        return encode_content(self._address.stream_id, seq, self.epoch, item)
 
     async def _heal(self) -> None:
         """Write again what the window lost; cheap when nothing was.
@@ -332,7 +332,9 @@ class StreamWriter:
         self._outbox.confirmed = adopted_seq
         sent = Outbox(adopted_seq)
         for seq, item in self._outbox:
-            sent.add(*await self._publish(seq, item), item)
+            data = self._encoded(seq, item)
+            number = await self._window.publish(self._subject, data, asks=True)
+            sent.add(number, seq, len(data), item)
         self._outbox = sent
         log.info("stream_written_again", stream=self._address.stream_id, events=len(sent))
 

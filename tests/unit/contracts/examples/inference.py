@@ -48,6 +48,9 @@ METRICS = StreamMetrics(
     duration_ms=4_800,
     paused_ms=1_000,
     chunks=96,
+    bytes=2_048,
+    gap_p50_ms=31.7,
+    gap_p99_ms=180.2,
     tokens_per_second=89.5,
     attempts=2,
 )
