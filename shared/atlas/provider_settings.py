@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from atlas.contracts.base import PositiveMs
+from atlas.contracts.base import JsonObject, PositiveMs
 from atlas.contracts.catalogue import Strategy
 from atlas.contracts.ids import ID_PATTERN
 from atlas.contracts.inference import Level, ModelCapability
@@ -158,6 +158,13 @@ class ProviderSettings(Section):
     api: Literal["auto", "chat", "responses"] = Field(
         default="auto", description="OpenAI only: `auto` takes Responses where the model wants it."
     )
+    prefill: bool | JsonObject | None = Field(
+        default=None,
+        description="Whether its models go on from a begun answer (`fallback.on_failure: "
+        "continue`): `true`, `false`, or the fields that a server wants for it in the body, such "
+        "as vLLM's `{continue_final_message: true, add_generation_prompt: false}`. Else as its "
+        "kind is known to do: `anthropic` before Claude 4.6, `ollama` and `mock`, not `openai`.",
+    )
     models: list[ModelSettings] = Field(
         default_factory=list, description="Names offered by this provider, or more about each."
     )
@@ -178,6 +185,14 @@ class ProviderSettings(Section):
         default=1_000, gt=0, description="Per router; so many attempts run at a time at most."
     )
     mock: MockSettings = MockSettings()
+
+    @field_validator("prefill", mode="before")
+    @classmethod
+    def _is_a_flag_or_fields(cls, value: object) -> object:
+        """One problem for a wrong value, where a union would tell of each of its members."""
+        if value is None or isinstance(value, bool | dict):
+            return value
+        raise ValueError("give true, false, or the fields to send with a begun answer")
 
     @field_validator("models", mode="before")
     @classmethod

@@ -60,6 +60,11 @@ class Reading:
         return self.seq + 1
 
     @property
+    def content(self) -> list[TextDelta | ReasoningDelta | ToolCallDelta]:
+        """The content that counts so far, in its order."""
+        return list(self._content)
+
+    @property
     def text(self) -> str:
         """The answer so far."""
         return "".join(one.text for one in self._content if isinstance(one, TextDelta))

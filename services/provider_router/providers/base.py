@@ -66,6 +66,8 @@ class ModelCall:
     request: ModelRequest
     headers: Mapping[str, str] = field(default_factory=dict)
     """Trace context, added to the provider's HTTP request."""
+    is_continued: bool = False
+    """Whether the last message is the beginning of the answer, and only its rest is wanted."""
 
 
 class Accepted:
@@ -133,6 +135,10 @@ class Adapter(Protocol):
         socket (the provider is held by TCP backpressure). Leaving the context closes the
         connection at once unless the answer was read to its end.
         """
+        ...
+
+    def why_no_prefill(self, model: str, request: ModelRequest) -> str | None:
+        """Why this model would not go on from a begun answer to the request; None when it does."""
         ...
 
     async def embed(self, call: EmbedCall) -> Embedded:

@@ -23,6 +23,7 @@ from provider_router.routing.board import Board
 from provider_router.routing.choosing import Candidate
 from provider_router.routing.provider_accounts import Ticket
 from provider_router.routing.rate import Tokens
+from provider_router.streaming.begun import Continuation
 from provider_router.streaming.encoding import Content
 from provider_router.streaming.gate import Gate
 from provider_router.streaming.ledger import AttemptUsage
@@ -40,6 +41,8 @@ class Attempt:
     usage: AttemptUsage
     is_patient: bool
     """Whether it waits for a busy provider; where another candidate is free it does not."""
+    continuation: Continuation | None = None
+    """What it goes on from; None when it begins the answer."""
     finish: FinishReason | None = None
     error: ErrorInfo | None = None
 
@@ -119,7 +122,9 @@ class Caller:
         candidate, gate, sink = attempt.candidate, self.gate, self.sink
         headers: dict[str, str] = {}
         telemetry.inject(headers)
-        call = ModelCall(candidate.model, self.request, headers)
+        continuation = attempt.continuation
+        request = self.request if continuation is None else continuation.request
+        call = ModelCall(candidate.model, request, headers, continuation is not None)
         has_content = False
         limit_s = self.timeouts_s[candidate.provider]
         try:
@@ -133,6 +138,8 @@ class Caller:
                     if not gate.is_flowing:
                         await _pause(deadline, gate)
                     contents = _take(batch, attempt)
+                    if continuation is not None:
+                        contents = continuation.joined(contents)
                     if contents:
                         if not has_content:
                             has_content = True

@@ -158,6 +158,8 @@ def ledger_of_events(
     """The same, of a request of which only the size of its input is known."""
     attempts: dict[int, AttemptUsage] = {}
     current: AttemptUsage | None = None
+    events = list(events)
+    begun = _begun_characters(events)
     for event in events:
         match event:
             case StreamStarted():
@@ -165,7 +167,7 @@ def ledger_of_events(
                     current.end(AttemptOutcome.FAILED)  # it had no content, so nobody was told
                 current = AttemptUsage(
                     pricing(event.provider, event.model.partition("/")[2] or event.model),
-                    sent_tokens,
+                    sent_tokens + estimated_tokens(begun[event.attempt]),
                     has_response=True,
                     provider=event.provider,
                 )
@@ -185,6 +187,23 @@ def ledger_of_events(
     for attempt in attempts.values():
         attempt.end(AttemptOutcome.ABANDONED)
     return Ledger(list(attempts.values()))
+
+
+def _begun_characters(events: Iterable[StreamEvent]) -> dict[int, int]:
+    """How much text each attempt went on from, and so had to send besides."""
+    found: dict[int, int] = {}
+    characters = 0
+    for event in events:
+        match event:
+            case TextDelta():
+                characters += len(event.text)
+            case AttemptFailed() | StreamAdopted() if event.next != "continue":
+                characters = 0
+            case StreamStarted():
+                found[event.attempt] = characters
+            case _:
+                pass
+    return found
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import SpanKind
 
 from atlas import telemetry
 from atlas.contracts.base import JsonObject
@@ -15,9 +15,7 @@ from atlas.contracts.errors import AtlasError, ErrorInfo, ProviderError, Provide
 from atlas.contracts.inference import Budget, FinishReason, Usage
 from atlas.contracts.streams import (
     NextStep,
-    StreamCompleted,
     StreamEvent,
-    StreamFailed,
     StreamState,
 )
 from atlas.service import Events
@@ -28,6 +26,7 @@ from provider_router.routing.estimates import estimated_tokens
 from provider_router.routing.retry import NextAttempt, next_attempt
 from provider_router.streaming import making, telling
 from provider_router.streaming.attempt import Attempt, Caller
+from provider_router.streaming.continuing import Continuing, refuses_continuation
 from provider_router.streaming.encoding import Content, coalesce, payload
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.job import Job
@@ -72,6 +71,10 @@ class Session:
         self._purse = Purse(job.request.budget, spending)
         self._ledger = spending.ledger
         self._progress = Progress(attempt=writer.attempt)
+        if job.said is not None:
+            self._progress.digest.add(job.said.text)
+            self._progress.has_content = True
+        self._continuing = Continuing(job.request, providers.adapters, job.said)
         self._pauses = 0
         self._race: Race | None = None
         self._pace = job.request.buffer.max_tokens_per_second
@@ -111,7 +114,7 @@ class Session:
         ) as span:
             end = await self._run_interruptible()
             if end is not None:
-                self._annotate(span, end)
+                telling.annotate(span, end, self._ledger, self._progress.current)
             return end
 
     async def _run_interruptible(self) -> StreamEvent | None:
@@ -179,17 +182,17 @@ class Session:
             if wait_ms:
                 await asyncio.sleep(wait_ms / 1000)
             tries += 1
+            self._race = None
             attempt = await self._affordable(candidate, is_last=tries >= len(candidates))
             if attempt is None:
                 return await self._cannot_send(candidate, is_first=not self._ledger.all)
-            await self._tell_started(attempt)
             try:
+                await self._tell_started(attempt)
                 self._progress.finish = (await self._raced(attempt)).finish
                 return await self._completed()
             except (ProviderError, HistoryLostError) as error:
                 info = error.to_info()
-                failed = (self._race and self._race.failed) or attempt
-                follows = await self._failed(info, failed.candidate, tries)
+                follows = await self._failed(info, self._loser() or attempt, tries)
                 if follows is None:
                     return await self._gave_up(info)
                 candidate, wait_ms = follows.candidate, follows.wait_ms
@@ -203,6 +206,10 @@ class Session:
             after_ms / 1000 if after_ms else None, lambda: self._hedge(attempt.candidate)
         )
 
+    def _loser(self) -> Attempt | None:
+        """Whose error ended the race, if there was one."""
+        return None if self._race is None else self._race.failed
+
     async def _hedge(self, late: Candidate) -> Attempt | None:
         """The attempt that races a late one: at the next candidate that is free."""
         if not self._gate.is_flowing:
@@ -210,7 +217,9 @@ class Session:
         candidates = self._job.plan.candidates
         place = candidates.index(late)
         for other in [*candidates[place + 1 :], *candidates[:place]]:
-            if self._providers.board.of(other.provider).why_not(self._job.plan.expected) is None:
+            if self._providers.board.of(other.provider).why_not(self._job.plan.expected):
+                continue
+            if self._continuing.suits(other):
                 return await self._hedge_at(other)
         return None
 
@@ -228,16 +237,23 @@ class Session:
         self, candidate: Candidate, *, is_last: bool, is_hedge: bool = False
     ) -> Attempt | None:
         """A new attempt; None when there is not enough budget for its input."""
+        continuation = self._continuing.continuation()
         usage = AttemptUsage(
             candidate.pricing,
-            self._job.plan.expected.input_tokens,
+            self._job.plan.expected.input_tokens + (continuation.tokens if continuation else 0),
             provider=candidate.provider,
             is_hedge=is_hedge,
         )
         if not await self._purse.affords(usage):
             return None
         self._progress.attempt += 1
-        return Attempt(self._progress.attempt, candidate, usage, is_patient=is_last)
+        return Attempt(
+            self._progress.attempt,
+            candidate,
+            usage,
+            is_patient=is_last,
+            continuation=continuation,
+        )
 
     async def _cannot_send(self, candidate: Candidate, *, is_first: bool) -> StreamEvent:
         """No budget for the input of an attempt: the end, and an error where nothing was sent."""
@@ -254,7 +270,10 @@ class Session:
     async def _tell_started(self, attempt: Attempt) -> None:
         self._progress.current = attempt.usage
         self._writer.attempt = self._progress.told = attempt.number
-        await self._writer.fenced(making.started(attempt.candidate, attempt.number))
+        await self._writer.fenced(
+            making.started(attempt.candidate, attempt.number),
+            keeps_text=attempt.continuation is not None,
+        )
         if attempt.number == 1:
             await self._tell("stream.started", {"model": attempt.candidate.full_name})
 
@@ -275,49 +294,60 @@ class Session:
         progress.gaps.chunk_came()
         await self._writer.content(coalesce(contents) if self._joins else contents)
         progress.chunks += len(contents)
+        if self._continuing.is_asked:
+            self._continuing.add(contents)
         for one in contents:
             if isinstance(one, Text):
                 progress.bytes += progress.digest.add(one.text)
             else:
                 progress.bytes += len(payload(one).encode("utf-8", "surrogatepass"))
-        if not progress.has_content:
+        if not progress.has_content or progress.first_token_s is None:
             progress.content_came()
         if self._purse.is_limited and not await self._purse.goes_on():
             self._gate.stop(Interrupt("budget"))
         if self._pace is not None:
             await _hold_back(contents, self._pace)
 
-    async def _failed(
-        self, error: ErrorInfo, candidate: Candidate, tries: int
-    ) -> NextAttempt | None:
+    async def _failed(self, error: ErrorInfo, failed: Attempt, tries: int) -> NextAttempt | None:
         """Tell a failed attempt and decide what follows."""
-        follows = None
-        if self._job.request.fallback.on_failure != "fail":
-            follows = next_attempt(
-                error,
-                self._job.plan.candidates,
-                candidate,
-                attempt=tries,
-                max_attempts=self._providers.max_attempts,
-                jitter=self._jitter,
-                refused=self._refused,
-            )
-        if not error.retryable:
-            self._refused.append(candidate)
+        follows = self._next_attempt(error, failed, tries)
+        if not error.retryable and not refuses_continuation(error, failed):
+            self._refused.append(failed.candidate)
         if self._progress.has_content or error.code == HistoryLostError.code:
-            await self._drop_content(error, candidate, "restart" if follows else None)
+            step: NextStep | None = None
+            if follows is not None:
+                step = self._continuing.decide(error, failed, follows.candidate)
+            await self._tell_failed(error, failed.candidate, step)
         if follows is not None:
             await self._tell(
                 "provider.fallback",
                 {
-                    "from": candidate.full_name,
+                    "from": failed.candidate.full_name,
                     "to": follows.candidate.full_name,
                     "error": error.model_dump(mode="json", exclude_none=True),
                 },
             )
         return follows
 
-    async def _drop_content(
+    def _next_attempt(self, error: ErrorInfo, failed: Attempt, tries: int) -> NextAttempt | None:
+        if self._job.request.fallback.on_failure == "fail":
+            return None
+        follows = next_attempt(
+            error,
+            self._job.plan.candidates,
+            failed.candidate,
+            attempt=tries,
+            max_attempts=self._providers.max_attempts,
+            jitter=self._jitter,
+            refused=self._refused,
+        )
+        if follows is None and refuses_continuation(error, failed):  # it may be taken as a whole
+            return (
+                NextAttempt(failed.candidate, 0) if tries < self._providers.max_attempts else None
+            )
+        return follows
+
+    async def _tell_failed(
         self, error: ErrorInfo, candidate: Candidate, step: NextStep | None
     ) -> None:
         attempt = self._progress.told
@@ -345,12 +375,12 @@ class Session:
             self._progress.metrics(self._gate.paused_ms),
             (digest.length, digest.sha256),
         )
-        return await self._end(end, StreamState.COMPLETED, ends_text=True)
+        return await self._end(end, StreamState.COMPLETED, keeps_text=True)
 
     async def _end(
-        self, make: MakeEvent, state: StreamState, *, ends_text: bool = False
+        self, make: MakeEvent, state: StreamState, *, keeps_text: bool = False
     ) -> StreamEvent:
-        event = await self._writer.fenced(make, ends_text=ends_text)
+        event = await self._writer.fenced(make, keeps_text=keeps_text)
         self._gate.stream_state = state
         await self._tell(event.type, telling.ending(event, self._ledger))
         return event
@@ -360,20 +390,6 @@ class Session:
         await self._events.emit(
             type_, {"stream_id": stream_id, **data}, tenant=self._job.address.tenant
         )
-
-    def _annotate(self, span: Span, end: StreamEvent) -> None:
-        usage = self._ledger.usage()
-        if (last := self._progress.current) is not None:  # mostly the one that was asked first
-            span.set_attribute(telemetry.PROVIDER, last.pricing.kind)
-            span.set_attribute(telemetry.RESPONSE_MODEL, last.pricing.model)
-        span.set_attribute(telemetry.INPUT_TOKENS, usage.input_tokens)
-        span.set_attribute(telemetry.OUTPUT_TOKENS, usage.output_tokens)
-        if isinstance(end, StreamCompleted):
-            span.set_attribute(telemetry.FINISH_REASONS, [end.finish_reason.value])
-            for name, figure in end.metrics.model_dump(exclude_none=True).items():
-                span.set_attribute(telemetry.METRICS + name, figure)
-        elif isinstance(end, StreamFailed):
-            telemetry.mark_failed(end.error.code)
 
 
 async def _hold_back(contents: list[Content], tokens_per_second: float) -> None:

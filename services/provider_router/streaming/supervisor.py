@@ -28,7 +28,10 @@ from atlas.contracts.inference import ModelRequest
 from atlas.contracts.streams import StreamControl, StreamEvent, StreamState
 from atlas.reading import Reading
 from atlas.service import Events
-from provider_router.configuration import Configuration
+from provider_router.configuration import Configuration, Routing
+from provider_router.routing.choosing import Plan
+from provider_router.streaming.begun import said_by
+from provider_router.streaming.continuing import step_of_adoption
 from provider_router.streaming.delivery import Delivery, tell_jetstream
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.job import Job
@@ -249,35 +252,32 @@ class Supervisor:
         reading: Reading,
         history: list[StreamEvent],
     ) -> StreamEvent | None:
-        request = self._read(delivery.msg)
-        if isinstance(request, ModelRequest):
-            pricing = self._configuration.current.catalogue.pricing
-            delivery.ledger = ledger_of_history(history, request, pricing)
-        if history:  # a router that claimed it and died before its first word left nothing
-            is_final = (
-                isinstance(request, ModelRequest)
-                and request.fallback.on_failure == "fail"
-                and reading.has_content
-            )
-            await writer.adopt(reading.attempt + 1, None if is_final else "restart")
-            if is_final:
-                return await writer.fenced(failed_by(_ROUTER_DIED, delivery.ledger))
+        request, address = self._read(delivery.msg), delivery.address
         if isinstance(request, AtlasError):
+            if history:
+                await writer.adopt(reading.attempt + 1, "restart")
             return await self._refusals.reject(delivery, writer, request)
+        pricing = self._configuration.current.catalogue.pricing
+        delivery.ledger = ledger_of_history(history, request, pricing)
         with self._configuration.lease() as routing:
-            try:
-                choice = routing.catalogue.choice(request)
-            except AtlasError as error:
-                return await self._refusals.reject(delivery, writer, error)
+            plan, said = _planned(request, routing), None
+            if history:  # a router that claimed it and died before its first word left nothing
+                step = step_of_adoption(reading, request, plan, routing.adapters)
+                await writer.adopt(reading.attempt + 1, step)
+                if step is None:
+                    return await writer.fenced(failed_by(_ROUTER_DIED, delivery.ledger))
+                if step == "continue":  # as far as history reached when the adoption stood
+                    said = said_by((await self._store.reading(address)).content)
+            if isinstance(plan, AtlasError):
+                return await self._refusals.reject(delivery, writer, plan)
             gate = delivery.gate
             if reading.state is StreamState.PAUSED:
                 gate.continue_paused(paused_at_ms(history))
-            keep = functools.partial(self._store.keep_control, delivery.address)
+            keep = functools.partial(self._store.keep_control, address)
             await gate.open(writer, kept, pause_limit(request.buffer), keep)
             delivery.writer = writer
-            plan = routing.chooser.plan(choice)
             ran = ran_ms(history, now_ms())
-            job = Job(delivery.address, request, plan, delivery.msg.headers or {}, ran)
+            job = Job(address, request, plan, delivery.msg.headers or {}, said, ran)
             providers = Providers(
                 routing.adapters,
                 routing.timeouts_s,
@@ -327,3 +327,11 @@ ENDS = {
     "stream.cancelled": StreamState.CANCELLED,
 }
 """The state that each terminal event leaves a stream in."""
+
+
+def _planned(request: ModelRequest, routing: Routing) -> Plan | AtlasError:
+    """Who is to answer, or why nobody can."""
+    try:
+        return routing.chooser.plan(routing.catalogue.choice(request))
+    except AtlasError as error:
+        return error

@@ -145,12 +145,12 @@ class StreamWriter:
                 await self._held.release()
             await self._send(make)
 
-    async def fenced(self, make: MakeEvent, *, ends_text: bool = False) -> StreamEvent:
+    async def fenced(self, make: MakeEvent, *, keeps_text: bool = False) -> StreamEvent:
         """Store an event while the claim stands, and wait until it is there.
 
         Args:
             make: Makes the event.
-            ends_text: Whether the event speaks for the whole text, so that it must be there.
+            keeps_text: Whether the event speaks for the text before it, which must be there then.
 
         Raises:
             OwnershipLostError: The stream belongs to another router.
@@ -161,19 +161,19 @@ class StreamWriter:
             self._check_open()
             if self._held is not None:
                 await self._held.release()
-                if ends_text:
+                if keeps_text:
                     self._held.check()
             try:
-                return await self._store_fenced(make, ends_text=ends_text)
+                return await self._store_fenced(make, keeps_text=keeps_text)
             finally:
                 self._unsure, self._is_unsure_stored = None, False
 
-    async def _store_fenced(self, make: MakeEvent, *, ends_text: bool) -> StreamEvent:
+    async def _store_fenced(self, make: MakeEvent, *, keeps_text: bool) -> StreamEvent:
         while True:
             await self._heal()
-            if ends_text:
+            if keeps_text:
                 self._check_history()
-            self._is_history_lost = False  # what is not the end of a text begins one
+            self._is_history_lost = False  # what keeps no text begins one
             tried = self.seq + 1
             event = self._unsure = make(self._address.stream_id, tried, self.epoch)
             try:

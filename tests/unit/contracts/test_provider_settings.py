@@ -199,3 +199,24 @@ def test_a_model_that_is_declared_twice_is_refused() -> None:
 def test_members_may_be_names_alone() -> None:
     group = _loaded(_group("members: [mock/fast, mock/standard]")).groups["team"]
     assert group == GroupSettings.model_validate({"members": ["mock/fast", "mock/standard"]})
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("true", True),
+        ("false", False),
+        ("{continue_final_message: true}", {"continue_final_message": True}),
+    ],
+)
+def test_a_provider_takes_begun_answers_or_not_or_with_fields_of_its_own(
+    said: str, read: object
+) -> None:
+    loaded = _loaded(f"providers: {{house: {{kind: mock, prefill: {said}}}}}")
+    assert loaded.providers["house"].prefill == read
+
+
+def test_a_prefill_that_is_none_is_refused_once() -> None:
+    problem = _problem("providers: {house: {kind: mock, prefill: sometimes}}")
+    assert problem.count("prefill") == 1
+    assert "give true, false, or the fields to send with a begun answer" in problem

@@ -1,6 +1,7 @@
 """The mock provider behaves like one: repeatable, in pieces, within limits, with faults."""
 
 import asyncio
+import dataclasses
 import json
 import time
 from collections.abc import Sequence
@@ -276,3 +277,14 @@ async def test_only_the_first_calls_fail_when_a_number_is_given():
     adapter = mock({"status": 503, "times": 2})
     errors = [(await ask(adapter)).error for _ in range(4)]
     assert errors == [ProviderOverloadedError, ProviderOverloadedError, None, None]
+
+
+async def test_a_begun_answer_is_gone_on_from_word_for_word():
+    whole = (await ask()).text
+    begun = whole[: len(whole) // 2].rstrip()
+    messages = [*ASKED, {"role": "assistant", "content": begun}]
+    asked = dataclasses.replace(call("fast", messages=messages), is_continued=True)
+    rest = await stream(mock(), asked)
+    assert begun + rest.text == whole
+    limited = dataclasses.replace(call("fast", messages=messages, max_tokens=3), is_continued=True)
+    assert (await stream(mock(), limited)).finish is FinishReason.LENGTH

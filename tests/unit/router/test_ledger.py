@@ -2,13 +2,20 @@
 
 import hashlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas.contracts.errors import ProviderServerError
 from atlas.contracts.events import AttemptOutcome
 from atlas.contracts.inference import Budget, ModelRequest, Usage, UsageSource
-from atlas.contracts.streams import AttemptFailed, StreamEvent, StreamStarted, TextDelta
+from atlas.contracts.streams import (
+    AttemptFailed,
+    NextStep,
+    StreamEvent,
+    StreamStarted,
+    TextDelta,
+)
 from provider_router.providers.base import Reasoning, Text, ToolCall
 from provider_router.routing.estimates import input_tokens
 from provider_router.routing.prices import Pricing
@@ -133,6 +140,21 @@ def test_the_attempts_of_a_dead_router_are_estimated_from_history():
         ("p/gpt-4o", "failed", None),
         ("q/gpt-4.1", "abandoned", None),
     ]
+
+
+@pytest.mark.parametrize(("step", "sent"), [("continue", 10 + 10), ("restart", 10)])
+def test_an_attempt_that_went_on_from_a_text_has_sent_it_too(step: NextStep, sent: int):
+    head = {"stream_id": "s1", "epoch": 1, "at_ms": 0}
+    start = {"provider": "p", "model": "p/gpt-4o", "reason": ""}
+    failed = {"provider": "p", "error": ProviderServerError("x").to_info(), "next": step}
+    events: list[StreamEvent] = [
+        StreamStarted(**head, seq=1, attempt=1, **start),
+        TextDelta(**head, seq=2, text="a" * 40),
+        AttemptFailed(**head, seq=3, attempt=1, **failed),
+        StreamStarted(**head, seq=4, attempt=2, **start),
+    ]
+    ledger = ledger_of_history(events, REQUEST, lambda _, model: Pricing("openai", model))
+    assert [one.usage().input_tokens for one in ledger.all] == [10, sent]
 
 
 def test_the_tokens_of_a_request_are_those_of_its_texts_and_images():

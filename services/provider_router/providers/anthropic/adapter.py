@@ -5,13 +5,15 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from atlas.contracts.inference import ModelRequest
 from atlas.provider_settings import ProviderSettings
 from provider_router.providers.anthropic.decoder import MessagesDecoder
-from provider_router.providers.anthropic.requests import messages_body
+from provider_router.providers.anthropic.requests import is_adaptive, messages_body
 from provider_router.providers.base import Accepted, EmbedCall, Embedded, ModelCall
 from provider_router.providers.connections import Connections
 from provider_router.providers.errors import refused_here
 from provider_router.providers.patience import Patience
+from provider_router.providers.prefill import PREFILL_IS_OFF, prefill_fields
 from provider_router.providers.transport import origin_of, reading
 
 BASE_URL = "https://api.anthropic.com"
@@ -47,6 +49,7 @@ class AnthropicAdapter:
         """See `base.Adapter.stream`."""
         patience = Patience(self._settings, self._origin)
         body = messages_body(call.model, call.request, self._origin)
+        body |= prefill_fields(call, self._settings)
         headers = dict(call.headers)
         if isinstance(betas := body.pop("betas", None), list):
             headers["anthropic-beta"] = ",".join(str(beta) for beta in betas)
@@ -57,6 +60,20 @@ class AnthropicAdapter:
             reading(answer, MessagesDecoder(self._origin), patience) as deltas,
         ):
             yield deltas
+
+    def why_no_prefill(self, model: str, request: ModelRequest) -> str | None:
+        """A final assistant turn is gone on from, but not by all models and never after thinking.
+
+        Since 4.6 models refuse it ("This model does not support assistant message prefill").
+        """
+        prefill = self._settings.prefill
+        if prefill is False:
+            return PREFILL_IS_OFF
+        if request.reasoning is not None or "thinking" in (request.provider_options or {}):
+            return "a model that thinks first takes no begun answer"
+        if prefill is None and is_adaptive(model):
+            return "models since Claude 4.6 take no begun answer"
+        return None
 
     async def embed(self, call: EmbedCall) -> Embedded:
         """Anthropic has no embeddings.

@@ -178,7 +178,7 @@ def _think(body: JsonObject, model: str, request: ModelRequest, reasoning: Reaso
     which the contract does not carry), there is no thinking.
     """
     budget = reasoning.max_tokens or _BUDGETS[reasoning.effort or "medium"]
-    if _is_adaptive(model):
+    if is_adaptive(model):
         body["thinking"] = {"type": "adaptive"}
         nearest = next((name for name, tokens in _BUDGETS.items() if budget <= tokens), "high")
         effort = reasoning.effort or nearest
@@ -196,7 +196,7 @@ def _think(body: JsonObject, model: str, request: ModelRequest, reasoning: Reaso
         body["thinking"] = {"type": "enabled", "budget_tokens": budget}
 
 
-def _is_adaptive(model: str) -> bool:
+def is_adaptive(model: str) -> bool:
     """By the version in its name; a name without one is taken for a newer model."""
     if model.startswith("claude-3"):
         return False

@@ -7,7 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from atlas.contracts.errors import ProviderConnectionError
-from atlas.contracts.inference import Usage
+from atlas.contracts.inference import ModelRequest, Usage
 from atlas.provider_settings import FaultSettings, MockSettings, ProviderSettings
 from provider_router.providers.base import (
     Accepted,
@@ -23,6 +23,7 @@ from provider_router.providers.errors import Origin, told_error
 from provider_router.providers.mock.answer import Answer, answer_to, tokens_in
 from provider_router.providers.mock.vectors import DIMENSIONS, vector_of
 from provider_router.providers.patience import Patience
+from provider_router.providers.prefill import PREFILL_IS_OFF
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -59,11 +60,19 @@ class MockAdapter:
         if known and call.model not in (*known, FAST_MODEL):
             raise told_error(self._origin, Told(f"no model {call.model!r}", status=404))
         answer = answer_to(
-            call.request, seed=mock.seed, mean_tokens=mock.tokens, origin=self._origin
+            call.request,
+            seed=mock.seed,
+            mean_tokens=mock.tokens,
+            origin=self._origin,
+            is_continued=call.is_continued,
         )
         pace = _Pace(mock, is_fast=call.model == FAST_MODEL)
         async with aclosing(self._batches(answer, fault, pace)) as batches:
             yield Accepted(batches)
+
+    def why_no_prefill(self, model: str, request: ModelRequest) -> str | None:  # noqa: ARG002 - as in Adapter
+        """Every mock model goes on from its own words."""
+        return PREFILL_IS_OFF if self._settings.prefill is False else None
 
     async def embed(self, call: EmbedCall) -> Embedded:
         """See `base.Adapter.embed`."""

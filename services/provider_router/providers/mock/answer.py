@@ -46,8 +46,15 @@ class Answer:
     usage: Usage
 
 
-def answer_to(request: ModelRequest, *, seed: int, mean_tokens: int, origin: Origin) -> Answer:
-    """Make the answer.
+def answer_to(
+    request: ModelRequest,
+    *,
+    seed: int,
+    mean_tokens: int,
+    origin: Origin,
+    is_continued: bool = False,
+) -> Answer:
+    """Make the answer, or the rest of the one that the last message begins.
 
     Reasoning comes when it is asked for, a tool call when one is required, JSON when a format
     wants it, and otherwise sentences with words of the last user message.
@@ -55,6 +62,8 @@ def answer_to(request: ModelRequest, *, seed: int, mean_tokens: int, origin: Ori
     Raises:
         ProviderInvalidRequestError: The tool that must be called is not among the tools.
     """
+    if is_continued:
+        return _rest_of(request, seed=seed, mean_tokens=mean_tokens, origin=origin)
     shaping = request.model_dump_json(include=_SEEDED_BY)
     digest = hashlib.sha256(f"{seed}:{shaping}".encode()).digest()
     rng = Random(digest)  # noqa: S311 - repeatable on purpose
@@ -76,6 +85,25 @@ def answer_to(request: ModelRequest, *, seed: int, mean_tokens: int, origin: Ori
         input_tokens=tokens_in(shaping),
         output_tokens=len(chunks),
         reasoning_tokens=sum(isinstance(chunk, Reasoning) for chunk in chunks),
+    )
+    return Answer(chunks, reason, usage)
+
+
+def _rest_of(request: ModelRequest, *, seed: int, mean_tokens: int, origin: Origin) -> Answer:
+    """What is left of the answer after its beginning; all of it, where it began otherwise."""
+    whole = request.model_copy(update={"messages": request.messages[:-1], "max_tokens": None})
+    answer = answer_to(whole, seed=seed, mean_tokens=mean_tokens, origin=origin)
+    begun = "".join(
+        part.text for part in request.messages[-1].parts() if isinstance(part, TextPart)
+    )
+    texts = [chunk.text for chunk in answer.chunks if isinstance(chunk, Text)]
+    rest = "".join(texts).removeprefix(begun)
+    chunks: list[Delta] = [Text(piece) for piece in tokens_of(rest)]
+    reason = answer.finish_reason
+    if request.max_tokens is not None and len(chunks) > request.max_tokens:
+        chunks, reason = chunks[: request.max_tokens], FinishReason.LENGTH
+    usage = Usage(
+        input_tokens=answer.usage.input_tokens + tokens_in(begun), output_tokens=len(chunks)
     )
     return Answer(chunks, reason, usage)
 

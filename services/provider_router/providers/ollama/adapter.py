@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 
+from atlas.contracts.inference import ModelRequest
 from atlas.provider_settings import ProviderSettings
 from provider_router.providers.base import Accepted, EmbedCall, Embedded, ModelCall
 from provider_router.providers.connections import Connections
@@ -13,6 +14,7 @@ from provider_router.providers.ollama.decoder import OllamaDecoder
 from provider_router.providers.ollama.embeddings import embed_body, read_embed
 from provider_router.providers.ollama.requests import ollama_body
 from provider_router.providers.patience import Patience
+from provider_router.providers.prefill import PREFILL_IS_OFF, prefill_fields
 from provider_router.providers.transport import origin_of, reading, whole
 
 BASE_URL = "http://127.0.0.1:11434"
@@ -37,13 +39,22 @@ class OllamaAdapter:
     async def stream(self, call: ModelCall) -> AsyncIterator[Accepted]:
         """See `base.Adapter.stream`."""
         patience = Patience(self._settings, self._origin)
-        body = msgspec.json.encode(ollama_body(call.model, call.request, self._origin))
+        fields = ollama_body(call.model, call.request, self._origin)
+        body = msgspec.json.encode(fields | prefill_fields(call, self._settings))
         decoder = OllamaDecoder(self._origin, f"call_{uuid.uuid4().hex[:12]}")
         async with (
             self._connections.post("/api/chat", body, call.headers, patience) as answer,
             reading(answer, decoder, patience) as deltas,
         ):
             yield deltas
+
+    def why_no_prefill(self, model: str, request: ModelRequest) -> str | None:  # noqa: ARG002 - as in Adapter
+        """A final assistant message is gone on from by most templates (ollama issue 6778)."""
+        if self._settings.prefill is False:
+            return PREFILL_IS_OFF
+        if request.reasoning is not None:
+            return "a model that thinks first takes no begun answer"
+        return None
 
     async def embed(self, call: EmbedCall) -> Embedded:
         """See `base.Adapter.embed`."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from atlas.contracts.base import JsonObject
+from atlas.contracts.inference import ModelRequest
 from atlas.provider_settings import ProviderSettings
 from provider_router.providers.base import Accepted, Decoder, EmbedCall, Embedded, ModelCall
 from provider_router.providers.connections import Connections
@@ -17,6 +18,7 @@ from provider_router.providers.openai.embeddings import embeddings_body, read_em
 from provider_router.providers.openai.responses_decoder import ResponsesDecoder
 from provider_router.providers.openai.responses_requests import responses_body
 from provider_router.providers.patience import Patience
+from provider_router.providers.prefill import PREFILL_IS_OFF, prefill_fields
 from provider_router.providers.transport import origin_of, reading, whole
 
 BASE_URL = "https://api.openai.com/v1"
@@ -63,6 +65,16 @@ class OpenAIAdapter:
         ):
             yield deltas
 
+    def why_no_prefill(self, model: str, request: ModelRequest) -> str | None:  # noqa: ARG002 - as in Adapter
+        """OpenAI answers a final assistant message anew; servers of one's own may go on from it."""
+        if self._settings.prefill is False:
+            return PREFILL_IS_OFF
+        if self.uses_responses(model):
+            return "the Responses API takes no begun answer"
+        if self._settings.prefill is None:
+            return "it is not known to take a begun answer; if it does, set `prefill` for it"
+        return None
+
     async def embed(self, call: EmbedCall) -> Embedded:
         """See `base.Adapter.embed`."""
         patience = Patience(self._settings, self._origin)
@@ -89,6 +101,7 @@ class OpenAIAdapter:
             body = responses_body(call.model, call.request, self._origin)
             return "/responses", body, ResponsesDecoder(self._origin)
         body = chat_body(call.model, call.request, self._origin, is_openai=self._is_openai)
+        body |= prefill_fields(call, self._settings)
         return "/chat/completions", body, ChatDecoder(self._origin)
 
 
