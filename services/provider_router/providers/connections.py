@@ -30,7 +30,7 @@ from provider_router.providers.refusals import read_refusal
 
 _KEEP_ALIVE_S = 30.0
 """Shorter than any provider's own, so that a connection is not reused while it closes."""
-_READ_AHEAD_BYTES = 64 * 2**10
+_READ_AHEAD_BYTES = 16 * 2**10
 """What is read ahead of the decoder, at most twice this; beyond it TCP holds the provider."""
 _HEADER_BYTES = 32 * 2**10
 _REFUSAL_BYTES = 256 * 2**10

@@ -24,6 +24,15 @@ class Race:
         """Let an attempt run."""
         self._running[asyncio.create_task(self._carry(attempt))] = attempt
 
+    def needs(self, other: asyncio.Task[None]) -> None:
+        """Stop every attempt should `other` fail; who waits for it is told why."""
+
+        def check(done: asyncio.Task[None]) -> None:
+            if not done.cancelled() and done.exception() is not None:
+                self.cancel()
+
+        other.add_done_callback(check)
+
     def _start_unless_won(self, attempt: Attempt) -> None:
         if self._winner is None:
             self.start(attempt)

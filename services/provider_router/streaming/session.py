@@ -1,7 +1,6 @@
 """One stream from its claim to its terminal event: attempts, fallback, and exactly one end."""
 
 import asyncio
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,11 +22,12 @@ from provider_router.providers.base import Adapter, Text
 from provider_router.routing.board import Board
 from provider_router.routing.choosing import Candidate
 from provider_router.routing.estimates import estimated_tokens
-from provider_router.routing.retry import NextAttempt, next_attempt
+from provider_router.routing.retry import NextAttempt
 from provider_router.streaming import making, telling
 from provider_router.streaming.attempt import Attempt, Caller
-from provider_router.streaming.continuing import Continuing, refuses_continuation
+from provider_router.streaming.continuing import Continuing
 from provider_router.streaming.encoding import Content, coalesce, payload
+from provider_router.streaming.fallback import Fallback
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.job import Job
 from provider_router.streaming.ledger import AttemptUsage
@@ -77,11 +77,11 @@ class Session:
         self._continuing = Continuing(job.request, providers.adapters, job.said)
         self._pauses = 0
         self._race: Race | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._pace = job.request.buffer.max_tokens_per_second
-        self._refused: list[Candidate] = []
+        self._fallback = Fallback(job.request, job.plan.candidates, providers.max_attempts)
         self._joins = job.request.buffer.coalesce == "adaptive"
         writer.buffer(job.request.buffer)
-        self._jitter = random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._caller = Caller(
             job.request,
             job.plan.expected,
@@ -119,31 +119,36 @@ class Session:
 
     async def _run_interruptible(self) -> StreamEvent | None:
         """Run the attempts until they end or an interrupt comes, whichever is first."""
+        if self._gate.interrupt.done():  # it came while the stream was queued: nobody is asked
+            return await self._interrupted(self._gate.interrupt.result())
         attempts = asyncio.create_task(self._attempts())
-        watch = asyncio.create_task(self._watch_time())
+        budget = self._job.request.budget
+        watch = None
+        if budget is not None and budget.max_ms is not None:
+            watch = asyncio.create_task(self._watch_time(budget.max_ms))
         waited: set[asyncio.Future[Any]] = {attempts, self._gate.interrupt}
         try:
             await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            watch.cancel()
+            if watch is not None:
+                watch.cancel()
             async with self._writer.at_rest():  # never cut an event that is being written
                 attempts.cancel()
+                if self._telling is not None:
+                    self._telling.cancel()
                 if self._race is not None:
                     self._race.cancel()
-            await asyncio.wait({attempts, watch})
+            await asyncio.wait({attempts, watch} if watch is not None else {attempts})
         if self._gate.interrupt.done() and (attempts.cancelled() or attempts.exception()):
             if self._writer.terminal is not None:  # it came just after the end
                 return self._writer.terminal
             return await self._interrupted(self._gate.interrupt.result())
         return attempts.result()
 
-    async def _watch_time(self) -> None:
+    async def _watch_time(self, max_ms: int) -> None:
         """Stop the stream when `budget.max_ms` is used up. While paused, time stands still."""
-        budget = self._job.request.budget
-        if budget is None or budget.max_ms is None:
-            return
-        gate, max_ms = self._gate, budget.max_ms - self._job.ran_ms
-        while (left_ms := max_ms - self._progress.running_ms(gate.paused_ms)) > 0:
+        gate, own_ms = self._gate, max_ms - self._job.ran_ms
+        while (left_ms := own_ms - self._progress.running_ms(gate.paused_ms)) > 0:
             await asyncio.sleep(left_ms / 1000)
             await gate.passage()
         gate.stop(Interrupt("budget"))
@@ -187,7 +192,6 @@ class Session:
             if attempt is None:
                 return await self._cannot_send(candidate, is_first=not self._ledger.all)
             try:
-                await self._tell_started(attempt)
                 self._progress.finish = (await self._raced(attempt)).finish
                 return await self._completed()
             except (ProviderError, HistoryLostError) as error:
@@ -198,13 +202,22 @@ class Session:
                 candidate, wait_ms = follows.candidate, follows.wait_ms
 
     async def _raced(self, attempt: Attempt) -> Attempt:
-        """Run an attempt, and a second one beside it when its first token is late."""
+        """Run an attempt, and a second one beside it when its first token is late.
+
+        The attempt is told while its provider is called already. The telling is first to have the
+        writer's lock, so that content cannot come before it.
+        """
         after_ms = self._job.request.fallback.hedge_after_ms or self._job.plan.hedge_after_ms
-        self._race = Race(self._caller.run)
-        self._race.start(attempt)
-        return await self._race.finish(
-            after_ms / 1000 if after_ms else None, lambda: self._hedge(attempt.candidate)
-        )
+        race = self._race = Race(self._caller.run)
+        told = self._telling = asyncio.create_task(self._tell_started(attempt))
+        race.start(attempt)
+        race.needs(told)
+        try:
+            return await race.finish(
+                after_ms / 1000 if after_ms else None, lambda: self._hedge(attempt.candidate)
+            )
+        finally:
+            await told
 
     def _loser(self) -> Attempt | None:
         """Whose error ended the race, if there was one."""
@@ -310,9 +323,7 @@ class Session:
 
     async def _failed(self, error: ErrorInfo, failed: Attempt, tries: int) -> NextAttempt | None:
         """Tell a failed attempt and decide what follows."""
-        follows = self._next_attempt(error, failed, tries)
-        if not error.retryable and not refuses_continuation(error, failed):
-            self._refused.append(failed.candidate)
+        follows = self._fallback.after(error, failed, tries)
         if self._progress.has_content or error.code == HistoryLostError.code:
             step: NextStep | None = None
             if follows is not None:
@@ -326,24 +337,6 @@ class Session:
                     "to": follows.candidate.full_name,
                     "error": error.model_dump(mode="json", exclude_none=True),
                 },
-            )
-        return follows
-
-    def _next_attempt(self, error: ErrorInfo, failed: Attempt, tries: int) -> NextAttempt | None:
-        if self._job.request.fallback.on_failure == "fail":
-            return None
-        follows = next_attempt(
-            error,
-            self._job.plan.candidates,
-            failed.candidate,
-            attempt=tries,
-            max_attempts=self._providers.max_attempts,
-            jitter=self._jitter,
-            refused=self._refused,
-        )
-        if follows is None and refuses_continuation(error, failed):  # it may be taken as a whole
-            return (
-                NextAttempt(failed.candidate, 0) if tries < self._providers.max_attempts else None
             )
         return follows
 

@@ -165,6 +165,8 @@ class StreamStore:
 
         Whoever sent an unreadable one was told so by the router that heard it.
         """
+        if await self.bus.last(subjects.CONTROL, address.control) is None:
+            return []  # as mostly, and cheaper to ask than a page
         kept = []
         async for stored in self.bus.read(subjects.CONTROL, address.control):
             try:
