@@ -12,12 +12,13 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding
 START_S = 60.0
 
 
-def _chunked(body: bytes) -> bytes:
+def chunked(body: bytes) -> bytes:
+    """A body as one chunk of a chunked response."""
     return b"%x\r\n%s\r\n" % (len(body), body)
 
 
 WORDS = tuple(
-    _chunked(
+    chunked(
         b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m",'
         b'"choices":[{"index":0,"delta":{"content":" word%d~"},"finish_reason":null}]}\n\n' % number
     )
@@ -26,11 +27,11 @@ WORDS = tuple(
 """In turn; LiteLLM takes a hundred chunks of the same text for a model that went mad."""
 WORD = WORDS[0]
 END = (
-    _chunked(
+    chunked(
         b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m",'
         b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
     )
-    + _chunked(b"data: [DONE]\n\n")
+    + chunked(b"data: [DONE]\n\n")
     + b"0\r\n\r\n"
 )
 
