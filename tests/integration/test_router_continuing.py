@@ -68,14 +68,18 @@ class Continuing(ProviderServer):
 
 
 class Refusing(ProviderServer):
-    """Takes no begun answer, and answers whole requests."""
+    """Takes no begun answer, and answers whole requests; breaks off the first so many."""
+
+    def __init__(self, reply: Reply, *broken: Reply) -> None:
+        super().__init__(reply)
+        self.broken = list(broken)
 
     def reply_to(self, request: ReceivedRequest) -> Reply:
         """A refusal, as Anthropic words it."""
         if begun_by(request):
             message = "This model does not support assistant message prefill."
             return refusal(400, {"error": {"type": "invalid_request_error", "message": message}})
-        return self.reply
+        return self.broken.pop(0) if self.broken else self.reply
 
 
 def begun_by(request: ReceivedRequest) -> str:
@@ -234,11 +238,20 @@ async def test_a_server_gets_the_fields_that_it_wants_with_a_begun_answer(tmp_pa
 
 
 async def test_a_provider_that_refuses_a_begun_answer_is_asked_for_the_whole_one(tmp_path: Path):
-    second = Refusing(Reply(chat(["Anew."])))
+    second = Refusing(Reply(chat(["Anew."])), broken(CHAT, WORDS[:CUT]))
     async with rig(tmp_path, second, "openai", api="chat", prefill=True) as (running, _):
-        stream, events = await answered(running)
+        stream, events = await answered(running, model="second/some-model")
     assert (stream.reading.text, steps(events)) == ("Anew.", ["continue", "restart"])
-    assert [begun_by(request) for request in second.requests] == ["Once upon a", ""]
+    assert [begun_by(request) for request in second.requests] == ["", "Once upon a", ""]
+
+
+async def test_where_one_refuses_a_begun_answer_another_may_go_on_from_it(tmp_path: Path):
+    second = Refusing(Reply(chat(["Anew."])))
+    async with rig(tmp_path, second, "openai", api="chat", prefill=True) as (running, first):
+        stream, events = await answered(running)
+    assert (stream.reading.text, steps(events)) == (TEXT, ["continue", "continue"])
+    assert first.begun == ["", "Once upon a"]
+    assert [begun_by(request) for request in second.requests] == ["Once upon a"]
 
 
 async def test_an_answer_that_breaks_off_twice_is_continued_twice(tmp_path: Path):

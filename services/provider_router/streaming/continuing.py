@@ -34,6 +34,7 @@ class Continuing:
         self._said = said or Said()
         self.is_asked = request.fallback.on_failure == "continue"
         """Where it is not, nothing has to be kept."""
+        self._refusing: set[str] = set()
         self._is_on = said is not None
 
     def add(self, contents: Iterable[Content]) -> None:
@@ -50,7 +51,9 @@ class Continuing:
 
     def decide(self, error: ErrorInfo, failed: Attempt, candidate: Candidate) -> NextStep:
         """What becomes of what was said, when `candidate` is asked next; it counts from now on."""
-        why = self._why_not_after(error, failed, candidate)
+        if refuses_continuation(error, failed):
+            self._refusing.add(failed.candidate.full_name)
+        why = self._why_not_after(error, candidate)
         self._is_on = why is None
         if why is not None:
             self._said.restart()
@@ -58,16 +61,16 @@ class Continuing:
                 log.info("not_continued", candidate=candidate.full_name, reason=why)
         return "continue" if self._is_on else "restart"
 
-    def _why_not_after(self, error: ErrorInfo, failed: Attempt, candidate: Candidate) -> str | None:
+    def _why_not_after(self, error: ErrorInfo, candidate: Candidate) -> str | None:
         if not self.is_asked:
             return "nobody asked for it"
         if error.code == HistoryLostError.code:
             return "history lacks a part of it"
-        if refuses_continuation(error, failed) and candidate == failed.candidate:
-            return "the provider refused the begun answer"
         return self._why_not(candidate)
 
     def _why_not(self, candidate: Candidate) -> str | None:
+        if candidate.full_name in self._refusing:
+            return "the provider refused a begun answer before"
         return why_not_continue(self._said, self._request, candidate, self._adapters)
 
 
