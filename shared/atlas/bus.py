@@ -13,7 +13,6 @@ from typing import Self
 
 import nats
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import (
@@ -35,6 +34,7 @@ from atlas.contracts.errors import (
     PayloadTooLargeError,
     RequestTimeoutError,
 )
+from atlas.live import BOUND_BYTES, Live, LiveClient
 from atlas.pull import Pull
 from atlas.settings import NatsSettings
 from atlas.wire import Stored, outgoing_headers, read_ack, read_reply, read_stored, without_secrets
@@ -61,7 +61,7 @@ class Bus:
         self._on_reconnect: list[Callable[[], None]] = []
         self._on_disconnect: list[Callable[[], None]] = []
         self._dial_error: Exception | None = None
-        self.nats = Client()
+        self.nats = LiveClient()
         self._barrier = Barrier(
             lambda: self.nats.flush(timeout=_LONGEST_S),
             self._connected,
@@ -276,6 +276,10 @@ class Bus:
             subject, pending_msgs_limit=pending, pending_bytes_limit=256 * 2**20
         )
 
+    async def listen(self, subject: str, *, bound_bytes: int = BOUND_BYTES) -> Live:
+        """Messages of a subject for one reader, the cheapest way; see `Live`."""
+        return await Live.open(self.nats, subject, bound_bytes)
+
     async def flush(self) -> None:
         """Wait until the server has taken everything sent so far, past a reconnect if need be.
 
@@ -363,6 +367,8 @@ class Bus:
             async with asyncio.timeout(3):
                 await self.nats.close()
         self._barrier.broken()
+        for live in self.nats.lives.values():
+            live.wake()
 
     async def _disconnected(self) -> None:
         if self.nats.is_closed or not self._connected.is_set():

@@ -2,22 +2,16 @@
 
 Subscribe first, ask history for what came before, then fold both in the order in which they came.
 What the fold finds missing is asked for from history, a bounded number of times: what history
-lacks too is an error, never joined over. The subscription's queue is bounded; a reader too slow
-for it loses live messages and finds them in history.
+lacks too is an error, never joined over. What is held for a slow reader is bounded; beyond it live
+messages are lost, and found in history.
 """
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
-
-from nats.aio.subscription import Subscription
-from nats.errors import ConnectionClosedError
-from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeoutError
 
 from atlas.bus import Bus
 from atlas.contracts.errors import (
@@ -29,13 +23,11 @@ from atlas.contracts.errors import (
     RequestTimeoutError,
     StreamGapError,
 )
+from atlas.live import BOUND_BYTES, Live
 from atlas.reading import Verdict
 
 SILENCE_S = 120.0
 """Nothing live and no answer from history for so long is an error."""
-
-_QUEUE = 8_192
-"""Live messages held for a slow reader; more are dropped, and read from history."""
 
 _QUIET_S = 2.0
 """After so long without an event history is asked: the last one may be lost in a reconnect."""
@@ -120,7 +112,7 @@ class Follower[E]:
         self._source = source
         self._is_own = is_own
         self._silence_s = silence_s
-        self._live: Subscription | None = None
+        self._live: Live | None = None
         self._unfolded: deque[E] = deque()
         self._page: Page[E] | None = None
         self._ask: int | None = None if is_new else 1
@@ -129,13 +121,13 @@ class Follower[E]:
         self._quiet_s = _QUIET_S
         self._heard_at = time.monotonic()
 
-    async def open(self, *, queue: int = _QUEUE) -> None:
+    async def open(self, *, bound_bytes: int = BOUND_BYTES) -> None:
         """Subscribe; what is published from now on will be read.
 
         A request for what is new goes out behind the subscription on the same connection, and what
         a cluster's other server might miss is a gap that heals: only others wait for the server.
         """
-        self._live = await self._bus.open(self._source.subject, pending=queue)
+        self._live = await self._bus.listen(self._source.subject, bound_bytes=bound_bytes)
         if self._ask is not None:
             await self._bus.flush()
         self._heard_at = time.monotonic()
@@ -143,8 +135,7 @@ class Follower[E]:
     async def close(self) -> None:
         """Give the subscription back."""
         if self._live is not None:
-            with contextlib.suppress(NatsError):  # the connection is gone, and it with it
-                await self._live.unsubscribe()
+            await self._live.close()
             self._live = None
 
     @property
@@ -159,6 +150,7 @@ class Follower[E]:
             StreamGapError: Events are missing, also in history.
             NotFoundError: There is nothing of that id.
             RequestTimeoutError: Nothing was heard for `silence_s`.
+            ConnectionFailedError: The connection was closed.
         """
         while not self._source.is_finished:
             if self._unfolded:
@@ -175,21 +167,21 @@ class Follower[E]:
         return None
 
     async def _read_live(self, wait_s: float) -> E | None:
-        if self._live is None:
+        live = self._live
+        if live is None:
             raise AtlasError(f"{self._source.what} is not open; read it inside `async with`")
-        try:
-            message = await self._live.next_msg(timeout=wait_s)
-        except (NatsTimeoutError, TimeoutError):
-            self._quiet_s = min(self._quiet_s * 2, _QUIETEST_S)
-            self._ask = self._ask or self._source.position
+        data = live.take()
+        if data is None:
+            if live.is_missing:  # the last that came may be among what was dropped
+                live.is_missing = False
+                self._ask = self._ask or self._source.position
+            elif not await live.wait(wait_s):
+                self._quiet_s = min(self._quiet_s * 2, _QUIETEST_S)
+                self._ask = self._ask or self._source.position
             return None
-        except ConnectionClosedError as error:
-            raise ConnectionFailedError(
-                f"{self._source.what}: the connection to NATS was closed"
-            ) from error
         self._heard_at = time.monotonic()
         self._quiet_s = _QUIET_S
-        event = self._source.decode(message.data)
+        event = self._source.decode(data)
         verdict = self._source.take(event)
         if verdict is Verdict.GAP:
             self._held = event
