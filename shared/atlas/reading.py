@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from atlas.contracts.inference import ModelResponse, ToolCall
+from atlas.contracts.inference import ModelResponse, StreamMetrics, ToolCall
 from atlas.contracts.streams import (
     AttemptFailed,
     ReasoningDelta,
@@ -50,6 +50,10 @@ class Reading:
     terminal: TerminalStreamEvent | None = None
     restarts: int = 0
     """How often text was dropped; what was shown before that is void."""
+    controls: list[StreamPaused | StreamResumed] = field(default_factory=list)
+    """Who paused and resumed it, and why."""
+    _began_at_ms: int | None = None
+    _heard_at_ms: int = 0
     _epochs: list[tuple[int, int]] = field(default_factory=list)
     """From which seq on which epoch wrote."""
     _content: list[TextDelta | ReasoningDelta | ToolCallDelta] = field(default_factory=list)
@@ -109,6 +113,33 @@ class Reading:
         )
 
     @property
+    def metrics(self) -> StreamMetrics:
+        """How it went, as the router says once it is completed; before, what the events tell.
+
+        Then times count from the first event, and `tokens_per_second` is not known.
+        """
+        if isinstance(self.terminal, StreamCompleted):
+            return self.terminal.metrics
+        began_at_ms = self._began_at_ms or self._heard_at_ms
+        first = self._content[0] if self._content else None
+        return StreamMetrics(
+            time_to_first_token_ms=max(0, first.at_ms - began_at_ms) if first else None,
+            duration_ms=max(0, self._heard_at_ms - began_at_ms),
+            paused_ms=self._paused_ms(),
+            chunks=len(self._content),
+            attempts=self.attempt,
+        )
+
+    def _paused_ms(self) -> int:
+        total, paused_at_ms = 0, None
+        for one in self.controls:
+            if isinstance(one, StreamPaused):
+                paused_at_ms = paused_at_ms or one.at_ms
+            elif paused_at_ms is not None:
+                total, paused_at_ms = total + one.at_ms - paused_at_ms, None
+        return max(0, total if paused_at_ms is None else total + self._heard_at_ms - paused_at_ms)
+
+    @property
     def has_content(self) -> bool:
         """Whether anything of the answer is there."""
         return bool(self._content)
@@ -142,6 +173,7 @@ class Reading:
             )  # the second: an adoption was missed, and a late word of its victim taken
         before = len(self._content)
         self._content = [one for one in self._content if one.seq <= event.from_seq]
+        self.controls = [one for one in self.controls if one.seq <= event.from_seq]
         if len(self._content) < before:
             self.restarts += 1
         if event.next == "restart":
@@ -149,6 +181,7 @@ class Reading:
         self._epochs = [one for one in self._epochs if one[0] <= event.from_seq]
         self._epochs.append((event.seq, event.epoch))
         self.seq, self.epoch, self.attempt = event.seq, event.epoch, event.attempt
+        self._heard_at_ms = event.at_ms
         return Verdict.TAKEN
 
     def _epoch_at(self, seq: int) -> int:
@@ -156,10 +189,11 @@ class Reading:
         return max((epoch for first, epoch in self._epochs if first <= seq), default=0)
 
     def _apply(self, event: StreamEvent) -> None:  # noqa: C901 - one line for each type of event
-        self.seq, self.epoch = event.seq, event.epoch
+        self.seq, self.epoch, self._heard_at_ms = event.seq, event.epoch, event.at_ms
         match event:
             case StreamStarted():
                 self.started, self.attempt = event, event.attempt
+                self._began_at_ms = self._began_at_ms or event.at_ms
                 if self.state is StreamState.QUEUED:
                     self.state = StreamState.INITIALIZING
             case TextDelta() | ReasoningDelta() | ToolCallDelta():
@@ -168,7 +202,9 @@ class Reading:
                     self.state = StreamState.ACTIVE
             case StreamPaused():
                 self.state = StreamState.PAUSED
+                self.controls.append(event)
             case StreamResumed():
+                self.controls.append(event)
                 self.state = StreamState.ACTIVE if self._content else StreamState.INITIALIZING
             case AttemptFailed():
                 if event.next == "restart":

@@ -30,6 +30,7 @@ from atlas.contracts.streams import (
     StreamFailed,
     StreamState,
     StreamStatus,
+    TextDelta,
 )
 from tests.integration.client_fakes import (
     FakeRouter,
@@ -299,7 +300,9 @@ async def test_an_attempt_that_says_less_voids_what_was_given_at_its_end(
     assert await _texts(atlas, "s1") == [("The sky ", False), ("The", True)]
 
 
-async def test_final_only_gives_no_text_that_is_dropped_later(atlas: Atlas, router: FakeRouter):
+async def test_what_was_dropped_is_seen_in_the_pieces_and_the_events_and_never_in_the_result(
+    atlas: Atlas, router: FakeRouter
+):
     await router.write(
         started("s1", 1),
         delta("s1", 2, "dropped"),
@@ -307,7 +310,35 @@ async def test_final_only_gives_no_text_that_is_dropped_later(atlas: Atlas, rout
         delta("s1", 4, "kept"),
         completed("s1", 5, "kept"),
     )
-    assert await _texts(atlas, "s1", final_only=True) == [("kept", False)]
+    assert (await atlas.stream_result("s1")).content == "kept"
+    assert await _texts(atlas, "s1") == [("dropped", False), ("kept", True)]
+    async with atlas.watch_stream("s1") as stream:
+        texts = [one.text async for one in stream.events() if isinstance(one, TextDelta)]
+    assert texts == ["dropped", "kept"]
+
+
+async def test_who_begins_in_the_middle_after_a_restart_gets_nothing_twice(
+    atlas: Atlas, router: FakeRouter
+):
+    await router.write(
+        started("s1", 1),
+        delta("s1", 2, "dropped"),
+        _failed_attempt("s1", 3),
+        delta("s1", 4, "kept "),
+        delta("s1", 5, "too"),
+        completed("s1", 6, "kept too"),
+    )
+    assert await _texts(atlas, "s1", from_seq=5) == [("too", False)]
+    assert await _texts(atlas, "s1", from_seq=0) == [
+        ("dropped", False),
+        ("kept ", True),
+        ("too", False),
+    ]
+
+
+async def test_a_place_below_the_beginning_is_refused(atlas: Atlas):
+    with pytest.raises(InvalidRequestError, match="-1 is below 0"):
+        atlas.watch_stream("s1", from_seq=-1)
 
 
 async def test_a_failed_stream_raises_the_class_that_its_error_names(

@@ -9,11 +9,13 @@ async with Atlas.connect() as atlas:
         async for text in stream:
             print(text, end="")
 
-`atlas.client.streams` says what becomes of text when a provider fails in the middle.
+`atlas.client.streams` says which ways of reading there are, `atlas.client.pieces` what becomes of
+text when a provider fails in the middle.
 """
 
 from atlas.client.connection import Atlas
-from atlas.client.streams import Piece, Stream
+from atlas.client.pieces import Piece
+from atlas.client.streams import Stream
 from atlas.client.tasks import Task
 
 __all__ = ["Atlas", "Piece", "Stream", "Task"]

@@ -4,15 +4,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
-from nats.errors import ConnectionClosedError
-from nats.errors import TimeoutError as NatsTimeoutError
 from opentelemetry.trace import SpanKind
 
 from atlas import subjects, telemetry
 from atlas.bus import Bus
+from atlas.client.callbacks import Callback, Callbacks
 from atlas.client.doors import Request, ask_whole, send_control, store_durably
 from atlas.client.embedding import embed
 from atlas.client.following import SILENCE_S
+from atlas.client.hearing import heard
+from atlas.client.pieces import Piece
 from atlas.client.requests import (
     Prompt,
     body,
@@ -21,13 +22,11 @@ from atlas.client.requests import (
     message_id,
     messages_of,
 )
-from atlas.client.streams import Stream, StreamSource
+from atlas.client.source import StreamSource
+from atlas.client.streams import Stream
 from atlas.client.tasks import Task
 from atlas.contracts.catalogue import Explanation, ProvidersReply, ProvidersRequest
-from atlas.contracts.errors import (
-    ConnectionFailedError,
-    InvalidRequestError,
-)
+from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.events import Event
 from atlas.contracts.ids import new_id
 from atlas.contracts.inference import (
@@ -36,7 +35,7 @@ from atlas.contracts.inference import (
     ModelRequest,
     ModelResponse,
 )
-from atlas.contracts.streams import StreamControl, StreamStatus
+from atlas.contracts.streams import StreamControl, StreamState, StreamStatus
 from atlas.contracts.tasks import (
     Subtask,
     TaskControl,
@@ -50,10 +49,8 @@ from atlas.contracts.tasks import (
 from atlas.objects import Objects
 from atlas.reading import Reading
 from atlas.settings import Settings, load_settings
-from atlas.wire import read_event
 
 _PROVIDERS_S = 5.0
-_EVENT_WAIT_S = 30.0
 
 
 class Atlas:
@@ -168,8 +165,9 @@ class Atlas:
         stream_id: str | None = None,
         subtask: Subtask | None = None,
         lane: str = "interactive",
-        final_only: bool = False,
         cancel_on_exit: bool = False,
+        on_state: Callback[StreamState] | None = None,
+        on_text: Callback[Piece] | None = None,
         **fields: object,
     ) -> Stream:
         """Ask a model and stream its answer; to be opened with `async with`.
@@ -182,8 +180,11 @@ class Atlas:
             stream_id: An id of one's own; the same id and body again are the same stream.
             subtask: As for `generate`; its first stream has the `stream_id` that it brings.
             lane: `interactive` or `batch`.
-            final_only: `async for` gives no text that may still be dropped.
-            cancel_on_exit: Cancel what still runs when the block is left.
+            cancel_on_exit: Cancel what still runs when the block is left; by default it goes on,
+                for a stream outlives its watchers.
+            on_state: Called with each new state while the stream is read, and awaited if it is a
+                coroutine function. What it raises comes out of the reading, which may go on.
+            on_text: The same, with each piece of text that `async for` would give.
             fields: Further fields of `ModelRequest`.
 
         Raises:
@@ -198,29 +199,46 @@ class Atlas:
             self.tenant,
             checked_id("stream", stream_id or new_id()),
             request=Request(data, model, lane, headers_of(subtask), is_new=stream_id is None),
-            final_only=final_only,
+            callbacks=Callbacks(on_state, on_text),
             cancel_on_exit=cancel_on_exit,
             silence_s=self._silence_s,
         )
 
     def watch_stream(
-        self, stream_id: str, *, from_seq: int = 1, final_only: bool = False
+        self,
+        stream_id: str,
+        *,
+        from_seq: int = 0,
+        on_state: Callback[StreamState] | None = None,
+        on_text: Callback[Piece] | None = None,
     ) -> Stream:
         """Watch a stream that somebody else asked for; to be opened with `async with`.
 
         Args:
             stream_id: Which one.
-            from_seq: The first event to give; the whole text is known all the same.
-            final_only: `async for` gives no text that may still be dropped.
+            from_seq: The first event to give, by default all, such as the one after the last you
+                saw; the whole text is known all the same. For the end only take `stream_result`.
+            on_state: As `stream` takes it.
+            on_text: As `stream` takes it.
         """
         return Stream(
             self._bus,
             self.tenant,
             checked_id("stream", stream_id),
+            callbacks=Callbacks(on_state, on_text),
             from_seq=from_seq,
-            final_only=final_only,
             silence_s=self._silence_s,
         )
+
+    async def stream_result(self, stream_id: str) -> ModelResponse:
+        """Wait for the end of a stream that somebody asked for, and give its whole answer.
+
+        Raises:
+            AtlasError: What `Stream.result` raises.
+            NotFoundError: There is no such stream.
+        """
+        async with self.watch_stream(stream_id) as stream:
+            return await stream.result()
 
     async def read_stream(self, stream_id: str) -> Reading:
         """A stream as its history tells it now, without waiting for more.
@@ -367,23 +385,11 @@ class Atlas:
             raise InvalidRequestError("this router explains nothing; it is older than the client")
         return reply.explanation
 
-    async def events(self, source: str = "*", type_: str = ">") -> AsyncGenerator[Event]:
+    def events(self, source: str = "*", type_: str = ">") -> AsyncGenerator[Event]:
         """What the services tell, from now on, without end. Events inform; none is asked again.
 
         Args:
             source: A service, such as `provider_router`.
             type_: A type, such as `provider.circuit`, or `provider.>`.
         """
-        subject = subjects.events_of(self.tenant, source, type_)
-        heard = await self._bus.open(subject, pending=1_000)
-        try:
-            while True:
-                try:
-                    message = await heard.next_msg(timeout=_EVENT_WAIT_S)
-                except (NatsTimeoutError, TimeoutError):
-                    continue
-                except ConnectionClosedError as error:
-                    raise ConnectionFailedError("the connection to NATS was closed") from error
-                yield read_event(message.subject, message.data)
-        finally:
-            await heard.unsubscribe()
+        return heard(self._bus, subjects.events_of(self.tenant, source, type_))

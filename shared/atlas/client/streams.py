@@ -1,12 +1,10 @@
-"""A stream as its user sees it: text as it comes, every event, the whole answer, and control.
+"""A stream as its user sees it: one way of reading for each wish.
 
-What a restart does to text (contract A3, fallback). `async for text in stream` gives pieces as they
-come. When an attempt's text is dropped, the new attempt is compared with what was already given:
-what both have in common is not given again, so that an attempt that says the same (or more) just
-goes on. Where it says something else, one piece comes with `restart` set, and it holds the whole
-text so far: everything given before it is void. So, always, the pieces from the last `restart` on
-are the final text, and nothing is given twice. With `final_only` nothing is given before it is
-final. `events()` gives every event, and `result()` the final answer.
+- `async for text in stream`: text as it comes. After a restart one piece comes with `restart` set;
+  `pieces` has the rule.
+- `await stream.result()`: the final answer and nothing that was dropped on the way to it.
+- `events()`: everything, also what was dropped later.
+- `on_state=`, `on_text=`: functions that are called while one of the three above reads.
 """
 
 import asyncio
@@ -15,25 +13,23 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from pydantic import ValidationError
-
-from atlas import subjects
 from atlas.bus import Bus
+from atlas.client.callbacks import Callbacks
 from atlas.client.doors import CONTROL_S, Request, cancelled, send_control
-from atlas.client.following import Follower, Page
+from atlas.client.following import Follower
+from atlas.client.pieces import Piece, Pieces
+from atlas.client.requests import body
+from atlas.client.source import StreamSource
 from atlas.contracts.errors import (
     AtlasError,
+    InvalidRequestError,
     InvalidTransitionError,
-    NotFoundError,
     StreamGapError,
     error_from,
 )
 from atlas.contracts.inference import ModelResponse, StreamMetrics
 from atlas.contracts.streams import (
-    STREAM_EVENT,
     ControlAction,
-    HistoryReply,
-    HistoryRequest,
     StreamAdopted,
     StreamCancelled,
     StreamCompleted,
@@ -42,81 +38,8 @@ from atlas.contracts.streams import (
     StreamFailed,
     StreamState,
     StreamStatus,
-    TextDelta,
 )
-from atlas.reading import Reading, Verdict
-
-_HISTORY_S = 3.0
-_PAGE = 10_000
-"""The router cuts a page to what a message holds."""
-
-
-class Piece(str):
-    """A piece of text. `restart` says that the pieces before it are void."""
-
-    __slots__ = ("restart",)
-    restart: bool
-
-    def __new__(cls, text: str, *, restart: bool = False) -> Self:
-        """A piece that follows the ones before it, unless `restart`."""
-        piece = super().__new__(cls, text)
-        piece.restart = restart
-        return piece
-
-
-class StreamSource:
-    """A stream as a `Source`: its subject, its history, and the reading rule."""
-
-    def __init__(self, bus: Bus, tenant: str, stream_id: str) -> None:
-        self._bus = bus
-        self._tenant = tenant
-        self._stream_id = stream_id
-        self.reading = Reading()
-
-    @property
-    def what(self) -> str:
-        """Its name in messages."""
-        return f"stream {self._stream_id}"
-
-    @property
-    def subject(self) -> str:
-        """Its chunk subject."""
-        return subjects.stream_chunk(self._tenant, self._stream_id)
-
-    @property
-    def position(self) -> int:
-        """The `seq` that comes next."""
-        return self.reading.next_seq
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether its terminal event was read."""
-        return self.reading.terminal is not None
-
-    def take(self, event: StreamEvent) -> Verdict:
-        """Fold one event by the reading rule."""
-        return self.reading.take(event)
-
-    def decode(self, data: bytes) -> StreamEvent:
-        """Read one chunk."""
-        try:
-            return STREAM_EVENT.validate_json(data)
-        except ValidationError as error:
-            raise AtlasError(
-                f"{self.subject}: not a StreamEvent; is the router of another version?"
-            ) from error
-
-    async def page(self, position: int) -> Page[StreamEvent]:
-        """A page of history, from any router."""
-        reply = await self._bus.request(
-            subjects.api(self._tenant, "stream.history"),
-            HistoryRequest(stream_id=self._stream_id, from_seq=position, limit=_PAGE),
-            HistoryReply,
-            timeout_s=_HISTORY_S,
-        )
-        if reply.state is StreamState.NOT_FOUND:
-            raise NotFoundError(f"there is no stream {self._stream_id}")
-        return Page(reply.events, reply.next_seq, reply.state.is_terminal)
+from atlas.reading import Reading
 
 
 class Stream:
@@ -133,18 +56,19 @@ class Stream:
         stream_id: str,
         *,
         request: Request | None = None,
-        from_seq: int = 1,
-        final_only: bool = False,
+        callbacks: Callbacks,
+        from_seq: int = 0,
         cancel_on_exit: bool = False,
         silence_s: float,
     ) -> None:
+        if from_seq < 0:
+            raise InvalidRequestError(f"from_seq: {from_seq} is below 0; events begin with seq 1")
         self.stream_id = stream_id
         self._bus = bus
         self._tenant = tenant
         self._request = request
         self._from_seq = from_seq
         self._is_passing = from_seq <= 1
-        self._final_only = final_only
         self._cancel_on_exit = cancel_on_exit
         self._source = StreamSource(bus, tenant, stream_id)
         self._follower = Follower(
@@ -155,8 +79,9 @@ class Stream:
             silence_s=silence_s,
         )
         self._is_read = False
-        self._given: list[str] = []
-        self._restarts = 0
+        self._callbacks = callbacks
+        self._untold: StreamEvent | None = None
+        self._pieces = Pieces(self.reading)
 
     @property
     def reading(self) -> Reading:
@@ -169,10 +94,9 @@ class Stream:
         return self.reading.state
 
     @property
-    def metrics(self) -> StreamMetrics | None:
-        """How it went; None before it is completed."""
-        terminal = self.reading.terminal
-        return terminal.metrics if isinstance(terminal, StreamCompleted) else None
+    def metrics(self) -> StreamMetrics:
+        """How it goes, as far as it was read; once completed the router's own figures."""
+        return self.reading.metrics
 
     async def __aenter__(self) -> Self:
         """Subscribe, then ask for the stream where this is not only a watcher.
@@ -230,9 +154,22 @@ class Stream:
             )
         self._is_read = True
         try:
-            return await self._follower.next()
+            return await (self._told() if self._callbacks else self._follower.next())
         finally:
             self._is_read = False
+
+    async def _told(self) -> StreamEvent | None:
+        """The next event, after its callbacks; one that raised does not take the event away."""
+        event = self._untold
+        if event is None:
+            event = await self._follower.next()
+            if event is None:
+                return None
+            self._untold = event
+            self._callbacks.take(event, self.reading, passes=self._passes(event))
+        await self._callbacks.run(f"event {event.seq} of stream {self.stream_id}")
+        self._untold = None
+        return event
 
     def _passes(self, event: StreamEvent) -> bool:
         """Whether a reader that begins at `from_seq` has to see the event."""
@@ -242,42 +179,17 @@ class Stream:
         return self._is_passing
 
     async def __aiter__(self) -> AsyncGenerator[Piece]:
-        """Pieces of the answer's text; see the rule at the top of this module.
+        """Pieces of the answer's text as they come; `Piece.restart` voids those before it.
 
         Raises:
             AtlasError: The stream failed, was cancelled, or cannot be read.
         """
         while (event := await self._next()) is not None:
             if not self._passes(event):
-                self._given, self._restarts = [self.reading.text], self.reading.restarts
-            elif isinstance(event, TextDelta) and not self._final_only:
-                piece = self._new_text(event)
-                if piece is not None:
-                    yield piece
-        response = self._response()
-        rest = self._beyond(response.content)
-        if rest is not None:
-            yield rest
-
-    def _new_text(self, event: TextDelta) -> Piece | None:
-        if self.reading.restarts == self._restarts:
-            self._given.append(event.text)
-            return Piece(event.text)
-        return self._beyond(self.reading.text)
-
-    def _beyond(self, text: str) -> Piece | None:
-        """What of `text` was not given yet; all of it, with `restart`, where it says otherwise."""
-        given = "".join(self._given)
-        if text == given:
-            self._restarts = self.reading.restarts
-            return None
-        if given.startswith(text) and not self._source.is_finished:
-            return None  # still saying again what was given
-        self._restarts = self.reading.restarts
-        self._given = [text]
-        if text.startswith(given):
-            return Piece(text[len(given) :])
-        return Piece(text, restart=True)
+                self._pieces.skip(event)
+            elif (piece := self._pieces.of(event)) is not None:
+                yield piece
+        self._response()
 
     async def result(self) -> ModelResponse:
         """Read to the end and give the whole answer.
@@ -312,18 +224,20 @@ class Stream:
             )
         return whole
 
-    async def pause(self, reason: str | None = None) -> StreamStatus:
+    async def pause(self, reason: str | None = None, by: str | None = None) -> StreamStatus:
         """Hold the stream; the provider waits. Raises `InvalidTransitionError` after its end."""
-        return await self._control(ControlAction.PAUSE, reason)
+        return await self._control(ControlAction.PAUSE, reason, by)
 
-    async def resume(self, reason: str | None = None) -> StreamStatus:
+    async def resume(self, reason: str | None = None, by: str | None = None) -> StreamStatus:
         """Let it flow again. Raises `InvalidTransitionError` after its end."""
-        return await self._control(ControlAction.RESUME, reason)
+        return await self._control(ControlAction.RESUME, reason, by)
 
-    async def cancel(self, reason: str | None = None) -> StreamStatus:
+    async def cancel(self, reason: str | None = None, by: str | None = None) -> StreamStatus:
         """End it for good. Raises `InvalidTransitionError` where it completed or failed."""
-        return await self._control(ControlAction.CANCEL, reason)
+        return await self._control(ControlAction.CANCEL, reason, by)
 
-    async def _control(self, action: ControlAction, reason: str | None) -> StreamStatus:
-        control = StreamControl(action=action, reason=reason)
+    async def _control(
+        self, action: ControlAction, reason: str | None, by: str | None
+    ) -> StreamStatus:
+        control, _ = body(StreamControl, {"action": action, "reason": reason, "by": by})
         return await send_control(self._bus, self._tenant, self.stream_id, control)
