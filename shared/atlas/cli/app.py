@@ -61,12 +61,18 @@ def chat(
     system: Annotated[str | None, typer.Option(help="Instructions for the model.")] = None,
     task_type: TaskTypeName = None,
     capabilities: Capabilities = None,
+    *,
+    as_json: AsJson = False,
 ) -> None:
-    """Talk with a model; Ctrl-C stops an answer, Ctrl-D ends the conversation."""
+    """Talk with a model; Ctrl-D ends the conversation.
+
+    While an answer comes on a terminal: space pauses it and lets it go on, c or Ctrl-C ends it.
+    With --json every event of each answer.
+    """
     from atlas.cli.chat import Wanted
     from atlas.cli.chat import chat as command
 
-    command(Wanted(model, system, task_type, capabilities))
+    command(Wanted(model, system, task_type, capabilities), as_json=as_json)
 
 
 @app.command()

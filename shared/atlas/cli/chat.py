@@ -16,17 +16,27 @@ from typing import Self
 
 from atlas.cli.explanation import requirements
 from atlas.cli.figures import money, tokens
+from atlas.cli.keys import Keyboard, keyboard
 from atlas.cli.output import Output
-from atlas.cli.session import DONE, INTERRUPTED, connected, report
+from atlas.cli.session import DONE, FAILED, INTERRUPTED, connected, report
 from atlas.cli.streams import print_text
 from atlas.cli.survey import tell_who_answers
-from atlas.client import Atlas
+from atlas.client import Atlas, Stream
 from atlas.contracts.base import JsonObject
-from atlas.contracts.errors import AtlasError, NoResponderError, RequestTimeoutError
-from atlas.contracts.streams import StreamCompleted
+from atlas.contracts.errors import (
+    AtlasError,
+    InvalidTransitionError,
+    NoResponderError,
+    RequestTimeoutError,
+)
+from atlas.contracts.streams import StreamCompleted, StreamState
 
 _CLEAN_UP_S = 10.0
 _CTRL_C = INTERRUPTED + 2
+_HINT = "space pauses an answer and lets it go on; c or Ctrl-C ends it; Ctrl-D ends the chat"
+_PAUSED = "(paused; space lets it go on, c ends it)"
+_MOST_PRESSES = 16
+"""Keys that wait to be obeyed; more are not heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +58,9 @@ class Wanted:
         return requirements(self.task_type, self.capabilities) or None
 
 
-def chat(wanted: Wanted) -> None:
+def chat(wanted: Wanted, *, as_json: bool) -> None:
     """Talk until Ctrl-D; exits with its status."""
-    output = Output(as_json=False)
+    output = Output(as_json=as_json)
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401, PLC0415 - gives the prompt its line editing
     try:
@@ -91,6 +101,7 @@ class _Conversation:
         self._messages: list[dict[str, object]] = []
         self._open = AsyncExitStack()
         self._atlas: Atlas | None = None
+        self._presses: asyncio.Queue[str] = asyncio.Queue(_MOST_PRESSES)
 
     def __enter__(self) -> Self:
         self._call(self._connect())
@@ -123,9 +134,11 @@ class _Conversation:
 
     def hold(self) -> int:
         """Ask and answer until Ctrl-D; in a pipe the status tells whether all was answered."""
-        is_terminal = sys.stdin.isatty()
+        is_terminal = sys.stdin.isatty() and not self._output.as_json
         status = DONE
         self._call(self._check())
+        if is_terminal and self._output.is_terminal:
+            self._output.console.print(f"({_HINT})\n", style="dim")
         while True:
             try:
                 said = input("> " if is_terminal else "").strip()
@@ -146,7 +159,8 @@ class _Conversation:
         before = len(self._messages)
         self._messages.append({"role": "user", "content": said})
         try:
-            return self._call(self._answer())
+            with keyboard(is_wanted=self._output.is_terminal) as keys:
+                return self._call(self._answer(), keys=keys)
         except AtlasError as error:
             del self._messages[before:]
             return report(error, self._output)
@@ -161,15 +175,59 @@ class _Conversation:
             cancel_on_exit=True,
         )
         async with stream:
+            obeying = asyncio.create_task(self._obey(stream))
             try:
-                status = await print_text(stream, self._output)
+                status = await self._show(stream)
             finally:
+                obeying.cancel()
                 self._keep(stream.reading.text)
+                await asyncio.wait({obeying})
         end = stream.reading.terminal
-        if isinstance(end, StreamCompleted) and stream.reading.started and sys.stdin.isatty():
+        is_shown = sys.stdin.isatty() and not self._output.as_json
+        if isinstance(end, StreamCompleted) and stream.reading.started and is_shown:
             spent = f"{stream.reading.started.model}, {tokens(end.usage)}, {money(end.cost)}"
             self._output.console.print(f"({spent})\n", style="dim")
         return status
+
+    async def _show(self, stream: Stream) -> int:
+        if not self._output.as_json:
+            return await print_text(stream, self._output)
+        async for event in stream.events():
+            self._output.record(event)
+        return DONE if isinstance(stream.reading.terminal, StreamCompleted) else FAILED
+
+    async def _obey(self, stream: Stream) -> None:
+        """Pause and let go on, press by press, as long as the answer is shown."""
+        is_held = False
+        while not self._presses.empty():
+            self._presses.get_nowait()  # meant for the answer before
+        while True:
+            await self._presses.get()
+            try:
+                status = await (stream.resume() if is_held else stream.pause())
+            except InvalidTransitionError:
+                return  # it ended meanwhile
+            except AtlasError as error:
+                report(error, self._output)
+                continue
+            is_held = status.state is StreamState.PAUSED
+            told = _PAUSED if is_held else "(goes on)"
+            self._output.console.print(f"\n{told}", style="dim")
+
+    def _press(self, key: str) -> None:
+        """Take a key, in the main thread.
+
+        Raises:
+            KeyboardInterrupt: It means the same as Ctrl-C.
+        """
+        if key in "cC":
+            raise KeyboardInterrupt
+        if key == " ":
+            self._loop.call_soon_threadsafe(self._note_press, key)
+
+    def _note_press(self, key: str) -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            self._presses.put_nowait(key)
 
     def _keep(self, text: str) -> None:
         """Remember the answer as far as it came; without one, forget the question."""
@@ -178,8 +236,13 @@ class _Conversation:
         else:
             self._messages.pop()
 
-    def _call[T](self, work: Coroutine[None, None, T], timeout_s: float | None = None) -> T:
-        """Run a coroutine in the loop's thread; Ctrl-C cancels it and waits for its clean-up."""
+    def _call[T](
+        self,
+        work: Coroutine[None, None, T],
+        timeout_s: float | None = None,
+        keys: Keyboard | None = None,
+    ) -> T:
+        """Run a coroutine in the loop's thread; Ctrl-C or a signal cancels it, to its end."""
         ended = threading.Event()
 
         async def owned() -> T:
@@ -191,8 +254,10 @@ class _Conversation:
         future: Future[T] | None = None
         try:
             future = asyncio.run_coroutine_threadsafe(owned(), self._loop)
+            if keys is not None:
+                keys.until_done(future, self._press)
             return future.result(timeout_s)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):
             if future is not None:
                 future.cancel()
                 ended.wait(_CLEAN_UP_S)

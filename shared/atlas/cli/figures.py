@@ -37,3 +37,8 @@ def one_line(text: str, width: int) -> str:
     """The text without line breaks, cut to a width."""
     flat = " ".join(text.split())
     return flat if len(flat) <= width else flat[: max(width - 1, 0)] + "…"
+
+
+def by_and_why(by: str | None, reason: str | None) -> str:
+    """Such as ` by me: enough`; what is not known is left out."""
+    return (f" by {by}" if by else "") + (f": {reason}" if reason else "")

@@ -1,6 +1,6 @@
 """An entry of a task's log as one plain line, for pipes and logs. Pure."""
 
-from atlas.cli.figures import clock, money, one_line, tokens
+from atlas.cli.figures import by_and_why, clock, money, one_line, tokens
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import (
     PlannedSubtask,
@@ -71,7 +71,7 @@ def _of_subtask(
         case SubtaskRetried():
             return f"will be tried again, attempt {event.attempt}: {event.reason}"
         case SubtaskCancelled():
-            return f"cancelled{_who(event.by, event.reason)}"
+            return f"cancelled{by_and_why(event.by, event.reason)}"
 
 
 def _of_approval(event: TaskAwaitingApproval | TaskApproved | TaskApprovalRejected) -> str:
@@ -81,9 +81,9 @@ def _of_approval(event: TaskAwaitingApproval | TaskApproved | TaskApprovalReject
             only = f" --subtask {event.subtask_id}" if event.subtask_id else ""
             return f"{what} waits for approval: atlas task approve {event.task_id}{only}"
         case TaskApproved():
-            return f"{what} approved{_who(event.by, event.reason)}"
+            return f"{what} approved{by_and_why(event.by, event.reason)}"
         case TaskApprovalRejected():
-            return f"{what} rejected{_who(event.by, event.reason)}"
+            return f"{what} rejected{by_and_why(event.by, event.reason)}"
 
 
 def _of_task(event: TaskEvent) -> str:  # noqa: PLR0911 - one line for each type of event
@@ -97,15 +97,15 @@ def _of_task(event: TaskEvent) -> str:  # noqa: PLR0911 - one line for each type
             removed = f", without {', '.join(event.removed)}" if event.removed else ""
             return f"replanned ({event.reason}): {_plan(event.added) or 'nothing new'}{removed}"
         case TaskPaused():
-            return f"paused{_who(event.by, event.reason)}"
+            return f"paused{by_and_why(event.by, event.reason)}"
         case TaskResumed():
-            return f"resumed{_who(event.by, event.reason)}"
+            return f"resumed{by_and_why(event.by, event.reason)}"
         case TaskCompleted():
             return f"completed ({_spent(event.usage, event.cost)})"
         case TaskFailed():
             return f"failed: {event.error.message}"
         case TaskCancelled():
-            return f"cancelled{_who(event.by, event.reason)}"
+            return f"cancelled{by_and_why(event.by, event.reason)}"
         case _:
             return event.type
 
@@ -118,7 +118,3 @@ def _plan(plan: list[PlannedSubtask]) -> str:
 
 def _spent(usage: Usage, cost: Cost) -> str:
     return f"{tokens(usage)}, {money(cost)}"
-
-
-def _who(by: str | None, reason: str | None) -> str:
-    return (f" by {by}" if by else "") + (f": {reason}" if reason else "")

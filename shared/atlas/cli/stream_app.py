@@ -1,25 +1,47 @@
 """`atlas stream …`: names, options and help."""
 # ruff: noqa: PLC0415 - a command imports what it needs when it runs, so that help is immediate
 
+import contextlib
 from typing import Annotated
 
 import typer
 
-from atlas.cli.options import AsJson, By, Reason
+from atlas.cli.options import END, AsJson, By, Reason
 
 app = typer.Typer(no_args_is_help=True, help="Watch and control streams.")
 
 StreamId = Annotated[str, typer.Argument(metavar="ID", help="The stream's id.")]
 
 
+def _place(said: str | int) -> int:
+    """Where to begin; -1 stands for the end."""
+    if said == "end":
+        return END
+    with contextlib.suppress(ValueError):
+        if (place := int(said)) >= 0:
+            return place
+    raise typer.BadParameter(f"{said!r} is neither a seq (0, 1, 2 …) nor `end`")
+
+
 @app.command()
 def watch(
     stream_id: StreamId,
-    from_seq: Annotated[int, typer.Option("--from", min=1, help="The first event to show.")] = 1,
+    from_seq: Annotated[
+        int,
+        typer.Option(
+            "--from",
+            metavar="SEQ|end",
+            parser=_place,
+            help="The first event to show; `end`: nothing before the stream has ended.",
+        ),
+    ] = 0,
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Show a stream's text as it comes; with --json every event."""
+    """Show a stream's text as it comes; with --json every event.
+
+    With `--from end` the final text alone, or with --json the last event.
+    """
     from atlas.cli import streams
     from atlas.cli.session import run
 
@@ -28,7 +50,7 @@ def watch(
 
 @app.command()
 def show(stream_id: StreamId, *, as_json: AsJson = False) -> None:
-    """Show where a stream is now."""
+    """Show where a stream is now: state, figures, who paused or cancelled it and why, its text."""
     from atlas.cli import streams
     from atlas.cli.session import run
 
