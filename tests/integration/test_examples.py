@@ -117,6 +117,50 @@ async def test_the_subtasks_of_a_task_are_done_by_different_models_and_each_has_
     assert sum(each) == pytest.approx(whole, abs=4e-6)
 
 
+async def test_a_hundred_watchers_have_one_text_and_the_provider_is_asked_once():
+    shown = await run_alone("03_many_watchers.py")
+    assert "100 of 100 watchers have the same text as I" in shown
+    assert "the provider was asked 1 time" in shown
+
+
+async def test_text_of_a_failed_attempt_is_shown_as_void_and_is_not_in_the_final_answer():
+    shown = await run_alone("06_fallback.py")
+    _, anew = shown.split("\n-- void; anew:\n")
+    answer, told = anew.split("\n\n")
+    assert told.splitlines() == [
+        "attempt 1: flaky/model",
+        "attempt 1 failed: provider_connection, restart",
+        "attempt 2: steady/model",
+        "2 attempts, 1 restart",
+        f"final: {len(answer)} characters by steady/model",
+        "without fallback: provider_connection",
+    ]
+
+
+async def test_a_stream_is_paused_its_callbacks_are_called_and_leaving_cancels_it_if_one_likes():
+    shown = await run_alone("07_enhanced_streaming.py")
+    assert shown.index("[paused after 5 chunks]") < shown.index("[active]")
+    paused = re.search(r"\[completed: \d+ chunks, .*?paused (\d+) ms\]", shown, re.DOTALL)
+    assert paused is not None
+    assert int(paused[1]) >= 500
+    assert re.findall(r"^state: (\w+)$", shown, re.MULTILINE) == [
+        "initializing",
+        "active",
+        "completed",
+    ]
+    assert "heard all: True" in shown
+    assert shown.endswith("cancelled: the caller left\n")
+
+
+async def test_a_stream_is_read_on_from_where_one_left_after_its_server_was_killed():
+    shown = await run_alone("09_replay.py")
+    assert "what was missed fits what was seen: True" in shown
+    first, *_, last = re.findall(r"^ +(\d+) (stream\.\w+) ", shown, re.MULTILINE)
+    assert first == ("1", "stream.started")
+    assert last[1] == "stream.completed"
+    assert f"completed after {last[0]} events" in shown
+
+
 @pytest.mark.parametrize(
     "file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name
 )
