@@ -43,6 +43,7 @@ _RECONNECT_WAIT_S = 0.25
 _GET_TIMEOUT_S = 15.0
 _FLUSH_S = 10.0
 _LONGEST_S = 86_400
+_REPLAYS = 16  # readers of this connection that ask for history at once; the others take their turn
 _PENDING_BYTES = 16 * 2**20
 """What nats-py holds back while the server is away; above it a publish is refused."""
 
@@ -62,6 +63,7 @@ class Bus:
         self._on_disconnect: list[Callable[[], None]] = []
         self._dial_error: Exception | None = None
         self.nats = LiveClient()
+        self.replays = asyncio.Semaphore(_REPLAYS)
         self._barrier = Barrier(
             lambda: self.nats.flush(timeout=_LONGEST_S),
             self._connected,

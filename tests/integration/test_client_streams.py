@@ -25,6 +25,7 @@ from atlas.contracts.errors import (
 from atlas.contracts.inference import Cost, FinishReason, ModelResponse, StreamMetrics, Usage
 from atlas.contracts.streams import (
     AttemptFailed,
+    HistoryReply,
     StreamAdopted,
     StreamCancelled,
     StreamFailed,
@@ -253,6 +254,27 @@ async def test_a_slow_reader_heals_from_history(atlas: Atlas, router: FakeRouter
         await router.write(*answer("s1", *texts)[1:])
         await asyncio.sleep(0.2)  # the messages arrive, and most of them find no room
         assert "".join([piece async for piece in pieces]) == "".join(texts)
+
+
+async def test_many_who_come_late_on_one_connection_ask_history_in_turns(atlas: Atlas, bus: Bus):
+    asked: list[Msg] = []
+    page = HistoryReply(events=answer("s1", "a", "b"), state=StreamState.COMPLETED).to_json()
+
+    async def note(msg: Msg) -> None:
+        asked.append(msg)
+
+    await bus.subscribe(subjects.API_STREAM_HISTORY_ALL, note)
+    await bus.flush()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        watching = [group.create_task(atlas.stream_result("s1")) for _ in range(50)]
+        await soon(lambda: len(asked) >= 16)
+        await bus.flush()
+        await asyncio.sleep(0.1)  # any more would have come by now
+        assert len(asked) == 16
+        for number in range(50):
+            await soon(lambda: len(asked) > number)  # noqa: B023 - awaited at once
+            await asked[number].respond(page)
+    assert {one.result().content for one in watching} == {"ab"}
 
 
 async def test_an_attempt_that_says_the_same_again_just_goes_on(atlas: Atlas, router: FakeRouter):

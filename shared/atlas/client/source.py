@@ -64,12 +64,13 @@ class StreamSource:
 
     async def page(self, position: int) -> Page[StreamEvent]:
         """A page of history, from any router."""
-        reply = await self._bus.request(
-            subjects.api(self._tenant, "stream.history"),
-            HistoryRequest(stream_id=self._stream_id, from_seq=position, limit=_PAGE),
-            HistoryReply,
-            timeout_s=_HISTORY_S,
-        )
+        async with self._bus.replays:
+            reply = await self._bus.request(
+                subjects.api(self._tenant, "stream.history"),
+                HistoryRequest(stream_id=self._stream_id, from_seq=position, limit=_PAGE),
+                HistoryReply,
+                timeout_s=_HISTORY_S,
+            )
         if reply.state is StreamState.NOT_FOUND:
             raise NotFoundError(f"there is no stream {self._stream_id}")
         return Page(reply.events, reply.next_seq, reply.state.is_terminal)

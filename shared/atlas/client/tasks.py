@@ -90,12 +90,13 @@ class TaskSource:
 
     async def page(self, position: int) -> Page[TaskEvent]:
         """A page of the log, from any controller."""
-        reply = await self._bus.request(
-            subjects.api(self._tenant, "task.history"),
-            TaskHistory(task_id=self._task_id, from_version=position, limit=_PAGE),
-            TaskHistoryReply,
-            timeout_s=_HISTORY_S,
-        )
+        async with self._bus.replays:
+            reply = await self._bus.request(
+                subjects.api(self._tenant, "task.history"),
+                TaskHistory(task_id=self._task_id, from_version=position, limit=_PAGE),
+                TaskHistoryReply,
+                timeout_s=_HISTORY_S,
+            )
         return Page(reply.events, reply.next_version, reply.state.is_terminal)
 
 
