@@ -44,8 +44,7 @@ _GET_TIMEOUT_S = 15.0
 _FLUSH_S = 10.0
 _LONGEST_S = 86_400
 _REPLAYS = 16  # readers of this connection that ask for history at once; the others take their turn
-_PENDING_BYTES = 16 * 2**20
-"""What nats-py holds back while the server is away; above it a publish is refused."""
+_PENDING_BYTES = 16 * 2**20  # held back while the server is away; above it a publish is refused
 
 log = structlog.get_logger("atlas.bus")
 
@@ -369,8 +368,7 @@ class Bus:
             async with asyncio.timeout(3):
                 await self.nats.close()
         self._barrier.broken()
-        for live in self.nats.lives.values():
-            live.wake()
+        self.nats.wake()
 
     async def _disconnected(self) -> None:
         if self.nats.is_closed or not self._connected.is_set():

@@ -40,6 +40,11 @@ class LiveClient(Client):
         self.lives: dict[int, Live] = {}
         """Who gets the bytes, by the id of the subscription."""
 
+    def wake(self) -> None:
+        """Let every reader that waits look again: the connection was closed."""
+        for live in self.lives.values():
+            live.wake()
+
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
@@ -118,7 +123,7 @@ class Live:
         return bool(self._held)
 
     def wake(self) -> None:
-        """Let a reader that waits look again: the connection was closed."""
+        """Let the reader look again, if it waits."""
         self._came.set()
 
     async def close(self) -> None:

@@ -116,7 +116,8 @@ class Reading:
     def metrics(self) -> StreamMetrics:
         """How it went, as the router says once it is completed; before, what the events tell.
 
-        Then times count from the first event, and `tokens_per_second` is not known.
+        Then times count from the first event, `chunks` are events of the text that counts, and
+        `bytes`, gaps and `tokens_per_second` are not known.
         """
         if isinstance(self.terminal, StreamCompleted):
             return self.terminal.metrics
