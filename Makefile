@@ -60,6 +60,12 @@ up: $(STAMP)  ## Run NATS (unless NATS_URL is set) and every service until Ctrl-
 test: $(STAMP)  ## Run every test but those that need Docker
 	$(BIN)/pytest -n 3 -m "not containers" tests
 
+SEEDS ?= 1 2 3
+STREAMS ?= 200
+.PHONY: chaos
+chaos: $(STAMP)  ## Streams under SIGKILL, SIGSTOP and cut lines: SEEDS="1 2 3" STREAMS=200
+	$(BIN)/pytest -q --show-capture=no tests/chaos --chaos-seeds "$(SEEDS)" --chaos-streams $(STREAMS)
+
 .PHONY: check
 check: $(STAMP)  ## Formatting, linting, types and import rules, without changing anything
 	$(BIN)/ruff format --check

@@ -1,0 +1,22 @@
+"""What a run of chaos may be told: which seeds, and how many streams."""
+
+import pytest
+
+FEW_STREAMS = 30
+"""A run among all other tests; `make chaos` asks for more."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--chaos-seeds", default="1", help="Plans of faults to carry out: '1 2 3'.")
+    parser.addoption("--chaos-streams", type=int, default=FEW_STREAMS, help="Streams in each.")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Where the options are unknown (`pytest tests` reads this file too late), their defaults."""
+    option = metafunc.config.getoption
+    if "seed" in metafunc.fixturenames:
+        seeds = [int(one) for one in str(option("--chaos-seeds", "1")).split()]
+        metafunc.parametrize("seed", seeds, ids=lambda seed: f"seed {seed}")
+    if "streams" in metafunc.fixturenames:
+        streams = option("--chaos-streams", FEW_STREAMS)
+        metafunc.parametrize("streams", [streams], ids=lambda count: f"{count} streams")

@@ -1,0 +1,59 @@
+"""Many streams, random watchers, and every process dying under them: the first promise of Atlas.
+
+`make chaos SEEDS="1 2 3"` runs two hundred streams for each seed.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.plan import Plan, plan_of
+from tests.chaos.verdict import Outcome, tally, violations
+from tests.chaos.world import world
+
+_SHOWN = 40
+"""Lines of what went wrong; one cause makes many."""
+
+
+def _report(plan: Plan, outcome: Outcome, wrong: list[str], log: Path) -> str:
+    lines = [
+        *outcome.happened,
+        *(f"{count:6d}  {what}" for what, count in sorted(tally(outcome.stored).items())),
+        *wrong[:_SHOWN],
+        f"{len(wrong)} violations; the routers' log: {log}",
+        f"again: make chaos SEEDS={plan.seed} STREAMS={len(plan.streams)}",
+    ]
+    return "\n".join(lines)
+
+
+@pytest.mark.timeout(400)
+async def test_every_watcher_of_every_stream_ends_with_the_same_whole_text_or_the_same_one_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int, streams: int
+):
+    plan = plan_of(seed, streams)
+    log = tmp_path / "routers.log"
+    with log.open("wb") as output:
+        async with world(plan, tmp_path, output) as running:
+            outcome = await running.run()
+    wrong = [f"{one}: no end within the time given" for one in outcome.unended]
+    for stream in plan.streams:
+        wrong += [f"{stream.stream_id}: {one}" for one in violations(stream, outcome)]
+    if outcome.open_answers:
+        wrong.append(f"{outcome.open_answers} connections to the provider are still open")
+    if outcome.queued_requests:
+        wrong.append(f"{outcome.queued_requests} requests are still in the queue")
+    report = _report(plan, outcome, wrong, log)
+    with capsys.disabled():
+        print(f"\n{report}")  # noqa: T201 - worth a look also when all went well
+    assert not wrong, report
+    happened = tally(outcome.stored)
+    assert happened["stream.adopted"] > 0, "nothing was taken over, so nothing was shown"
+    assert happened["stream.completed"] > happened["stream.failed"]
+
+
+@pytest.mark.parametrize("count", [30, 200])
+def test_a_plan_is_the_same_for_the_same_seed_and_another_for_another(count: int):
+    assert plan_of(7, count) == plan_of(7, count)
+    assert plan_of(7, count) != plan_of(8, count)
+    kinds = {fault.kind for fault in plan_of(7, count).faults}
+    assert kinds == {"kill router", "stop router", "kill nats", "break providers"}
