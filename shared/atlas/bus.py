@@ -304,13 +304,21 @@ class Bus:
         Raises:
             RequestTimeoutError: No answer.
         """
-        request = json.dumps({"last_by_subj": subject}).encode()
-        msg = await self.ask(f"$JS.API.DIRECT.GET.{stream}", request, {}, _GET_TIMEOUT_S)
-        return (
-            None
-            if wire.status(msg.headers) == wire.NO_MESSAGE
-            else read_stored(msg.data, msg.headers)
-        )
+        msg = await self._get(stream, {"last_by_subj": subject})
+        if wire.status(msg.headers) == wire.NO_MESSAGE:
+            return None
+        return read_stored(msg.data, msg.headers)
+
+    async def count(self, stream: str, subject: str, *, from_seq: int = 1) -> int:
+        """How many messages of a subject there are from a sequence on; raises as `last` does."""
+        msg = await self._get(stream, {"seq": from_seq, "next_by_subj": subject, "batch": 1})
+        if wire.status(msg.headers) is None:
+            return 1 + wire.pending(msg.headers)
+        return wire.left(subject, msg.headers)
+
+    async def _get(self, stream: str, what: dict[str, object]) -> Msg:
+        request = json.dumps(what).encode()
+        return await self.ask(f"$JS.API.DIRECT.GET.{stream}", request, {}, _GET_TIMEOUT_S)
 
     async def read(
         self, stream: str, subject: str, *, from_seq: int = 1, page: int = 1000

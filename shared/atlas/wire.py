@@ -62,6 +62,11 @@ def status(headers: Mapping[str, str] | None) -> str | None:
     return (headers or {}).get("Status")
 
 
+def pending(headers: Mapping[str, str] | None) -> int:
+    """How many messages follow this one, of those that were asked for."""
+    return int((headers or {}).get("Nats-Num-Pending", 0))
+
+
 def left(subject: str, headers: Mapping[str, str] | None) -> int:
     """How many messages of a subject follow the page that this status ends.
 
@@ -73,7 +78,7 @@ def left(subject: str, headers: Mapping[str, str] | None) -> int:
     """
     match status(headers):
         case "204":
-            return int((headers or {}).get("Nats-Num-Pending", 0))
+            return pending(headers)
         case "404":
             return 0
         case "503":

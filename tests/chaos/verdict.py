@@ -1,8 +1,4 @@
-"""What must be true after a run of chaos, whatever it hit.
-
-History is read from JetStream and folded by a few lines that share nothing with `atlas.reading`,
-so that a mistake there does not judge itself.
-"""
+"""What must be true after a run of chaos, whatever it hit."""
 
 import hashlib
 from collections import Counter
@@ -10,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.chaos.plan import PlannedStream
+from tests.support.folding import Event, Told, told_by
 from tests.support.router import TERMINAL
-
-type Event = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,23 +18,6 @@ class Seen:
     terminal: Event | None
     error: str | None = None
     """What went wrong with the watching itself."""
-
-
-@dataclass(slots=True)
-class Told:
-    """A stream as its history tells it."""
-
-    counting: list[Event] = field(default_factory=list)
-    text: str = ""
-    problems: list[str] = field(default_factory=list)
-    void: int = 0
-    """Events that do not count: of an older epoch, or after the end."""
-
-    @property
-    def terminal(self) -> Event | None:
-        """Its end, or None."""
-        last = self.counting[-1] if self.counting else {}
-        return last if last.get("type") in TERMINAL else None
 
 
 @dataclass(slots=True)
@@ -58,45 +36,6 @@ class Outcome:
     open_answers: int = 0
     """Of the provider, when every stream had ended."""
     queued_requests: int = 0
-
-
-def told_by(stored: Sequence[Event]) -> Told:
-    """Fold stored events as contract A3 says."""
-    told = Told()
-    epoch = 0
-    for event in stored:
-        mine, seq = _number(event, "epoch"), _number(event, "seq")
-        if told.terminal is not None or mine < epoch:
-            told.void += 1
-            continue
-        if event["type"] == "stream.adopted" and mine > epoch:
-            kept = _number(event, "from_seq")
-            told.void += len(told.counting) - len(told.counting[:kept])
-            told.counting = told.counting[:kept]
-        elif told.counting and mine > epoch:
-            told.problems.append(f"epoch {mine} begins at seq {seq} without an adoption")
-        epoch = mine
-        if seq != len(told.counting) + 1:
-            told.problems.append(f"seq {seq} comes after {len(told.counting)} in epoch {mine}")
-        told.counting.append(event)
-    told.text = _text(told.counting)
-    return told
-
-
-def _text(counting: Sequence[Event]) -> str:
-    text = ""
-    for event in counting:
-        if event["type"] == "text.delta":
-            text += str(event["text"])
-        elif event.get("next") == "restart":
-            text = ""
-    return text
-
-
-def _number(event: Event, name: str) -> int:
-    value = event[name]
-    assert isinstance(value, int)
-    return value
 
 
 def violations(stream: PlannedStream, outcome: Outcome) -> Iterator[str]:

@@ -75,6 +75,16 @@ async def test_reading_a_subject_without_messages_gives_nothing(bus: Bus):
     assert await bus.last(subjects.STREAMS, subject) is None
 
 
+async def test_messages_of_a_subject_are_counted_from_a_sequence_on(bus: Bus):
+    subject = subjects.stream_write("default", "s1")
+    seqs = [await bus.store(subject, b"x") for _ in range(3)]
+    await bus.store(subjects.stream_write("default", "s2"), b"x")
+    assert await bus.count(subjects.STREAMS, subject) == 3
+    counts = [await bus.count(subjects.STREAMS, subject, from_seq=seq) for seq in seqs]
+    assert counts == [3, 2, 1]
+    assert await bus.count(subjects.STREAMS, subject, from_seq=seqs[-1] + 1) == 0
+
+
 async def test_a_store_with_a_stale_expected_sequence_is_fenced(bus: Bus):
     owner = subjects.stream_owner("default", "s1")
     first = await bus.store(owner, b"a", expected_last=0)

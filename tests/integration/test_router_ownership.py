@@ -31,7 +31,8 @@ from provider_router.routing.prices import Pricing
 from provider_router.streaming import making
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.window import PublishWindow
-from provider_router.streaming.writer import OwnershipLostError, StreamOverError, StreamWriter
+from provider_router.streaming.write_errors import OwnershipLostError, StreamOverError
+from provider_router.streaming.writer import StreamWriter
 from tests.support.provider_server import Reply, serving
 from tests.support.router import TENANT, chat, chat_chunk, provider, routing
 
@@ -45,11 +46,25 @@ class ForgetfulStore(StreamStore):
 
     losses = 0
 
-    async def append_fenced(self, address: StreamAddress, claim: Claim, event: StreamEvent) -> None:
-        await super().append_fenced(address, claim, event)
+    async def append_fenced(self, address: StreamAddress, claim: Claim, event: StreamEvent) -> int:
+        seq = await super().append_fenced(address, claim, event)
         if self.losses:
             self.losses -= 1
             raise RequestTimeoutError("no answer")
+        return seq
+
+
+class LeakingWindow(PublishWindow):
+    """A real window whose server drops some messages, and says nothing."""
+
+    drops: frozenset[int] = frozenset()
+    """By their numbers."""
+
+    async def publish(self, subject: str, data: bytes, *, asks: bool = False) -> int:
+        if self.sent + 1 in self.drops:
+            self.sent += 1
+            return self.sent
+        return await super().publish(subject, data, asks=asks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +73,7 @@ class Desk:
 
     bus: Bus
     store: ForgetfulStore
-    window: PublishWindow
+    window: LeakingWindow
     address: StreamAddress
 
     async def writer(self, previous: Claim | None = None) -> StreamWriter:
@@ -93,7 +108,7 @@ async def bus(nats) -> AsyncIterator[Bus]:
 
 @pytest.fixture
 async def desk(bus) -> Desk:
-    window = PublishWindow(bus, 256)
+    window = LeakingWindow(bus, 256)
     await window.open()
     return Desk(bus, ForgetfulStore(bus, "router-1"), window, StreamAddress(TENANT, new_id()))
 
@@ -156,6 +171,58 @@ async def test_a_writer_whose_stream_was_taken_over_says_nothing_more(desk: Desk
     with pytest.raises(OwnershipLostError):
         await writer.fenced(FAILED)
     assert (await desk.read()).terminal is None
+
+
+@pytest.mark.parametrize("dropped", [{1}, {2}, {3}, {1, 2, 3}, {2, 4}])
+async def test_what_was_dropped_without_a_word_is_there_before_the_stream_ends(
+    desk: Desk, dropped: set[int]
+):
+    desk.window.drops = frozenset(dropped)  # the second writing loses its first message again: 4
+    writer = await desk.writer()
+    await writer.fenced(making.started(CANDIDATE, 1))
+    await writer.content([Text("Once "), Text("upon "), Text("a time")])
+    await writer.fenced(FAILED, keeps_text=True)
+    reading = await desk.read()
+    assert (reading.text, reading.terminal) == ("Once upon a time", writer.terminal)
+    assert [one.seq for one in await desk.stored() if one.epoch == writer.epoch][-1] == reading.seq
+
+
+async def test_what_was_dropped_without_a_word_is_written_again_while_the_stream_runs(desk: Desk):
+    desk.window.drops = frozenset({2})
+    writer = await desk.writer()
+    await writer.fenced(making.started(CANDIDATE, 1))
+    words = [f"{number} " for number in range(300)]
+    await writer.content([Text(word) for word in words])
+    await desk.bus.flush()
+    reading = await desk.read()
+    assert reading.text == "".join(words)
+    assert reading.epoch == writer.epoch
+
+
+async def test_words_of_an_older_epoch_do_not_pass_for_what_was_dropped(desk: Desk):
+    first = await desk.writer()
+    await first.fenced(making.started(CANDIDATE, 1))
+    second = await desk.writer(await desk.store.owner(desk.address))
+    await second.adopt(2, "restart")
+    await first.content([Text("late")])  # it was asleep, and knows nothing
+    desk.window.drops = frozenset({desk.window.sent + 1})
+    await second.content([Text("dropped ")])
+    await second.content([Text("and not")])
+    await second.fenced(FAILED)
+    reading = await desk.read()
+    assert (reading.text, reading.terminal) == ("dropped and not", second.terminal)
+
+
+async def test_a_router_that_was_overtaken_before_its_first_word_says_none(desk: Desk):
+    asleep = await desk.writer()
+    other = StreamStore(desk.bus, "router-2")
+    owner = await desk.store.owner(desk.address)
+    claim = await other.claim(desk.address, owner, request_seq=None, request_sha256=None)
+    with pytest.raises(OwnershipLostError):
+        await asleep.event(making.paused(StreamControl(action="pause")))
+    writer = StreamWriter(other, desk.window, desk.address, claim, await desk.read())
+    await writer.fenced(making.started(CANDIDATE, 1))
+    assert [one.type for one in await desk.stored()] == ["stream.started"]
 
 
 async def test_nothing_is_written_after_the_end(desk: Desk):

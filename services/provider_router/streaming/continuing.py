@@ -18,7 +18,7 @@ from provider_router.routing.choosing import Candidate, Plan
 from provider_router.streaming.attempt import Attempt
 from provider_router.streaming.begun import Continuation, Said, said_by
 from provider_router.streaming.encoding import Content
-from provider_router.streaming.writer import HistoryLostError
+from provider_router.streaming.write_errors import HistoryLostError
 
 log = structlog.get_logger("atlas.continuing")
 

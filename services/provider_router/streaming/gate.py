@@ -30,7 +30,8 @@ from provider_router.streaming import making
 from provider_router.streaming.controls import ControlState, check_terminal, fold
 from provider_router.streaming.making import MakeEvent
 from provider_router.streaming.pausing import PauseLimit, PauseTimer
-from provider_router.streaming.writer import OwnershipLostError, StreamOverError, StreamWriter
+from provider_router.streaming.write_errors import OwnershipLostError, StreamOverError
+from provider_router.streaming.writer import StreamWriter
 
 _WAITING_CONTROLS = 256
 _ANSWER_S = 0.6

@@ -24,17 +24,15 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._sent)
 
+    @property
+    def last_number(self) -> int:
+        """The number of the last item in the window; there must be one."""
+        return self._sent[-1][0]
+
     def add(self, number: int, seq: int, size_bytes: int, item: Item) -> None:
         """An item was published."""
         self._sent.append((number, seq, size_bytes, item))
         self.size_bytes += size_bytes
-
-    def confirm(self, stored: int) -> None:
-        """Everything up to that number of the window is stored."""
-        sent = self._sent
-        while sent and sent[0][0] <= stored:
-            _, self.confirmed, size_bytes, _ = sent.popleft()
-            self.size_bytes -= size_bytes
 
     def clear(self, confirmed: int) -> None:
         """Nothing waits any more, and history reaches to `confirmed`."""

@@ -36,7 +36,8 @@ from provider_router.streaming.progress import Progress
 from provider_router.streaming.purse import Purse
 from provider_router.streaming.race import Race
 from provider_router.streaming.spending import Spending
-from provider_router.streaming.writer import HistoryLostError, StreamWriter
+from provider_router.streaming.write_errors import HistoryLostError
+from provider_router.streaming.writer import StreamWriter
 
 log = structlog.get_logger("atlas.session")
 

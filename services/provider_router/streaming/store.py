@@ -132,14 +132,14 @@ class StreamStore:
             and (previous is None or standing.seq > previous.seq)
         )
 
-    async def append_fenced(self, address: StreamAddress, claim: Claim, event: StreamEvent) -> None:
-        """Store one event, if `claim` still stands.
+    async def append_fenced(self, address: StreamAddress, claim: Claim, event: StreamEvent) -> int:
+        """Store one event, if `claim` still stands; gives its sequence in JetStream.
 
         Raises:
             FencedError: Somebody else owns the stream by now.
             RequestTimeoutError: No answer; it may or may not be stored.
         """
-        await self.bus.store(
+        return await self.bus.store(
             address.write, event.to_json(), expected_last=claim.seq, expected_of=address.owner
         )
 
@@ -147,6 +147,10 @@ class StreamStore:
         """The event stored last, whether or not it counts; None when there is none."""
         stored = await self.bus.last(subjects.STREAMS, address.write)
         return None if stored is None else read_event(stored)
+
+    async def count(self, address: StreamAddress, from_seq: int) -> int:
+        """How many events are stored from a JetStream sequence on, whether or not they count."""
+        return await self.bus.count(subjects.STREAMS, address.write, from_seq=from_seq)
 
     async def history(self, address: StreamAddress) -> AsyncIterator[StreamEvent]:
         """All stored events, in stored order."""

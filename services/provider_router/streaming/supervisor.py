@@ -44,12 +44,8 @@ from provider_router.streaming.session import Providers, Session
 from provider_router.streaming.spending import Spendings
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.window import PublishWindow
-from provider_router.streaming.writer import (
-    MAY_PASS,
-    OwnershipLostError,
-    StreamOverError,
-    StreamWriter,
-)
+from provider_router.streaming.write_errors import MAY_PASS, OwnershipLostError, StreamOverError
+from provider_router.streaming.writer import StreamWriter
 
 _LATER_S = 1.0
 """When a request that somebody else works on is offered again."""

@@ -1,25 +1,21 @@
 """The pen of an owned stream: it numbers events, publishes them and survives NATS going away.
 
-Deltas go out unacknowledged through the publish window; `stream.started`, `stream.adopted` and the
-terminal event are fenced by the ownership and awaited (design B3). What is not yet known to be
-stored stays in an outbox. When the connection is lost the writer takes a new ownership, says
-`stream.adopted` from the last event that history holds without a gap, and writes the outbox again
-under the new epoch: what the lost connection delivered late is then ignored by the reading rule.
+Deltas go out unacknowledged through the publish window; the first event under a claim, an attempt's
+start and the end are fenced by the ownership and awaited (design B3). What history was not seen to
+hold stays in an outbox: it is asked every so many events, before a fenced one, and when JetStream
+dropped something. Where it lacks something, or the connection was lost, the writer takes a new
+ownership, says `stream.adopted` from the last event that history holds without a gap, and writes
+the outbox again under the new epoch: what comes late under the old one is ignored by the rule.
 """
 
 import asyncio
 
 import structlog
 
-from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import (
-    AtlasError,
     ConnectionFailedError,
-    ErrorCategory,
     FencedError,
-    NoResponderError,
-    RequestTimeoutError,
     StoreRefusedError,
 )
 from atlas.contracts.flow import MOST_UNSTORED_BYTES, BufferOptions
@@ -34,40 +30,27 @@ from atlas.contracts.streams import (
 )
 from atlas.reading import Reading, Verdict
 from provider_router.streaming.encoding import Content, encode_content
+from provider_router.streaming.evidence import Evidence, is_same
 from provider_router.streaming.held import Held
 from provider_router.streaming.making import MakeEvent
+from provider_router.streaming.outage import Outage
 from provider_router.streaming.outbox import Item, Outbox
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.window import PublishWindow
+from provider_router.streaming.write_errors import (
+    MAY_PASS,
+    HistoryLostError,
+    OwnershipLostError,
+    StreamOverError,
+)
 
 _RETRY_S = 0.2
-_OUTAGE_S = 300.0
-"""How long a stream waits for NATS before it is given up."""
-
-MAY_PASS = (RequestTimeoutError, ConnectionFailedError, NoResponderError, StoreRefusedError)
-"""What a server says, or fails to say, while it goes down, comes up, or has no room."""
+_UNPROVEN = 256
+"""So many events are held at most until history is asked for them."""
+_REPAIRS = 10
+"""So often what JetStream drops is written again, before an event that must come after it."""
 
 log = structlog.get_logger("atlas.writer")
-
-
-class OwnershipLostError(AtlasError):
-    """Another router owns the stream; say nothing more on its behalf."""
-
-    code = "ownership_lost"
-
-
-class StreamOverError(AtlasError):
-    """The stream has its terminal event already."""
-
-    code = "stream_over"
-
-
-class HistoryLostError(AtlasError):
-    """History lacks events that were known to be stored; the attempt begins anew."""
-
-    code = "history_lost"
-    category = ErrorCategory.SERVER
-    retryable = True
 
 
 class StreamWriter:
@@ -90,20 +73,20 @@ class StreamWriter:
         self._outbox = Outbox(reading.seq)
         self._most_bytes = MOST_UNSTORED_BYTES
         self._held: Held | None = None
-        self._seen = 0
-        """What of the window is stored, as far as the outbox heard."""
         self._losses = window.losses
+        self._refusals = window.refusals
+        self._evidence = Evidence(store, window, address, is_heir=bool(reading.seq))
         self._read_epoch = reading.epoch
         self._step: NextStep | None = "continue"
         self._is_adopted = False
         self._unsure: StreamEvent | None = None
         self._is_unsure_stored = False
         self._is_history_lost = False
-        self._trouble_since_s: float | None = None
+        self._outage = Outage(store.bus, address.stream_id)
         self.seq = reading.seq
         self.attempt = reading.attempt
-        self.terminal: TerminalStreamEvent | None = None
-        """How the stream ended, once it did by this pen."""
+        self.terminal: TerminalStreamEvent | None = reading.terminal
+        """How the stream ended, once it did."""
 
     @property
     def epoch(self) -> int:
@@ -139,11 +122,18 @@ class StreamWriter:
             await self._until_stored()
 
     async def event(self, make: MakeEvent) -> None:
-        """Publish any other event that needs no fence, without waiting for storage."""
+        """Publish any other event; the first one under a claim is fenced and awaited.
+
+        Such events are rare and often followed by a rest, so nothing is left to be proven then.
+        """
         async with self._lock:
             if self._held is not None:
                 await self._held.release()
-            await self._send(make)
+            if self._evidence.has_begun:
+                await self._send(make)
+                await self._is_proven()
+            else:
+                await self._fence(make)
 
     async def fenced(self, make: MakeEvent, *, keeps_text: bool = False) -> StreamEvent:
         """Store an event while the claim stands, and wait until it is there.
@@ -158,38 +148,45 @@ class StreamWriter:
             HistoryLostError: The text that the event speaks for is gone.
         """
         async with self._lock:
-            self._check_open()
             if self._held is not None:
                 await self._held.release()
                 if keeps_text:
                     self._held.check()
-            try:
-                return await self._store_fenced(make, keeps_text=keeps_text)
-            finally:
-                self._unsure, self._is_unsure_stored = None, False
+            return await self._fence(make, keeps_text=keeps_text)
+
+    async def _fence(self, make: MakeEvent, *, keeps_text: bool = False) -> StreamEvent:
+        self._check_open()
+        try:
+            return await self._store_fenced(make, keeps_text=keeps_text)
+        finally:
+            self._unsure, self._is_unsure_stored = None, False
 
     async def _store_fenced(self, make: MakeEvent, *, keeps_text: bool) -> StreamEvent:
         while True:
-            await self._heal()
+            await self._settle()
             if keeps_text:
                 self._check_history()
             self._is_history_lost = False  # what keeps no text begins one
             tried = self.seq + 1
             event = self._unsure = make(self._address.stream_id, tried, self.epoch)
             try:
-                await self._store.append_fenced(self._address, self._claim, event)
+                stored_seq = await self._store.append_fenced(self._address, self._claim, event)
             except FencedError as error:
                 raise self._lost() from error
+            except StoreRefusedError as error:
+                await self._outage.rest(error)
+                continue
             except MAY_PASS as error:
-                await self._wait_for_nats(error)
+                await self._outage.rest(error)
                 self._losses = -1  # stored or not? history tells
                 await self._heal()
                 if self._is_unsure_stored:
                     return event
                 continue
-            self._trouble_since_s = None
+            self._outage.over()
             self.seq = tried
             self._outbox.clear(tried)
+            self._evidence.begin(stored_seq, tried)
             self._ended_by(event)
             return event
 
@@ -201,11 +198,12 @@ class StreamWriter:
             StreamOverError: The stream has ended.
         """
         async with self._lock:
+            self._check_open()
             self.attempt, self._step, self._is_adopted = attempt, step, True
             try:
                 await self._write_again(self.seq)
             except MAY_PASS as error:
-                await self._wait_for_nats(error)
+                await self._outage.rest(error)
                 self._losses = -1
                 await self._heal()
 
@@ -216,10 +214,12 @@ class StreamWriter:
 
     async def _until_stored(self) -> None:
         """Wait until little enough is not known to be stored; a loss is for the next to heal."""
-        while self._outbox.size_bytes > self._most_bytes and self._losses == self._window.losses:
-            await self._window.news()
-            if self._losses == self._window.losses:
-                self._outbox.confirm(self._window.stored)
+        while self._outbox.size_bytes > self._most_bytes and not self._may_have_lost:
+            if self._window.passed < self._outbox.last_number:
+                await self._window.news()
+                continue
+            async with self._lock:
+                await self._is_proven()
 
     async def _send(self, item: Item) -> None:
         self._check_open()
@@ -228,7 +228,7 @@ class StreamWriter:
             try:
                 await self._put(item)
             except ConnectionFailedError as error:
-                await self._wait_for_nats(error)
+                await self._outage.rest(error)
             else:
                 return
 
@@ -239,35 +239,73 @@ class StreamWriter:
         asks = outbox.size_bytes + len(data) > self._most_bytes
         number = await window.publish(self._subject, data, asks=asks)
         self.seq = seq
-        if self._losses == window.losses and self._seen != window.stored:
-            self._seen = window.stored
-            outbox.confirm(self._seen)
         outbox.add(number, seq, len(data), item)
+        if len(outbox) >= _UNPROVEN:
+            await self._is_proven()
 
     def _encoded(self, seq: int, item: Item) -> bytes:
         if callable(item):
             return item(self._address.stream_id, seq, self.epoch).to_json()
         return encode_content(self._address.stream_id, seq, self.epoch, item)
 
+    @property
+    def _may_have_lost(self) -> bool:
+        """Whether something was lost or dropped since this stream looked."""
+        window = self._window
+        return self._losses != window.losses or self._refusals != window.refusals
+
+    async def _settle(self) -> None:
+        """Heal until history was seen to hold all that was written."""
+        for repairs in range(_REPAIRS):
+            if repairs > 1:
+                await asyncio.sleep(_RETRY_S)
+            await self._heal()
+            if await self._is_proven(is_exact=True):
+                return
+        raise HistoryLostError(
+            f"stream {self._address.stream_id} loses what is written; is its NATS server overrun?"
+        )
+
+    async def _is_proven(self, *, is_exact: bool = False) -> bool:
+        """Let go of the outbox if history holds it; if it does not, the next word heals."""
+        if not self._outbox:
+            return True
+        try:
+            is_stored = await self._evidence.holds(
+                self.epoch, self.seq, self._outbox.last_number, is_exact=is_exact
+            )
+        except MAY_PASS as error:
+            await self._outage.rest(error)
+            is_stored = False
+        if is_stored:
+            self._outbox.clear(self.seq)
+        else:
+            self._losses = -1
+        return is_stored
+
     async def _heal(self) -> None:
-        """Write again what the window lost; cheap when nothing was.
+        """Write again what is lost; cheap when nothing was.
 
         What a pass finds out (lost history, an event that was stored after all) stays known when
         the pass itself fails and is repeated.
         """
-        while self._losses != self._window.losses:
-            losses = self._window.losses
+        while self._may_have_lost:
+            losses, refusals = self._window.losses, self._window.refusals
+            if self._losses == losses and await self._is_proven():
+                self._refusals = refusals  # what was dropped was others'
+                continue
             try:
-                await self._bus.wait_connected(_OUTAGE_S)
+                await self._outage.until_back()
                 reading = await self._take_again()
                 if reading.terminal is not None:
                     self._over(reading.terminal)
                 else:
                     await self._continue_from(reading)
             except MAY_PASS as error:
-                await self._wait_for_nats(error)
+                await self._outage.rest(error)
                 continue
-            self._losses, self._trouble_since_s = losses, None
+            self._losses, self._refusals = losses, refusals
+            self._outage.over()
 
     async def _continue_from(self, reading: Reading) -> None:
         self._read_epoch = reading.epoch
@@ -290,16 +328,17 @@ class StreamWriter:
             )
         except FencedError as error:
             raise self._lost() from error
+        self._evidence.claim_again()
         reading = Reading()
         self._is_unsure_stored = False
         async for event in self._store.history(self._address):
-            if reading.take(event) is Verdict.TAKEN and _is_same(event, self._unsure):
+            if reading.take(event) is Verdict.TAKEN and is_same(event, self._unsure):
                 self._is_unsure_stored = True
         return reading
 
     def _over(self, terminal: TerminalStreamEvent) -> None:
         """The stream has ended: by the event whose acknowledgement was lost, or not by us."""
-        if not _is_same(terminal, self._unsure):
+        if not is_same(terminal, self._unsure):
             raise StreamOverError(f"stream {self._address.stream_id} has ended")
         self.seq = terminal.seq
         self._outbox.clear(terminal.seq)
@@ -325,9 +364,10 @@ class StreamWriter:
             next=self._step,
         )
         try:
-            await self._store.append_fenced(self._address, self._claim, adopted)
+            stored_seq = await self._store.append_fenced(self._address, self._claim, adopted)
         except FencedError as error:
             raise self._lost() from error
+        self._evidence.begin(stored_seq, adopted_seq)
         self._step = "continue"
         self._outbox.confirmed = adopted_seq
         sent = Outbox(adopted_seq)
@@ -358,30 +398,3 @@ class StreamWriter:
         return OwnershipLostError(
             f"stream {self._address.stream_id} belongs to another router by now"
         )
-
-    async def _wait_for_nats(self, error: AtlasError) -> None:
-        """Wait before another try.
-
-        Raises:
-            AtlasError: `error`, once the trouble has lasted too long.
-        """
-        now_s = asyncio.get_running_loop().time()
-        if self._trouble_since_s is None:
-            self._trouble_since_s = now_s
-            log.info("waiting_for_nats", stream=self._address.stream_id, error=error.message)
-        elif now_s - self._trouble_since_s > _OUTAGE_S:
-            raise error
-        await asyncio.sleep(_RETRY_S)
-        await self._bus.wait_connected(_OUTAGE_S)
-
-    @property
-    def _bus(self) -> Bus:
-        return self._store.bus
-
-
-def _is_same(stored: StreamEvent, tried: StreamEvent | None) -> bool:
-    """Whether a stored event is the one whose acknowledgement did not come."""
-    return tried is not None and (
-        (stored.type, stored.epoch, stored.seq, stored.at_ms)
-        == (tried.type, tried.epoch, tried.seq, tried.at_ms)
-    )

@@ -24,7 +24,7 @@ from provider_router.streaming.attempt import Attempt
 from provider_router.streaming.begun import Said
 from provider_router.streaming.continuing import Continuing, step_of_adoption
 from provider_router.streaming.ledger import AttemptUsage
-from provider_router.streaming.writer import HistoryLostError
+from provider_router.streaming.write_errors import HistoryLostError
 
 PRICING = Pricing("mock", "fast")
 FIRST, SECOND, PLAIN = (
