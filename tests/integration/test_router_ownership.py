@@ -29,6 +29,7 @@ from provider_router.providers.base import Text
 from provider_router.routing.choosing import Candidate
 from provider_router.routing.prices import Pricing
 from provider_router.streaming import making
+from provider_router.streaming.gate import Gate
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.window import PublishWindow
 from provider_router.streaming.write_errors import OwnershipLostError, StreamOverError
@@ -45,8 +46,12 @@ class ForgetfulStore(StreamStore):
     """A real store whose acknowledgements are lost so many times, after it stored."""
 
     losses = 0
+    is_open: asyncio.Event | None = None
+    """Set when NATS takes something again; None: it always does."""
 
     async def append_fenced(self, address: StreamAddress, claim: Claim, event: StreamEvent) -> int:
+        if self.is_open is not None:
+            await self.is_open.wait()
         seq = await super().append_fenced(address, claim, event)
         if self.losses:
             self.losses -= 1
@@ -193,8 +198,9 @@ async def test_what_was_dropped_without_a_word_is_written_again_while_the_stream
     await writer.fenced(making.started(CANDIDATE, 1))
     words = [f"{number} " for number in range(300)]
     await writer.content([Text(word) for word in words])
-    await desk.bus.flush()
-    reading = await desk.read()
+    async with asyncio.timeout(10):
+        while (reading := await desk.read()).seq < writer.seq:  # noqa: ASYNC110 - on its way
+            await asyncio.sleep(0.01)
     assert reading.text == "".join(words)
     assert reading.epoch == writer.epoch
 
@@ -223,6 +229,36 @@ async def test_a_router_that_was_overtaken_before_its_first_word_says_none(desk:
     writer = StreamWriter(other, desk.window, desk.address, claim, await desk.read())
     await writer.fenced(making.started(CANDIDATE, 1))
     assert [one.type for one in await desk.stored()] == ["stream.started"]
+
+
+async def test_an_end_that_came_just_before_a_claim_stays_the_only_one(desk: Desk):
+    first = await desk.writer()
+    await first.fenced(making.started(CANDIDATE, 1))
+    await first.fenced(FAILED)
+    second = await desk.writer(await desk.store.owner(desk.address))
+    with pytest.raises(StreamOverError):
+        await second.adopt(2, "restart")
+    assert [one.type for one in await desk.stored()] == ["stream.started", "stream.failed"]
+
+
+async def test_a_cancel_that_comes_while_the_last_word_is_on_its_way_is_not_said_to_have_won(
+    desk: Desk,
+):
+    writer, gate = await desk.writer(), Gate(desk.address.stream_id)
+    heard = await desk.bus.subscribe(desk.address.control, gate.hear)
+    await gate.open(writer, asyncio.sleep(0, []))
+    await writer.fenced(making.started(CANDIDATE, 1))
+    gate.stream_state = StreamState.ACTIVE
+    desk.store.is_open = asyncio.Event()
+    ending = asyncio.create_task(writer.fenced(FAILED))
+    cancel = StreamControl(action="cancel")
+    status = await desk.bus.request(desk.address.control, cancel, StreamStatus, timeout_s=5)
+    assert status.state is StreamState.ACTIVE
+    desk.store.is_open.set()
+    assert (await ending).type == "stream.failed"
+    gate.stream_state = StreamState.ERROR
+    await gate.close(writer.seq)
+    await heard.unsubscribe()
 
 
 async def test_nothing_is_written_after_the_end(desk: Desk):

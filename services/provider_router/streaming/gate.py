@@ -76,11 +76,12 @@ class Gate:
 
     @property
     def state(self) -> StreamState:
-        """What a control is answered."""
+        """What a control is answered. A stream is not cancelled before its end says so.
+
+        Its last word may be on its way, and a router that dies now leaves the cancel to the next.
+        """
         if self.stream_state.is_terminal:
             return self.stream_state
-        if self._state.cancelled is not None:
-            return StreamState.CANCELLED
         return StreamState.PAUSED if self._state.is_paused else self.stream_state
 
     @property
