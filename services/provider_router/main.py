@@ -22,6 +22,7 @@ from provider_router.streaming.peers import Peers
 from provider_router.streaming.spending import Spendings, used_of_history
 from provider_router.streaming.store import StreamStore
 from provider_router.streaming.supervisor import Supervisor
+from provider_router.streaming.sweep import Sweep
 from provider_router.streaming.window import PublishWindow
 
 _MARKS_PER_ACK_WAIT = 3
@@ -29,6 +30,7 @@ _HAND_OVER_S = 0.5
 _HAND_OVERS = 10
 _RECONCILE_S = 5.0
 _CLOSE_BOOKS_S = 3.0
+_SWEEP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
     await sharing.open()
     spendings, reconciler = await _spendings(context, store, peers, configuration)
     supervisor = Supervisor(bus, store, window, peers, configuration, spendings, context.events)
+    sweep = Sweep(bus, store, window, peers, configuration, context.events)
     intake = Intake(bus, supervisor, settings.router.max_streams)
     handlers = Handlers(bus, store, configuration, supervisor, peers, spendings)
     await handlers.open(context.doors)
@@ -93,6 +96,7 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
             group.create_task(spendings.accounts.run()),
             group.create_task(spendings.used.run()),
             group.create_task(reconciler.run(_RECONCILE_S)),
+            group.create_task(sweep.run(_SWEEP_S)),
             group.create_task(reloading.run()),
             group.create_task(configuration.warm()),
             group.create_task(Prober(configuration).run()),

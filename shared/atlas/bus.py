@@ -8,7 +8,7 @@ publishes with expected sequences, and replay without a consumer (batched direct
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Self
 
 import nats
@@ -322,7 +322,7 @@ class Bus:
 
     async def read(
         self, stream: str, subject: str, *, from_seq: int = 1, page: int = 1000
-    ) -> AsyncIterator[Stored]:
+    ) -> AsyncGenerator[Stored]:
         """The messages of a subject in stored order, from a JetStream sequence on.
 
         No consumer is made: a thousand readers leave no state on the server.

@@ -46,6 +46,10 @@ class Peers:
         now_s = asyncio.get_running_loop().time()
         return now_s - self._heard_s.get(router, self._since_s) < self._patience_s
 
+    def is_first(self) -> bool:
+        """Whether no living router has a lesser name: for what one of them has to do."""
+        return all(self._router <= router for router in self._heard_s if self.is_alive(router))
+
     async def _hear(self, msg: Msg) -> None:
         try:
             event = Event.model_validate_json(msg.data)
