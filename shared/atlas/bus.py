@@ -36,6 +36,7 @@ from atlas.contracts.errors import (
 )
 from atlas.live import BOUND_BYTES, Live, LiveClient
 from atlas.pull import Pull
+from atlas.replay import replay
 from atlas.settings import NatsSettings
 from atlas.wire import Stored, outgoing_headers, read_ack, read_reply, read_stored, without_secrets
 
@@ -320,7 +321,7 @@ class Bus:
         request = json.dumps(what).encode()
         return await self.ask(f"$JS.API.DIRECT.GET.{stream}", request, {}, _GET_TIMEOUT_S)
 
-    async def read(
+    def read(
         self, stream: str, subject: str, *, from_seq: int = 1, page: int = 1000
     ) -> AsyncGenerator[Stored]:
         """The messages of a subject in stored order, from a JetStream sequence on.
@@ -331,32 +332,7 @@ class Bus:
             RequestTimeoutError: The server fell silent.
             NoResponderError: No server holds the stream right now.
         """
-        inbox = self.nats.new_inbox()
-        sub = await self.nats.subscribe(inbox, pending_bytes_limit=256 * 2**20)
-        try:
-            while True:
-                request = {"seq": from_seq, "next_by_subj": subject, "batch": page}
-                await self.publish(
-                    f"$JS.API.DIRECT.GET.{stream}", json.dumps(request).encode(), reply=inbox
-                )
-                while wire.status((msg := await self._next(sub, stream)).headers) is None:
-                    stored = read_stored(msg.data, msg.headers)
-                    from_seq = stored.seq + 1
-                    yield stored
-                if wire.left(subject, msg.headers) == 0:
-                    return
-        finally:
-            with contextlib.suppress(Error):  # the connection is gone, and the inbox with it
-                await sub.unsubscribe()
-
-    @staticmethod
-    async def _next(sub: Subscription, stream: str) -> Msg:
-        try:
-            return await sub.next_msg(timeout=_GET_TIMEOUT_S)
-        except (NatsTimeoutError, TimeoutError) as error:
-            raise RequestTimeoutError(
-                f"reading {stream}: no answer within {_GET_TIMEOUT_S:g} s"
-            ) from error
+        return replay(self.nats, self.publish, stream, subject, from_seq, page)
 
     async def pull(self, stream: str, consumer: str) -> Pull:
         """Bind to a durable pull consumer that `topology` made."""

@@ -13,12 +13,12 @@ from collections import deque
 from typing import Self
 
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error
 
 from atlas.contracts.errors import ConnectionFailedError
+from atlas.nats_client import NatsClient
 
 BOUND_BYTES = 8 * 2**20
 """Held for a slow reader; a message is counted with what it costs beside its own bytes."""
@@ -28,8 +28,8 @@ _OVERHEAD_BYTES = 64
 log = structlog.get_logger("atlas.live")
 
 
-class LiveClient(Client):
-    """nats-py's client, with a short way for messages of which only the bytes are wanted.
+class LiveClient(NatsClient):
+    """A client with a short way for messages of which only the bytes are wanted.
 
     `_process_msg` is what nats-py's parser calls for each message. Were it renamed, messages would
     come by the subscription's callback: slower, and the same.

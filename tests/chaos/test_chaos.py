@@ -35,7 +35,8 @@ async def test_every_watcher_of_every_stream_ends_with_the_same_whole_text_or_th
     with log.open("wb") as output:
         async with world(plan, tmp_path, output) as running:
             outcome = await running.run()
-    wrong = [f"{one}: no end within the time given" for one in outcome.unended]
+    wrong = [*outcome.errors]
+    wrong += [f"{one}: no end within the time given" for one in outcome.unended]
     for stream in plan.streams:
         wrong += [f"{stream.stream_id}: {one}" for one in violations(stream, outcome)]
     if outcome.open_answers:

@@ -33,6 +33,8 @@ class Outcome:
     happened: list[str] = field(default_factory=list)
     """The faults, as they struck."""
     unended: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    """What broke the run itself."""
     open_answers: int = 0
     """Of the provider, when every stream had ended."""
     queued_requests: int = 0

@@ -209,3 +209,23 @@ async def test_a_flush_that_was_given_up_does_not_deafen_the_connection(
     await bus.publish("news", b"heard")
     assert (await heard.next_msg(timeout=5)).data == b"heard"
     assert bus.reconnects == 0
+
+
+async def test_a_subscription_made_while_the_connection_breaks_is_there_when_it_is_back(
+    bus: Bus, nats_server: NatsProcess
+):
+    other = await Bus.connect(NatsSettings(url=nats_server.url), "other")
+    client = bus.nats
+    assert client._flusher_task is not None
+    client._flusher_task.cancel()
+    await asyncio.wait({client._flusher_task})
+    client._transport._io_writer.transport.abort()  # type: ignore[union-attr]
+    await asyncio.sleep(0)  # it is closed, and the client has not noticed yet
+    heard = await bus.open("news")
+    async with asyncio.timeout(10):
+        while not bus.reconnects:  # noqa: ASYNC110 - a figure has no event
+            await asyncio.sleep(0.01)
+    await bus.flush()
+    await other.publish("news", b"heard")
+    assert (await heard.next_msg(timeout=5)).data == b"heard"
+    await other.close()

@@ -246,7 +246,12 @@ async def test_a_cancel_that_comes_while_the_last_word_is_on_its_way_is_not_said
 ):
     writer, gate = await desk.writer(), Gate(desk.address.stream_id)
     heard = await desk.bus.subscribe(desk.address.control, gate.hear)
-    await gate.open(writer, asyncio.sleep(0, []))
+    kept: list[StreamControl] = []
+
+    async def keep(control: StreamControl) -> None:
+        kept.append(control)
+
+    await gate.open(writer, asyncio.sleep(0, []), None, keep)
     await writer.fenced(making.started(CANDIDATE, 1))
     gate.stream_state = StreamState.ACTIVE
     desk.store.is_open = asyncio.Event()

@@ -29,7 +29,8 @@ from provider_router.streaming.ledger import ledger_of_events
 from provider_router.streaming.peers import Peers
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.window import PublishWindow
-from provider_router.streaming.writer import OwnershipLostError, StreamOverError, StreamWriter
+from provider_router.streaming.write_errors import OwnershipLostError, StreamOverError
+from provider_router.streaming.writer import StreamWriter
 
 _REST_S = 0.005
 """After each look, so that a day of streams is looked through without anybody noticing."""
