@@ -39,7 +39,7 @@ _SETTLE_S = 90.0
 """In a world at peace every stream ends in far less."""
 _AGAIN_S = 0.2
 _GROUP = "any"
-_ATTEMPTS = 6
+_ATTEMPTS = 12
 """More than a plan breaks of a stream that is to be whole; each at another account, at once."""
 _MAY_PASS = (RequestTimeoutError, NoResponderError, ConnectionFailedError)
 
@@ -288,6 +288,7 @@ def _environment(provider_url: str) -> dict[str, str]:
         "ATLAS_HEALTH_INTERVAL_MS": "200",
         "ATLAS_ROUTER__MAX_ATTEMPTS": str(_ATTEMPTS),
         "ATLAS_ROUTER__CIRCUIT__FAILURE_RATE": "1.0",
+        "ATLAS_ROUTER__CIRCUIT__PROBES": "1000",
         "ATLAS_ROUTER__CIRCUIT__COOL_DOWN_MS": "50",
         "ATLAS_ROUTER__CIRCUIT__LONGEST_COOL_DOWN_MS": "100",
         "ATLAS_PROVIDERS": json.dumps(dict.fromkeys(names, account)),
