@@ -9,9 +9,7 @@ import pytest_asyncio
 
 from atlas import subjects
 from atlas.contracts.errors import (
-    InvalidTransitionError,
     NoResponderError,
-    NotFoundError,
     RequestTimeoutError,
 )
 from atlas.contracts.inference import UsageSource
@@ -249,25 +247,6 @@ async def test_cancel_of_a_paused_stream_closes_the_provider(stack_: Stack, serv
         async with asyncio.timeout(1):
             await server.disconnected.wait()
     assert [end.type for end in await stack_.ends(stream.stream_id)] == ["stream.cancelled"]
-
-
-@pytest.mark.parametrize("action", ["pause", "resume", "cancel"])
-async def test_control_of_an_unknown_stream_is_not_found(stack_: Stack, action: str):
-    with pytest.raises(NotFoundError, match="no stream"):
-        await stack_.other.control_stream("nobody", action)
-
-
-@pytest.mark.parametrize("action", ["pause", "resume", "cancel"])
-async def test_control_of_a_finished_stream_is_an_invalid_transition_that_changes_nothing(
-    stack_: Stack, server: ProviderServer, action: str
-):
-    server.reply = Reply(chat(["Once ", "upon"]))
-    async with stack_.atlas.stream("Hello", model=MODEL) as stream:
-        await stream.result()
-    before = await stack_.stored(stream.stream_id)
-    with pytest.raises(InvalidTransitionError, match="has ended as completed"):
-        await stack_.other.control_stream(stream.stream_id, action)
-    assert await stack_.stored(stream.stream_id) == before
 
 
 async def test_a_repeated_control_is_fine_and_says_nothing_twice(
