@@ -43,7 +43,7 @@ class PauseTimer:
 
     def start(self, since_ms: int | None = None) -> None:
         """A pause begins, or began then by the clock of some router."""
-        self._since_ms = now_ms() if since_ms is None else since_ms
+        self._since_ms = now_ms() if since_ms is None else min(since_ms, now_ms())
         self._set()
 
     def limit(self, limit: PauseLimit | None) -> None:
@@ -61,10 +61,14 @@ class PauseTimer:
             self._timer.cancel()
             self._timer = None
         if self._limit is not None and self._since_ms is not None:
-            paused_ms = max(0, now_ms() - self._since_ms)
-            left_s = max(0, self._limit.max_ms - paused_ms) / 1000
-            self._timer = asyncio.get_running_loop().call_later(left_s, self._ring, self._limit)
+            left_s = max(0, self._since_ms + self._limit.max_ms - now_ms()) / 1000
+            self._timer = asyncio.get_running_loop().call_later(
+                left_s, self._ring, self._limit, self._since_ms
+            )
 
-    def _ring(self, limit: PauseLimit) -> None:
+    def _ring(self, limit: PauseLimit, since_ms: int) -> None:
         self._timer = None
-        self._ends(limit.control)
+        if now_ms() < since_ms + limit.max_ms:  # a busy loop's timers are early
+            self._set()
+        else:
+            self._ends(limit.control)
