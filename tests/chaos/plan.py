@@ -148,16 +148,21 @@ def _visits(dice: random.Random) -> list[Visit]:
 
 
 def _faults(dice: random.Random, length_s: float) -> list[Fault]:
-    """Each kind at least once, and about one in two seconds."""
+    """Each kind at least once, both routers stopped, and about one fault in two seconds."""
     kinds: list[Kind] = ["kill router", "stop router", "kill nats", "break providers"]
     kinds += dice.choices(kinds, [4, 4, 1, 2], k=max(0, int(length_s / 2) - len(kinds)))
     lasts_s = {
         "kill router": lambda: dice.uniform(0, 1),
-        "stop router": lambda: dice.uniform(1.5, 4),  # a lease and more, so that it is taken away
+        "stop router": lambda: dice.uniform(2, 4),  # a lease and more, so that it is taken away
         "kill nats": lambda: dice.uniform(0, 1),
         "break providers": lambda: 0.0,
     }
-    return [
+    faults = [
         Fault(dice.uniform(1, length_s), kind, dice.randrange(ROUTERS), lasts_s[kind]())
         for kind in kinds
     ]
+    both = [
+        Fault((router + 1) * length_s / (ROUTERS + 1), "stop router", router, 3.0)
+        for router in range(ROUTERS)
+    ]
+    return faults + both
