@@ -93,14 +93,20 @@ test-containers: $(STAMP)  ## Build the image, start the composition, run a task
 
 .PHONY: bench
 bench: $(STAMP)  ## Measure streams through Atlas beside others (under three minutes)
-	$(BIN)/python -m benchmarks.streams --streams 1 50 --rounds 3
+	$(BIN)/python -m benchmarks.streams
 
 .PHONY: bench-full
-bench-full: bench-peers  ## Measure everything, LiteLLM and TensorZero among the peers (most of an hour)
-	$(BIN)/python -m benchmarks.streams --streams 1 50 500 --rounds 5 --chunks 50000
+bench-full: bench-peers $(VENV)/.bench  ## Measure everything, LiteLLM and TensorZero among the peers (most of an hour)
+	$(BIN)/python -m benchmarks.streams --rounds 5 --chunks 50000 --first-tokens 100 --save
+	$(BIN)/python -m benchmarks.crowd --save
+	$(BIN)/python -m benchmarks.extras --save
 	$(BIN)/python -m benchmarks.transports
 	$(BIN)/python -m benchmarks.strategies
 	$(BIN)/python -m benchmarks.leaks
+
+$(VENV)/.bench: requirements/bench.txt $(STAMP)
+	@$(UV) pip install --quiet --require-hashes -r requirements/bench.txt
+	@touch $@
 
 PEERS := benchmarks/.peers
 .PHONY: bench-peers
@@ -128,3 +134,4 @@ contract: $(STAMP)  ## Write docs/contract.md and docs/schemas anew from the mod
 lock: $(STAMP)  ## Resolve pyproject.toml into requirements/*.txt; UPGRADE=--upgrade for the newest
 	$(COMPILE) pyproject.toml -o requirements/base.txt
 	$(COMPILE) pyproject.toml --extra dev -c requirements/base.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra dev --extra bench -c requirements/dev.txt -o requirements/bench.txt

@@ -32,11 +32,16 @@ class Figures:
         """Chunks a second, the median of the rounds."""
         return statistics.median(self.chunks_per_s)
 
+    def first_token_ms(self) -> tuple[float, float]:
+        """The time to the first token: the median and the 95th percentile."""
+        cuts = statistics.quantiles(self.first_ms, n=20, method="inclusive")
+        return cuts[9], cuts[18]
+
     def row(self, name: str, peer: "Figures") -> str:
         """A line of the table."""
-        first = statistics.quantiles(self.first_ms, n=20, method="inclusive")
+        p50, p95 = self.first_token_ms()
         return (
-            f"| {name} | {self.rate():,.0f} | {first[9]:,.1f} | {first[18]:,.1f} "
+            f"| {name} | {self.rate():,.0f} | {p50:,.1f} | {p95:,.1f} "
             f"| {statistics.median(self.cpu_us):,.1f} | {self.rate() / peer.rate():.2f} |"
         )
 

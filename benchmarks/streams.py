@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -29,13 +29,17 @@ from atlas.client import Atlas
 from atlas.embedded import NatsProcess, Services
 from atlas.settings import Settings
 from benchmarks.measuring import Client, Counts, Figures, bare_aiohttp, measure
+from benchmarks.results import conditions, draw, save
 from benchmarks.transports import sdk_parsed
 from benchmarks.upstream import serving
 
 PEERS = Path(__file__).parent / ".peers"
 _START_S = 120.0
 _SDK = "openai SDK, direct"
+_BARE = "bare aiohttp, direct"
 _PROVIDER = "bench"
+_SHORT_CHUNKS = 5
+_SHORT_PACE_MS = 5.0
 
 
 def atlas(nats_url: str, coalesce: str) -> Client:
@@ -157,7 +161,7 @@ def run(streams: int, each: int, rounds: int) -> dict[str, Figures]:
         litellm_url = undo.enter_context(a_litellm(upstream, folder))
         clients: list[tuple[str, Client, str]] = [
             (_SDK, sdk_parsed, upstream),
-            ("bare aiohttp, direct", bare_aiohttp, upstream),
+            (_BARE, bare_aiohttp, upstream),
             ("Atlas", atlas(nats_url, "adaptive"), upstream),
             ("Atlas, an event a chunk", atlas(nats_url, "off"), upstream),
         ]
@@ -173,22 +177,77 @@ def run(streams: int, each: int, rounds: int) -> dict[str, Figures]:
     return figures
 
 
+def first_token(streams: int, rounds: int) -> dict[str, Figures]:
+    """The time to the first token alone: short answers at a pace, one after the other."""
+    figures: dict[str, Figures] = {}
+    with ExitStack() as undo:
+        folder = Path(undo.enter_context(tempfile.TemporaryDirectory()))
+        upstream = undo.enter_context(serving(_SHORT_CHUNKS, _SHORT_PACE_MS))
+        nats_url = undo.enter_context(a_router(upstream, folder))
+        litellm_url = undo.enter_context(a_litellm(upstream, folder))
+        clients: list[tuple[str, Client, str]] = [
+            (_SDK, sdk_parsed, upstream),
+            (_BARE, bare_aiohttp, upstream),
+            ("Atlas", atlas(nats_url, "adaptive"), upstream),
+        ]
+        if litellm_url is not None:
+            clients.append(("LiteLLM proxy", bare_aiohttp, litellm_url))
+        for _ in range(rounds):
+            for name, client, url in clients:
+                one = figures.setdefault(name, Figures())
+                for _ in range(streams):
+                    uvloop.run(measure(client, url, 1, _SHORT_CHUNKS, one))
+    return figures
+
+
+def table(figures: Mapping[str, Figures]) -> str:
+    """A row for each peer."""
+    lines = [
+        "| peer | chunks/s | first token ms | p95 | CPU µs a chunk here | ratio |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    return "\n".join([*lines, *(one.row(name, figures[_SDK]) for name, one in figures.items())])
+
+
+def first_token_table(figures: Mapping[str, Figures]) -> str:
+    """What each way adds to the time to the first token, over the bare one."""
+    lines = ["| peer | first token ms, p50 | p95 | added, p50 |", "|---|---:|---:|---:|"]
+    bare = figures[_BARE].first_token_ms()[0]
+    for name, one in figures.items():
+        p50, p95 = one.first_token_ms()
+        lines.append(f"| {name} | {p50:.2f} | {p95:.2f} | {p50 - bare:.2f} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
-    """Print a table for each number of streams."""
+    """Print a table for each number of streams, and one of first tokens."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 50])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--chunks", type=int, default=20_000, help="in all, for each round")
+    parser.add_argument("--first-tokens", type=int, default=20, help="short answers a round")
+    parser.add_argument("--save", action="store_true", help="write results/streams.md and .svg")
     asked = parser.parse_args()
-    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}; {asked.rounds} rounds")
+    parts = [conditions(f"python -m benchmarks.streams {' '.join(sys.argv[1:])}")]
+    panels = {}
     for streams in asked.streams:
         each = max(20, asked.chunks // streams)
         figures = run(streams, each, asked.rounds)
-        print(f"\n{streams} streams of {each} chunks\n")
-        print("| peer | chunks/s | first token ms | p95 | CPU µs a chunk here | ratio |")
-        print("|---|---|---|---|---|---|")
-        for name, one in figures.items():
-            print(one.row(name, figures[_SDK]))
+        parts.append(f"{streams} streams of {each} chunks:\n\n{table(figures)}")
+        rates = [(name, one.rate()) for name, one in figures.items() if name != _BARE]
+        panels[f"chunks a second, {streams} at a time (more is better)"] = rates
+        print(parts[-1], end="\n\n", flush=True)
+    first = first_token(asked.first_tokens, asked.rounds)
+    parts.append(
+        f"First tokens of {asked.first_tokens * asked.rounds} short answers, one at a time:\n\n"
+        + first_token_table(first)
+    )
+    print(parts[-1])
+    if asked.save:
+        save("streams", "# Streams, beside others\n\n" + "\n\n".join(parts))
+        waits = [(name, one.first_token_ms()[0]) for name, one in first.items() if name != _BARE]
+        panels["ms to the first token, one at a time (less is better)"] = waits
+        draw("streams", "The same upstream, read directly and through others", panels)
 
 
 if __name__ == "__main__":
