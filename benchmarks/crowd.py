@@ -100,12 +100,15 @@ async def a_router(upstream: str, folder: Path) -> AsyncIterator[tuple[Atlas, Bu
         await nats.stop()
 
 
-async def through_atlas(atlas: Atlas, streams: int, chunks: int) -> tuple[Way, list[StreamMetrics]]:
+async def through_atlas(
+    atlas: Atlas, streams: int, chunks: int, ramp_s: float = 0.0
+) -> tuple[Way, list[StreamMetrics]]:
     """Every stream to its end; a gap would raise."""
     delays: Delays = array("d")
     metrics: list[StreamMetrics] = []
 
-    async def one() -> int:
+    async def one(number: int) -> int:
+        await asyncio.sleep(number * ramp_s / streams)
         count = 0
         async with atlas.stream("Hello", model=f"{_PROVIDER}/m") as stream:
             async for piece in stream:
@@ -115,16 +118,17 @@ async def through_atlas(atlas: Atlas, streams: int, chunks: int) -> tuple[Way, l
         return count
 
     began_s = time.perf_counter()
-    counts = await asyncio.gather(*(one() for _ in range(streams)))
+    counts = await asyncio.gather(*(one(number) for number in range(streams)))
     return Way.of(counts, delays, chunks, time.perf_counter() - began_s), metrics
 
 
-async def directly(upstream: str, streams: int, chunks: int) -> Way:
+async def directly(upstream: str, streams: int, chunks: int, ramp_s: float) -> Way:
     """The same by bare aiohttp, which looks for the stamps and parses nothing else."""
     delays: Delays = array("d")
     mark = b'"content":"'
 
-    async def one(session: aiohttp.ClientSession) -> int:
+    async def one(session: aiohttp.ClientSession, number: int) -> int:
+        await asyncio.sleep(number * ramp_s / streams)
         count, rest = 0, b""
         async with session.post(f"{upstream}/chat/completions", data=BODY) as response:
             async for data in response.content.iter_any():
@@ -139,7 +143,7 @@ async def directly(upstream: str, streams: int, chunks: int) -> Way:
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         began_s = time.perf_counter()
-        counts = await asyncio.gather(*(one(session) for _ in range(streams)))
+        counts = await asyncio.gather(*(one(session, number) for number in range(streams)))
         return Way.of(counts, delays, chunks, time.perf_counter() - began_s)
 
 
@@ -169,16 +173,16 @@ async def paused_bytes(atlas: Atlas, bus: Bus, streams: int) -> float:
     return grown / streams
 
 
-async def measure(streams: int, per_s: float, seconds: float) -> None:
+async def measure(streams: int, per_s: float, seconds: float, ramp_s: float) -> None:
     """Measure and print."""
     chunks = int(per_s * seconds)
     with tempfile.TemporaryDirectory() as name:
         with serving(chunks, per_s) as upstream:
-            direct = await directly(upstream, streams, chunks)
+            direct = await directly(upstream, streams, chunks, ramp_s)
             gc.collect()
             async with a_router(upstream, Path(name) / "flow") as (atlas, _):
                 await through_atlas(atlas, _WARM_STREAMS, chunks)
-                way, metrics = await through_atlas(atlas, streams, chunks)
+                way, metrics = await through_atlas(atlas, streams, chunks, ramp_s)
         print("| way | complete | chunks/s | delay p50 ms | p99 ms |\n|---|---:|---:|---:|---:|")
         for title, one in (("bare aiohttp, direct", direct), ("Atlas", way)):
             print(
@@ -200,13 +204,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=1_000)
     parser.add_argument("--per-s", type=float, default=50.0, help="chunks a second of each")
-    parser.add_argument("--seconds", type=float, default=10.0, help="that a stream lasts")
+    parser.add_argument("--seconds", type=float, default=30.0, help="that a stream lasts")
+    parser.add_argument("--ramp", type=float, default=20.0, help="seconds until all have begun")
     asked = parser.parse_args()
     print(
         f"{os.cpu_count()} cores, Python {sys.version.split()[0]}; {asked.streams} streams of "
         f"{asked.per_s:g} chunks a second, {asked.seconds:g} s\n"
     )
-    uvloop.run(measure(asked.streams, asked.per_s, asked.seconds))
+    uvloop.run(measure(asked.streams, asked.per_s, asked.seconds, asked.ramp))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ on a `Context` and yields an `App`. Doors are endpoints of NATS's own service pr
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import os
 import signal
@@ -42,6 +43,7 @@ from atlas.finishing import finish
 from atlas.settings import Settings, load_settings
 
 VERSION = version("atlas-llm")
+_COLLECTOR_THRESHOLDS = 50_000, 20, 20
 _WRONG_USE = 2
 _OVERLOAD_RETRY_MS = 500
 _BEATS_PER_METRICS = 5
@@ -313,6 +315,7 @@ async def _serve_until(stop: asyncio.Event, context: Context, compose: Compose) 
         draining = asyncio.Event()
         beat = group.create_task(_heartbeat(context, app, began_ms, draining))
         checks = group.create_task(_check_after_reconnect(context, back))
+        _calm_collector()
         log.info("ready", service=context.name, instance=context.instance)
         await stop.wait()
         log.info("draining", service=context.name, instance=context.instance)
@@ -323,6 +326,17 @@ async def _serve_until(stop: asyncio.Event, context: Context, compose: Compose) 
         checks.cancel()
         await context.events.emit("service.metrics", _metrics(context, app, began_ms))
         await context.events.emit("service.health", _health(app, "stopped"))
+
+
+def _calm_collector() -> None:
+    """Collect garbage less often, and not among what lives as long as the process.
+
+    With a thousand streams the collector took a sixth of a router's time; what it finds are the
+    few cycles that exceptions leave, so it may come late.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTOR_THRESHOLDS)
 
 
 def _health(app: App, state: str) -> JsonObject:

@@ -196,9 +196,13 @@ async def test_what_was_dropped_without_a_word_is_written_again_while_the_stream
     desk.window.drops = frozenset({2})
     writer = await desk.writer()
     await writer.fenced(making.started(CANDIDATE, 1))
-    words = [f"{number} " for number in range(300)]
-    await writer.content([Text(word) for word in words])
+    words = [f"{number} " for number in range(600)]
+    await writer.content([Text(word) for word in words[:-2]])
     async with asyncio.timeout(10):
+        while desk.window.passed < desk.window.sent:  # noqa: ASYNC110 - on its way
+            await asyncio.sleep(0.01)
+        for word in words[-2:]:  # at the first it asks, at the second it knows
+            await writer.content([Text(word)])
         while (reading := await desk.read()).seq < writer.seq:  # noqa: ASYNC110 - on its way
             await asyncio.sleep(0.01)
     assert reading.text == "".join(words)

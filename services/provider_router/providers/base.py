@@ -3,6 +3,9 @@
 An adapter turns one `ModelRequest` into one HTTP call and the bytes that come back into batches of
 deltas. A batch is what one read from the socket brought: the router may publish it as one event.
 Adapters know nothing of streams, epochs, retries or budgets.
+
+Deltas are structs that the garbage collector does not track: there is one for every chunk, and
+none can be part of a cycle.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -10,26 +13,25 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
+
 from atlas.contracts.errors import ProviderError
 from atlas.contracts.inference import FinishReason, ModelRequest, Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(msgspec.Struct, frozen=True, gc=False):
     """More of the answer."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reasoning:
+class Reasoning(msgspec.Struct, frozen=True, gc=False):
     """More of the model's reasoning."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(msgspec.Struct, frozen=True, gc=False):
     """More of a tool call; `id` and `name` come once, with the first piece of their `index`.
 
     Indexes count the calls of an answer: 0, 1, 2 … in order of appearance.
@@ -41,15 +43,13 @@ class ToolCall:
     arguments: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class UsageReport:
+class UsageReport(msgspec.Struct, frozen=True, gc=False):
     """What the provider counted so far; each report replaces the one before."""
 
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True, gc=False):
     """The provider's own word that the answer is whole; the last delta but for usage."""
 
     reason: FinishReason

@@ -56,6 +56,14 @@ class Body(Protocol):
         """
         ...
 
+    def ready(self) -> bytes:
+        """What came since, without waiting; empty where a `read` would wait, and at the end.
+
+        Raises:
+            ProviderError: The connection failed.
+        """
+        ...
+
 
 class Connections:
     """A pool for one origin; its first use opens it, in the loop that runs then."""
@@ -187,6 +195,12 @@ class _Body:
     async def read(self) -> bytes:
         try:
             return await self._content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise _failure(self._origin, error, is_open=True) from error
+
+    def ready(self) -> bytes:
+        try:
+            return self._content.read_nowait()
         except (aiohttp.ClientError, OSError) as error:
             raise _failure(self._origin, error, is_open=True) from error
 

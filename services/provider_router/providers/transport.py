@@ -50,7 +50,7 @@ async def _batches(body: Body, decoder: Decoder, patience: Patience) -> AsyncGen
             read before is yielded first.
     """
     while not decoder.is_done:
-        data = await patience.wait(body.read())
+        data = body.ready() or await patience.wait(body.read())
         deltas = decoder.feed(data) if data else decoder.end()
         if deltas:
             if not all(isinstance(delta, UsageReport | Finished) for delta in deltas):

@@ -24,7 +24,7 @@ from provider_router.routing.choosing import Candidate
 from provider_router.routing.provider_accounts import Ticket
 from provider_router.routing.rate import Tokens
 from provider_router.streaming.begun import Continuation
-from provider_router.streaming.encoding import Content
+from provider_router.streaming.encoding import Content, coalesce
 from provider_router.streaming.gate import Gate
 from provider_router.streaming.ledger import AttemptUsage
 
@@ -60,8 +60,8 @@ class Sink(Protocol):
         """Make it the stream's own; returns when it may write, which a loser never may."""
         ...
 
-    async def write(self, contents: list[Content]) -> None:
-        """Write content of the committed attempt."""
+    async def write(self, contents: list[Content], chunks: int) -> None:
+        """Write content of the committed attempt, which so many chunks of the provider brought."""
         ...
 
 
@@ -77,6 +77,8 @@ class Caller:
     board: Board
     gate: Gate
     sink: Sink
+    joins: bool
+    """Whether what one read brought is one event."""
 
     async def run(self, attempt: Attempt) -> None:
         """Carry one attempt to the end of its answer.
@@ -138,6 +140,10 @@ class Caller:
                     if not gate.is_flowing:
                         await _pause(deadline, gate)
                     contents = _take(batch, attempt)
+                    chunks = len(contents)
+                    if chunks > 1 and self.joins:
+                        contents = coalesce(contents)
+                    attempt.usage.count(contents)
                     if continuation is not None:
                         contents = continuation.joined(contents)
                     if contents:
@@ -145,7 +151,7 @@ class Caller:
                             has_content = True
                             ticket.content_came()
                             await sink.commit(attempt)
-                        await sink.write(contents)
+                        await sink.write(contents, chunks)
                 if not has_content:
                     await sink.commit(attempt)
         except TimeoutError as error:
@@ -170,17 +176,14 @@ async def _pause(deadline: asyncio.Timeout, gate: Gate) -> None:
 
 
 def _take(batch: list[Delta], attempt: Attempt) -> list[Content]:
-    """Count a batch; gives what of it is content."""
+    """Note what a batch says of the attempt; gives what of it is content."""
     usage = attempt.usage
     contents: list[Content] = []
     for delta in batch:
-        match delta:
-            case UsageReport(reported):
-                usage.reported = reported
-            case Finished(reason):
-                attempt.finish, usage.is_finished = reason, True
-            case _:
-                contents.append(delta)
-    if contents:
-        usage.count(contents)
+        if isinstance(delta, UsageReport):
+            usage.reported = delta.usage
+        elif isinstance(delta, Finished):
+            attempt.finish, usage.is_finished = delta.reason, True
+        else:
+            contents.append(delta)
     return contents

@@ -14,7 +14,7 @@ from provider_router.providers.base import Reasoning, Text, ToolCall
 type Content = Text | Reasoning | ToolCall
 
 
-class _Event(msgspec.Struct, omit_defaults=True):
+class _Event(msgspec.Struct, omit_defaults=True, gc=False):
     stream_id: str
     seq: int
     epoch: int
@@ -26,7 +26,7 @@ class _TextEvent(_Event):
     text: str
 
 
-class _ToolCallEvent(msgspec.Struct):
+class _ToolCallEvent(msgspec.Struct, gc=False):
     stream_id: str
     seq: int
     epoch: int
@@ -62,6 +62,9 @@ def coalesce(batch: list[Content]) -> list[Content]:
     """Join neighbours of one kind: many provider chunks that were read at once become one event."""
     if len(batch) == 1:
         return batch
+    texts = [one.text for one in batch if type(one) is Text]
+    if len(texts) == len(batch):  # as mostly
+        return [Text("".join(texts))]
     joined: list[Content] = []
     run: list[Content] = []
     for content in batch:

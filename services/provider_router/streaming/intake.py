@@ -14,6 +14,12 @@ _FETCH_S = 1.0
 _BATCH_LANE_SHARE = 2
 """The batch lane gets one slot of so many, so that it never keeps people waiting."""
 
+_AT_ONCE = 8
+"""So many requests of people are fetched at a time: a busy router answers late, and one after the
+other they would begin as slowly as it does."""
+_SLOTS_FOR_EACH = 8
+"""A fetch holds a slot while it waits; a small router fetches less."""
+
 log = structlog.get_logger("atlas.intake")
 
 
@@ -24,6 +30,7 @@ class Intake:
         self._bus = bus
         self._supervisor = supervisor
         self._slots = asyncio.Semaphore(slots)
+        self._at_once = max(1, min(_AT_ONCE, slots // _SLOTS_FOR_EACH))
         self._batch_slots = asyncio.Semaphore(max(1, slots // _BATCH_LANE_SHARE))
         self._is_open = True
 
@@ -31,7 +38,8 @@ class Intake:
         """Pull until `close`; ends when every stream that was taken has ended or left."""
         async with asyncio.TaskGroup() as group:
             for lane in subjects.LANES:
-                group.create_task(self._pull(lane, group))
+                for _ in range(self._at_once if lane == "interactive" else 1):
+                    group.create_task(self._pull(lane, group))
 
     def close(self) -> None:
         """Take nothing new."""

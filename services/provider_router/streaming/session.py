@@ -26,7 +26,7 @@ from provider_router.routing.retry import NextAttempt
 from provider_router.streaming import making, telling
 from provider_router.streaming.attempt import Attempt, Caller
 from provider_router.streaming.continuing import Continuing
-from provider_router.streaming.encoding import Content, coalesce, payload
+from provider_router.streaming.encoding import Content, payload
 from provider_router.streaming.fallback import Fallback
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.job import Job
@@ -81,7 +81,6 @@ class Session:
         self._telling: asyncio.Task[None] | None = None
         self._pace = job.request.buffer.max_tokens_per_second
         self._fallback = Fallback(job.request, job.plan.candidates, providers.max_attempts)
-        self._joins = job.request.buffer.coalesce == "adaptive"
         writer.buffer(job.request.buffer)
         self._caller = Caller(
             job.request,
@@ -91,6 +90,7 @@ class Session:
             providers.board,
             gate,
             self,
+            joins=job.request.buffer.coalesce == "adaptive",
         )
 
     async def run(self) -> StreamEvent | None:
@@ -299,15 +299,15 @@ class Session:
             self._gate.stream_state = StreamState.ACTIVE
             self._progress.gaps.interrupted()
 
-    async def write(self, contents: list[Content]) -> None:
+    async def write(self, contents: list[Content], chunks: int) -> None:
         """See `attempt.Sink`. The per-chunk path."""
         progress = self._progress
         if self._pauses != self._gate.pauses:
             self._pauses = self._gate.pauses
             progress.gaps.interrupted()
         progress.gaps.chunk_came()
-        await self._writer.content(coalesce(contents) if self._joins else contents)
-        progress.chunks += len(contents)
+        progress.chunks += chunks
+        await self._writer.content(contents)
         if self._continuing.is_asked:
             self._continuing.add(contents)
         for one in contents:

@@ -9,11 +9,13 @@ was stored, or dropped.
 
 How much JetStream takes nobody tells, nor how many others publish. So a refused message halves the
 bound, and acknowledgements widen it again, one each (as TCP does); and while more than half of the
-bound is unanswered every message asks, so that where much is dropped some of it is told. That
+bound is unanswered many more ask, of a narrow window all, so that where much is dropped some of it
+is told. That
 *nothing* was dropped only history can tell: a stream asks it before it says so (`writer`).
 """
 
 import asyncio
+from collections import deque
 
 import structlog
 from nats.aio.msg import Msg
@@ -23,6 +25,8 @@ from atlas.contracts.errors import StoreRefusedError
 from atlas.wire import read_ack
 
 _ASK_EVERY = 64
+_ASKS_A_FULL_WINDOW = 128
+"""So many of a full window ask, once half of it is unanswered."""
 _ASK_AFTER_S = 0.05
 _LEAST_BOUND = 16
 _ANSWER_S = 10.0
@@ -38,8 +42,12 @@ class PublishWindow:
         self._bus = bus
         self._widest = self._bound = bound
         self._inbox = bus.nats.new_inbox()
-        self._room = asyncio.Event()
-        self._room.set()
+        self._queue: deque[asyncio.Future[None]] = deque()
+        """Who waits for room, in the order of coming, so that no stream starves."""
+        self._granted = 0
+        """Of those the ones that have room, and did not use it yet."""
+        self._extra = 0
+        """Room beyond the bound: for one that asks again after a refusal."""
         self._news = asyncio.Event()
         self._last_ask_s = 0.0
         self._narrowed_at = 0
@@ -67,50 +75,74 @@ class PublishWindow:
         Raises:
             ConnectionFailedError: NATS is away and its buffer is full.
         """
-        while not self._room.is_set():
-            await self._wait(self._room)
+        if self._queue or not self._has_room:
+            await self._turn()
         self.sent = number = self.sent + 1
         waiting = number - self.passed
         now_s = asyncio.get_running_loop().time()
-        if (
-            number % _ASK_EVERY
-            and now_s - self._last_ask_s < _ASK_AFTER_S
-            and waiting <= self._bound // 2
-            and not asks
-        ):
+        every = _ASK_EVERY
+        if waiting > self._bound // 2:
+            every = max(1, self._bound // _ASKS_A_FULL_WINDOW)
+        is_last = waiting >= self._bound  # its own answer makes room again
+        if number % every and now_s - self._last_ask_s < _ASK_AFTER_S and not (asks or is_last):
             await self._bus.publish(subject, data)
             return number
         self._last_ask_s = now_s
-        if waiting >= self._bound:  # its own answer opens it again
-            self._room.clear()
         await self._bus.publish(subject, data, reply=f"{self._inbox}.{number}")
         return number
 
     async def news(self) -> None:
         """Wait until more is known to be stored, or something is lost."""
-        await self._wait(self._news)
-
-    async def _wait(self, event: asyncio.Event) -> None:
         try:
             async with asyncio.timeout(_ANSWER_S):
-                await event.wait()
+                await self._news.wait()
         except TimeoutError:
-            log.warning("store_silent", unanswered=self.sent - self.passed)
-            self._lost()
+            self._silent()
+
+    @property
+    def _has_room(self) -> bool:
+        return self.sent + self._granted - self.passed < self._bound + self._extra
+
+    async def _turn(self) -> None:
+        """Wait for room, behind those who came before."""
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await turn
+        except TimeoutError:
+            self._silent()
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # called already: another may come
+                self._granted -= 1
+                self._let_in()
+            raise
+        else:
+            self._granted -= 1
+
+    def _let_in(self) -> None:
+        """Call as many of those who wait as there is room for."""
+        while self._queue and self._has_room:
+            turn = self._queue.popleft()
+            if not turn.done():
+                self._granted += 1
+                turn.set_result(None)
+
+    def _silent(self) -> None:
+        log.warning("store_silent", unanswered=self.sent - self.passed)
+        self._lost()
 
     async def _answered(self, msg: Msg) -> None:
         number = int(msg.subject.rpartition(".")[2])
         try:
             read_ack(msg.subject, msg.data)
         except StoreRefusedError:
-            self._narrow(number)
-            self._room.set()  # for one that asks again; this answer overtook others
-            self._tell_news()
-            return
-        self._bound = min(self._bound + 1, self._widest)
-        self.passed = max(self.passed, number)
-        if self.sent - self.passed < self._bound:
-            self._room.set()
+            self._narrow(number)  # this answer overtook others: let one ask again
+            self._extra = max(0, self.sent + self._granted - self.passed - self._bound + 1)
+        else:
+            self._bound, self._extra = min(self._bound + 1, self._widest), 0
+            self.passed = max(self.passed, number)
+        self._let_in()
         self._tell_news()
 
     def _narrow(self, number: int) -> None:
@@ -125,7 +157,7 @@ class PublishWindow:
         """The connection is gone and with it what was on the way."""
         self.losses += 1
         self.passed = self.sent
-        self._room.set()
+        self._let_in()
         self._tell_news()
 
     def _tell_news(self) -> None:

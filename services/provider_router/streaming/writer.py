@@ -45,8 +45,9 @@ from provider_router.streaming.write_errors import (
 )
 
 _RETRY_S = 0.2
-_UNPROVEN = 256
-"""So many events are held at most until history is asked for them."""
+_UNPROVEN, _MOST_UNPROVEN = 512, 2_048
+"""So many events are held until history is asked for them: from the first number on when all are
+answered, so that one question will do; at the second in any case."""
 _REPAIRS = 10
 """So often what JetStream drops is written again, before an event that must come after it."""
 
@@ -234,14 +235,17 @@ class StreamWriter:
 
     async def _put(self, item: Item) -> None:
         """Publish one item. The per-chunk path."""
-        seq, outbox, window = self.seq + 1, self._outbox, self._window
+        outbox, window = self._outbox, self._window
+        if len(outbox) >= _UNPROVEN and (
+            window.passed >= outbox.last_number or len(outbox) >= _MOST_UNPROVEN
+        ):
+            await self._is_proven()
+        seq = self.seq + 1
         data = self._encoded(seq, item)
         asks = outbox.size_bytes + len(data) > self._most_bytes
         number = await window.publish(self._subject, data, asks=asks)
         self.seq = seq
         outbox.add(number, seq, len(data), item)
-        if len(outbox) >= _UNPROVEN:
-            await self._is_proven()
 
     def _encoded(self, seq: int, item: Item) -> bytes:
         if callable(item):

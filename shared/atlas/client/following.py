@@ -116,6 +116,8 @@ class Follower[E]:
         self._unfolded: deque[E] = deque()
         self._page: Page[E] | None = None
         self._ask: int | None = None if is_new else 1
+        self._is_precaution = False
+        """Whether history is asked only because it was quiet."""
         self._held: E | None = None
         self._tries = 0
         self._quiet_s = _QUIET_S
@@ -157,6 +159,8 @@ class Follower[E]:
                 event = await self._fold_known(self._unfolded.popleft())
             elif self._page is not None:
                 event = await self._end_page(self._page)
+            elif self._ask is not None and self._is_precaution:
+                event = await self._read_either(self._ask)
             elif self._ask is not None:
                 event = await self._read_history(self._ask)
             else:
@@ -177,6 +181,7 @@ class Follower[E]:
                 self._ask = self._ask or self._source.position
             elif not await live.wait(wait_s):
                 self._quiet_s = min(self._quiet_s * 2, _QUIETEST_S)
+                self._is_precaution = self._ask is None
                 self._ask = self._ask or self._source.position
             return None
         self._heard_at = time.monotonic()
@@ -189,6 +194,26 @@ class Follower[E]:
         elif verdict is Verdict.TAKEN:
             self._ask = None
             return event
+        return None
+
+    async def _read_either(self, position: int) -> E | None:
+        """Ask history, and go on with what comes live before it has answered."""
+        live = self._live
+        if live is None:
+            return await self._read_history(position)
+        self._is_precaution = False
+        asking = asyncio.create_task(self._read_history(position))
+        coming = asyncio.create_task(live.wait(self._silence_s))
+        try:
+            await asyncio.wait({asking, coming}, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return asking.result()
+            coming.result()
+        finally:
+            asking.cancel()
+            coming.cancel()
+            await asyncio.wait({asking, coming})
+        self._ask = None
         return None
 
     async def _read_history(self, position: int) -> E | None:

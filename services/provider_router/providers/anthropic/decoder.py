@@ -32,15 +32,15 @@ _FINISH = {
 }
 
 
-class _Typed(msgspec.Struct):
+class _Typed(msgspec.Struct, gc=False):
     type: str
 
 
-class _OutputDetails(msgspec.Struct):
+class _OutputDetails(msgspec.Struct, gc=False):
     thinking_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_read_input_tokens: int | None = None
@@ -48,15 +48,15 @@ class _Usage(msgspec.Struct):
     output_tokens_details: _OutputDetails | None = None
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     usage: _Usage | None = None
 
 
-class _MessageStart(msgspec.Struct):
+class _MessageStart(msgspec.Struct, gc=False):
     message: _Message
 
 
-class _Block(msgspec.Struct):
+class _Block(msgspec.Struct, gc=False):
     type: str
     id: str | None = None
     name: str | None = None
@@ -65,32 +65,32 @@ class _Block(msgspec.Struct):
     input: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _BlockStart(msgspec.Struct):
+class _BlockStart(msgspec.Struct, gc=False):
     index: int
     content_block: _Block
 
 
-class _BlockDelta(msgspec.Struct):
+class _BlockDelta(msgspec.Struct, gc=False):
     type: str
     text: str | None = None
     thinking: str | None = None
     partial_json: str | None = None
 
 
-class _BlockDeltaEvent(msgspec.Struct):
+class _BlockDeltaEvent(msgspec.Struct, gc=False):
     index: int
     delta: _BlockDelta
 
 
-class _BlockStop(msgspec.Struct):
+class _BlockStop(msgspec.Struct, gc=False):
     index: int
 
 
-class _MessageDelta(msgspec.Struct):
+class _MessageDelta(msgspec.Struct, gc=False):
     stop_reason: str | None = None
 
 
-class _MessageDeltaEvent(msgspec.Struct):
+class _MessageDeltaEvent(msgspec.Struct, gc=False):
     delta: _MessageDelta
     usage: _Usage | None = None
 

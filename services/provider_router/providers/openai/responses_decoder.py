@@ -28,67 +28,67 @@ _INCOMPLETE = {
 }
 
 
-class _Typed(msgspec.Struct):
+class _Typed(msgspec.Struct, gc=False):
     type: str
 
 
-class _TextDelta(msgspec.Struct):
+class _TextDelta(msgspec.Struct, gc=False):
     delta: str
 
 
-class _SummaryPart(msgspec.Struct):
+class _SummaryPart(msgspec.Struct, gc=False):
     summary_index: int = 0
 
 
-class _Item(msgspec.Struct):
+class _Item(msgspec.Struct, gc=False):
     type: str
     call_id: str | None = None
     name: str | None = None
 
 
-class _ItemAdded(msgspec.Struct):
+class _ItemAdded(msgspec.Struct, gc=False):
     output_index: int
     item: _Item
 
 
-class _CallDelta(msgspec.Struct):
+class _CallDelta(msgspec.Struct, gc=False):
     output_index: int
     delta: str
 
 
-class _CallDone(msgspec.Struct):
+class _CallDone(msgspec.Struct, gc=False):
     output_index: int
     arguments: str | None = None
     input: str | None = None
 
 
-class _InputDetails(msgspec.Struct):
+class _InputDetails(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
 
 
-class _OutputDetails(msgspec.Struct):
+class _OutputDetails(msgspec.Struct, gc=False):
     reasoning_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
     input_tokens_details: _InputDetails | None = None
     output_tokens_details: _OutputDetails | None = None
 
 
-class _Incomplete(msgspec.Struct):
+class _Incomplete(msgspec.Struct, gc=False):
     reason: str | None = None
 
 
-class _Response(msgspec.Struct):
+class _Response(msgspec.Struct, gc=False):
     usage: _Usage | None = None
     error: object = None
     incomplete_details: _Incomplete | None = None
 
 
-class _ResponseEvent(msgspec.Struct):
+class _ResponseEvent(msgspec.Struct, gc=False):
     response: _Response
 
 
