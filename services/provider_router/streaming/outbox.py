@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterator
 
-from provider_router.streaming.encoding import Content
+from provider_router.streaming.encoding import Content, encode_content
 from provider_router.streaming.making import MakeEvent
 
 type Item = Content | MakeEvent
@@ -46,3 +46,10 @@ class Outbox:
         for seq, (size_bytes, item) in enumerate(lacking, start=from_seq + 2):
             again.add(number, seq, size_bytes, item)
         return again
+
+
+def encoded(item: Item, stream_id: str, seq: int, epoch: int) -> bytes:
+    """An item as the event that it is at this place."""
+    if callable(item):
+        return item(stream_id, seq, epoch).to_json()
+    return encode_content(stream_id, seq, epoch, item)

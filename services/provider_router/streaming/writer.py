@@ -29,12 +29,12 @@ from atlas.contracts.streams import (
     TerminalStreamEvent,
 )
 from atlas.reading import Reading, Verdict
-from provider_router.streaming.encoding import Content, encode_content
+from provider_router.streaming.encoding import Content
 from provider_router.streaming.evidence import Evidence, is_same
 from provider_router.streaming.held import Held
 from provider_router.streaming.making import MakeEvent
 from provider_router.streaming.outage import Outage
-from provider_router.streaming.outbox import Item, Outbox
+from provider_router.streaming.outbox import Item, Outbox, encoded
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.window import PublishWindow
 from provider_router.streaming.write_errors import (
@@ -241,16 +241,11 @@ class StreamWriter:
         ):
             await self._is_proven()
         seq = self.seq + 1
-        data = self._encoded(seq, item)
+        data = encoded(item, self._address.stream_id, seq, self.epoch)
         asks = outbox.size_bytes + len(data) > self._most_bytes
         number = await window.publish(self._subject, data, asks=asks)
         self.seq = seq
         outbox.add(number, seq, len(data), item)
-
-    def _encoded(self, seq: int, item: Item) -> bytes:
-        if callable(item):
-            return item(self._address.stream_id, seq, self.epoch).to_json()
-        return encode_content(self._address.stream_id, seq, self.epoch, item)
 
     @property
     def _may_have_lost(self) -> bool:
@@ -376,7 +371,7 @@ class StreamWriter:
         self._outbox.confirmed = adopted_seq
         sent = Outbox(adopted_seq)
         for seq, item in self._outbox:
-            data = self._encoded(seq, item)
+            data = encoded(item, self._address.stream_id, seq, self.epoch)
             number = await self._window.publish(self._subject, data, asks=True)
             sent.add(number, seq, len(data), item)
         self._outbox = sent
