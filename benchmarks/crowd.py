@@ -11,10 +11,8 @@ import argparse
 import asyncio
 import gc
 import json
-import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from array import array
@@ -34,6 +32,7 @@ from atlas.settings import NatsSettings, Settings
 from benchmarks.measured_router import COLLECTED, FIGURES
 from benchmarks.measuring import BODY
 from benchmarks.paced_upstream import STAMP_CHARACTERS, serving
+from benchmarks.results import conditions, save
 
 _PROVIDER = "bench"
 _WARM_STREAMS = 50
@@ -71,24 +70,21 @@ class Way:
         return cls(cuts[49], cuts[98], len(delays) / took_s, complete)
 
 
+def provider_environment(upstream: str) -> dict[str, str]:
+    """What makes a router take thousands of streams, of the upstream alone."""
+    provider = {"kind": "openai", "base_url": upstream, "api": "chat", "max_connections": 4_000}
+    return {
+        "ATLAS_PROVIDERS": json.dumps({_PROVIDER: provider}),
+        "ATLAS_ROUTER__MAX_STREAMS": "4000",
+    }
+
+
 @asynccontextmanager
 async def a_router(upstream: str, folder: Path) -> AsyncIterator[tuple[Atlas, Bus]]:
     """A router that tells what it holds, a client of it, and a connection beside."""
-    providers = {
-        _PROVIDER: {
-            "kind": "openai",
-            "base_url": upstream,
-            "api": "chat",
-            "max_connections": 4_000,
-        }
-    }
-    environment = {
-        "ATLAS_PROVIDERS": json.dumps(providers),
-        "ATLAS_ROUTER__MAX_STREAMS": "4000",
-    }
     nats = NatsProcess(folder / "nats")
     await nats.start()
-    services = Services(nats.url, subprocess.DEVNULL, environment)
+    services = Services(nats.url, subprocess.DEVNULL, provider_environment(upstream))
     try:
         await services.start(["benchmarks.measured_router"])
         bus = await Bus.connect(NatsSettings(url=nats.url), "crowd")
@@ -173,8 +169,8 @@ async def paused_bytes(atlas: Atlas, bus: Bus, streams: int) -> float:
     return grown / streams
 
 
-async def measure(streams: int, per_s: float, seconds: float, ramp_s: float) -> None:
-    """Measure and print."""
+async def measure(streams: int, per_s: float, seconds: float, ramp_s: float) -> str:
+    """Measure; gives the report."""
     chunks = int(per_s * seconds)
     with tempfile.TemporaryDirectory() as name:
         with serving(chunks, per_s) as upstream:
@@ -183,20 +179,26 @@ async def measure(streams: int, per_s: float, seconds: float, ramp_s: float) -> 
             async with a_router(upstream, Path(name) / "flow") as (atlas, _):
                 await through_atlas(atlas, _WARM_STREAMS, chunks)
                 way, metrics = await through_atlas(atlas, streams, chunks, ramp_s)
-        print("| way | complete | chunks/s | delay p50 ms | p99 ms |\n|---|---:|---:|---:|---:|")
+        lines = [
+            "| way | complete | chunks/s | delay p50 ms | p99 ms |",
+            "|---|---:|---:|---:|---:|",
+        ]
         for title, one in (("bare aiohttp, direct", direct), ("Atlas", way)):
-            print(
+            lines.append(
                 f"| {title} | {one.complete} of {streams} | {one.chunks_per_s:,.0f} "
                 f"| {one.p50_ms:,.1f} | {one.p99_ms:,.1f} |"
             )
         added = way.p99_ms - direct.p99_ms
         attempts = sum(one.attempts for one in metrics)
-        print(f"\nadded at p99: {added:,.1f} ms; attempts {attempts} for {len(metrics)} streams")
+        lines.append(
+            f"\nAdded at p99: {added:,.1f} ms; {attempts} attempts, {len(metrics)} streams."
+        )
         with serving(_PAUSED_CHUNKS, per_s) as upstream:
             async with a_router(upstream, Path(name) / "paused") as (atlas, bus):
                 await paused_bytes(atlas, bus, _WARM_STREAMS)
                 held = await paused_bytes(atlas, bus, streams)
-        print(f"a paused stream holds {held / 1024:,.1f} KiB of the router's memory")
+        lines.append(f"A paused stream holds {held / 1024:,.1f} KiB of the router's memory.")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -206,12 +208,17 @@ def main() -> None:
     parser.add_argument("--per-s", type=float, default=50.0, help="chunks a second of each")
     parser.add_argument("--seconds", type=float, default=30.0, help="that a stream lasts")
     parser.add_argument("--ramp", type=float, default=20.0, help="seconds until all have begun")
+    parser.add_argument("--save", action="store_true", help="write results/crowd.md")
     asked = parser.parse_args()
-    print(
-        f"{os.cpu_count()} cores, Python {sys.version.split()[0]}; {asked.streams} streams of "
-        f"{asked.per_s:g} chunks a second, {asked.seconds:g} s\n"
+    what = (
+        f"{asked.streams} streams of {asked.per_s:g} chunks a second for {asked.seconds:g} s each, "
+        f"all begun after {asked.ramp:g} s:\n\n"
     )
-    uvloop.run(measure(asked.streams, asked.per_s, asked.seconds, asked.ramp))
+    report = what + uvloop.run(measure(asked.streams, asked.per_s, asked.seconds, asked.ramp))
+    print(report)
+    if asked.save:
+        where = conditions("python -m benchmarks.crowd --save")
+        save("crowd", f"# Many slow streams at once\n\n{where}\n\n{report}")
 
 
 if __name__ == "__main__":

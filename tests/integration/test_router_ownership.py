@@ -198,6 +198,8 @@ async def test_what_was_dropped_without_a_word_is_written_again_while_the_stream
     await writer.fenced(making.started(CANDIDATE, 1))
     words = [f"{number} " for number in range(600)]
     await writer.content([Text(word) for word in words[:-2]])
+    other = StreamAddress(desk.address.tenant, "another")
+    await desk.window.publish(other.write, b"{}", asks=True)
     async with asyncio.timeout(10):
         while desk.window.passed < desk.window.sent:  # noqa: ASYNC110 - on its way
             await asyncio.sleep(0.01)
