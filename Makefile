@@ -93,7 +93,7 @@ test-containers: $(STAMP)  ## Build the image, start the composition, run a task
 
 .PHONY: bench
 bench: $(STAMP)  ## Measure streams through Atlas beside others (under three minutes)
-	$(BIN)/python -m benchmarks.streams
+	$(BIN)/python -m benchmarks.streams --rounds 2
 
 .PHONY: bench-full
 bench-full: bench-peers $(VENV)/.bench  ## Measure everything, LiteLLM and TensorZero among the peers (most of an hour)
