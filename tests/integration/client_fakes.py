@@ -74,6 +74,8 @@ class FakeRouter:
     page: int = 1000
     stored: dict[str, list[StreamEvent]] = field(default_factory=dict)
     asked: list[HistoryRequest] = field(default_factory=list)
+    is_busy: bool = False
+    """Then it hears questions, and answers none."""
 
     async def open(self) -> None:
         await self.bus.subscribe(subjects.API_STREAM_HISTORY_ALL, self._history)
@@ -91,6 +93,8 @@ class FakeRouter:
     async def _history(self, msg: Msg) -> None:
         request = HistoryRequest.model_validate_json(msg.data)
         self.asked.append(request)
+        if self.is_busy:
+            return
         stored = self.stored.get(request.stream_id)
         if stored is None:
             reply: Contract = NotFoundError("there is no such stream").to_reply()

@@ -194,6 +194,25 @@ async def test_an_end_that_was_lost_live_is_asked_for_after_a_few_quiet_seconds(
         assert (await stream.result()).content == "a"
 
 
+async def test_what_comes_live_does_not_wait_for_a_busy_router_that_is_asked_for_history(
+    atlas: Atlas, router: FakeRouter, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(following_module, "_QUIET_S", 0.05)
+    events = answer("s1", "a", "b")
+    async with asyncio.timeout(10), atlas.watch_stream("s1") as stream:
+        await router.write(*events[:2])
+        pieces = aiter(stream)
+        assert await anext(pieces) == "a"
+        router.is_busy = True
+        coming = asyncio.create_task(anext(pieces))
+        asked = len(router.asked)
+        while len(router.asked) == asked:  # noqa: ASYNC110 - it was quiet for long enough
+            await asyncio.sleep(0.01)
+        await router.write(*events[2:])
+        assert await coming == "b"
+        assert (await stream.result()).content == "ab"
+
+
 async def test_an_adoption_that_was_lost_live_is_found_before_the_gap(
     atlas: Atlas, router: FakeRouter
 ):
