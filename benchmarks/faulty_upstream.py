@@ -1,14 +1,13 @@
 """A provider, in a process of its own, whose models end their answers as their names say."""
 
 import asyncio
-import multiprocessing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 import uvloop
 
-from benchmarks.upstream import END, HEAD, START_S, WORD
+from benchmarks.upstream import END, HEAD, WORD, in_a_process
 
 WHOLE, BREAKS, ENDLESS, MUTE = "whole", "breaks", "endless", "mute"
 """Answers; breaks the connection in the middle; begins and falls silent; says nothing at all."""
@@ -21,17 +20,8 @@ _PACE_S = 0.02
 @contextmanager
 def serving(idle_s: float) -> Iterator[str]:
     """Its URL. It closes connections that were idle for so long."""
-    ours, theirs = multiprocessing.Pipe()
-    spawn = multiprocessing.get_context("spawn")
-    process = spawn.Process(target=_run, args=(theirs, idle_s), daemon=True)
-    process.start()
-    try:
-        if not ours.poll(START_S):
-            raise TimeoutError(f"the upstream did not start within {START_S:g} s")
-        yield f"http://127.0.0.1:{ours.recv()}/v1"
-    finally:
-        process.terminate()
-        process.join()
+    with in_a_process(_run, idle_s) as url:
+        yield url
 
 
 def _run(told: Connection, idle_s: float) -> None:

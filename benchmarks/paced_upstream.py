@@ -5,7 +5,6 @@ stream whose reader holds it (TCP backpressure) misses its turns and goes on whe
 """
 
 import asyncio
-import multiprocessing
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from typing import cast
 
 import uvloop
 
-from benchmarks.upstream import END, HEAD, START_S, chunked
+from benchmarks.upstream import END, HEAD, chunked, in_a_process
 
 STAMP_CHARACTERS = 17
 """A chunk's text: microseconds since 1970 in 16 digits, and a space."""
@@ -28,17 +27,8 @@ _CHUNK = (
 @contextmanager
 def serving(chunks: int, per_s: float) -> Iterator[str]:
     """The URL of an upstream that answers every request with so many chunks, so many a second."""
-    ours, theirs = multiprocessing.Pipe()
-    spawn = multiprocessing.get_context("spawn")
-    process = spawn.Process(target=_run, args=(theirs, chunks, per_s), daemon=True)
-    process.start()
-    try:
-        if not ours.poll(START_S):
-            raise TimeoutError(f"the upstream did not start within {START_S:g} s")
-        yield f"http://127.0.0.1:{ours.recv()}/v1"
-    finally:
-        process.terminate()
-        process.join()
+    with in_a_process(_run, chunks, per_s) as url:
+        yield url
 
 
 class _Stream(asyncio.Protocol):

@@ -2,14 +2,14 @@
 
 import asyncio
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 import uvloop
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-START_S = 60.0
+_START_S = 60.0
 
 
 def chunked(body: bytes) -> bytes:
@@ -37,6 +37,22 @@ END = (
 
 
 @contextmanager
+def in_a_process(run: Callable[..., None], *asked: float) -> Iterator[str]:
+    """The URL of an upstream: `run` tells its port over the connection that it gets first."""
+    ours, theirs = multiprocessing.Pipe()
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=run, args=(theirs, *asked), daemon=True)
+    process.start()
+    try:
+        if not ours.poll(_START_S):
+            raise TimeoutError(f"the upstream did not start within {_START_S:g} s")
+        yield f"http://127.0.0.1:{ours.recv()}/v1"
+    finally:
+        process.terminate()
+        process.join()
+
+
+@contextmanager
 def serving(chunks: int, pace_ms: float) -> Iterator[str]:
     """The URL of an upstream that answers every request with so many chunks, one a write.
 
@@ -44,17 +60,8 @@ def serving(chunks: int, pace_ms: float) -> Iterator[str]:
         chunks: How many words an answer has.
         pace_ms: The rest between two of them; 0: one in each turn of the server's loop.
     """
-    ours, theirs = multiprocessing.Pipe()
-    spawn = multiprocessing.get_context("spawn")
-    process = spawn.Process(target=_run, args=(theirs, chunks, pace_ms), daemon=True)
-    process.start()
-    try:
-        if not ours.poll(START_S):
-            raise TimeoutError(f"the upstream did not start within {START_S:g} s")
-        yield f"http://127.0.0.1:{ours.recv()}/v1"
-    finally:
-        process.terminate()
-        process.join()
+    with in_a_process(_run, chunks, pace_ms) as url:
+        yield url
 
 
 def _run(told: Connection, chunks: int, pace_ms: float) -> None:
