@@ -10,6 +10,7 @@ Of all routers the one with the least name does it; two at once are told apart b
 
 import asyncio
 import random
+import sys
 from contextlib import aclosing
 
 import structlog
@@ -113,7 +114,7 @@ class Sweep:
         )
         async with aclosing(owners):
             async for stored in owners:
-                router = Ownership.model_validate_json(stored.data).router
+                router = sys.intern(Ownership.model_validate_json(stored.data).router)
                 self._open[stored.subject] = router, now_s
                 self._from_seq = stored.seq + 1
                 if len(self._open) >= _REMEMBERED:
