@@ -17,6 +17,7 @@ from provider_router.configuration import Configuration, Reloading
 from provider_router.handlers import Handlers
 from provider_router.prober import Prober
 from provider_router.sharing import CircuitSharing
+from provider_router.streaming.easing import Easing
 from provider_router.streaming.intake import Intake
 from provider_router.streaming.peers import Peers
 from provider_router.streaming.spending import Spendings, used_of_history
@@ -41,6 +42,7 @@ class Router:
     intake_task: asyncio.Task[None]
     supervisor: Supervisor
     configuration: Configuration
+    easing: Easing
     drain_s: float
 
     async def drain(self) -> None:
@@ -61,9 +63,12 @@ class Router:
         return said
 
     def metrics(self) -> JsonObject:
-        """How the streams ended that ended here."""
+        """How the streams ended that ended here, and how late the event loop is."""
         ended = self.supervisor.ended
-        return {"streams": {state: ended[state] for state in ("completed", "failed", "cancelled")}}
+        return {
+            "streams": {state: ended[state] for state in ("completed", "failed", "cancelled")},
+            "loop_late_ms": round(self.easing.late_s * 1000, 1),
+        }
 
 
 @contextlib.asynccontextmanager
@@ -80,7 +85,10 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
     await peers.open(bus)
     await sharing.open()
     spendings, reconciler = await _spendings(context, store, peers, configuration)
-    supervisor = Supervisor(bus, store, window, peers, configuration, spendings, context.events)
+    easing = Easing()
+    supervisor = Supervisor(
+        bus, store, window, peers, configuration, spendings, easing, context.events
+    )
     sweep = Sweep(bus, store, window, peers, configuration, context.events)
     intake = Intake(bus, supervisor, settings.router.max_streams)
     handlers = Handlers(bus, store, configuration, supervisor, peers, spendings)
@@ -92,6 +100,7 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
             pulling,
             group.create_task(supervisor.mark_in_progress(ack_wait_s / _MARKS_PER_ACK_WAIT)),
             group.create_task(supervisor.heed_kept_controls()),
+            group.create_task(easing.run()),
             group.create_task(sharing.run()),
             group.create_task(spendings.accounts.run()),
             group.create_task(spendings.used.run()),
@@ -104,7 +113,12 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
         with _on_hangup(reloading):
             try:
                 yield Router(
-                    intake, pulling, supervisor, configuration, settings.router.drain_ms / 1000
+                    intake,
+                    pulling,
+                    supervisor,
+                    configuration,
+                    easing,
+                    settings.router.drain_ms / 1000,
                 )
             finally:
                 for task in running:

@@ -118,6 +118,8 @@ class ProviderServer:
         self.written_bytes = 0
         self.asked = asyncio.Event()
         self.probed = asyncio.Event()
+        self.written = asyncio.Event()
+        """A whole body was."""
         self.stalled = asyncio.Event()
         self.disconnected = asyncio.Event()
         self.url = ""
@@ -165,6 +167,7 @@ class ProviderServer:
                 await asyncio.sleep(reply.pause_s)
             await response.write(piece)
             self.written_bytes += len(piece)
+        self.written.set()
         while reply.is_endless:
             await self._write_watched(response, reply.body)
         if reply.break_at is not None:

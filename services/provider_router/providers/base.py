@@ -8,8 +8,8 @@ Deltas are structs that the garbage collector does not track: there is one for e
 none can be part of a cycle.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -77,14 +77,19 @@ class Accepted:
     before any content and cost nothing per chunk.
     """
 
-    __slots__ = ("_batches", "headers")
+    __slots__ = ("_batches", "headers", "held")
 
     def __init__(
-        self, batches: AsyncIterator[list[Delta]], headers: Mapping[str, str] | None = None
+        self,
+        batches: AsyncIterator[list[Delta]],
+        headers: Mapping[str, str] | None = None,
+        held: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._batches = batches
         self.headers: Mapping[str, str] = headers or {}
         """Of the provider's response, names in lower case; empty where there are none."""
+        self.held = held
+        """Within it nothing is read from the socket, also not ahead."""
 
     def __aiter__(self) -> AsyncIterator[list[Delta]]:
         return self._batches

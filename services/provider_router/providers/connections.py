@@ -5,8 +5,8 @@ is read from it (docs/decisions/0005-transport.md). This is the only module that
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -62,6 +62,10 @@ class Body(Protocol):
         Raises:
             ProviderError: The connection failed.
         """
+        ...
+
+    def held(self) -> AbstractContextManager[None]:
+        """Within it nothing is read ahead: what comes waits in the kernel, and holds the sender."""
         ...
 
 
@@ -188,6 +192,7 @@ class _Body:
     """See `Body`."""
 
     def __init__(self, response: aiohttp.ClientResponse, origin: Origin) -> None:
+        self._response = response
         self._content = response.content
         self._origin = origin
         self.headers: Mapping[str, str] = _lower(response.headers)
@@ -203,6 +208,20 @@ class _Body:
             return self._content.read_nowait()
         except (aiohttp.ClientError, OSError) as error:
             raise _failure(self._origin, error, is_open=True) from error
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        connection = self._response.connection
+        transport = None if connection is None else connection.transport
+        if transport is None or not transport.is_reading():  # over, or full and held already
+            yield
+            return
+        transport.pause_reading()
+        try:
+            yield
+        finally:
+            if not transport.is_closing():
+                transport.resume_reading()
 
 
 async def _read_up_to(content: aiohttp.StreamReader, most_bytes: int) -> bytes:

@@ -23,7 +23,7 @@ _WHOLE_BYTES = 128 * 2**20
 async def reading(body: Body, decoder: Decoder, patience: Patience) -> AsyncIterator[Accepted]:
     """An accepted answer as batches of deltas, and its headers."""
     async with aclosing(_batches(body, decoder, patience)) as batches:
-        yield Accepted(batches, body.headers)
+        yield Accepted(batches, body.headers, body.held)
 
 
 async def whole(body: Body, patience: Patience, origin: Origin) -> bytes:

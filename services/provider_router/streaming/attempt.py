@@ -24,6 +24,7 @@ from provider_router.routing.choosing import Candidate
 from provider_router.routing.provider_accounts import Ticket
 from provider_router.routing.rate import Tokens
 from provider_router.streaming.begun import Continuation
+from provider_router.streaming.easing import Easing
 from provider_router.streaming.encoding import Content, coalesce
 from provider_router.streaming.gate import Gate
 from provider_router.streaming.ledger import AttemptUsage
@@ -77,6 +78,7 @@ class Caller:
     board: Board
     gate: Gate
     sink: Sink
+    easing: Easing
     joins: bool
     """Whether what one read brought is one event."""
 
@@ -121,7 +123,7 @@ class Caller:
 
     async def _stream(self, attempt: Attempt, ticket: Ticket) -> None:
         """The provider's bytes to the stream's events. The per-chunk path."""
-        candidate, gate, sink = attempt.candidate, self.gate, self.sink
+        candidate, gate, sink, easing = attempt.candidate, self.gate, self.sink, self.easing
         headers: dict[str, str] = {}
         telemetry.inject(headers)
         continuation = attempt.continuation
@@ -138,7 +140,8 @@ class Caller:
                 ticket.told(batches.headers)
                 async for batch in batches:
                     if not gate.is_flowing:
-                        await _pause(deadline, gate)
+                        with batches.held():
+                            await _pause(deadline, gate)
                     contents = _take(batch, attempt)
                     chunks = len(contents)
                     if chunks > 1 and self.joins:
@@ -152,6 +155,7 @@ class Caller:
                             ticket.content_came()
                             await sink.commit(attempt)
                         await sink.write(contents, chunks)
+                        await easing.rest(chunks, batches.held)
                 if not has_content:
                     await sink.commit(attempt)
         except TimeoutError as error:

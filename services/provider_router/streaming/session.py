@@ -26,6 +26,7 @@ from provider_router.routing.retry import NextAttempt
 from provider_router.streaming import making, telling
 from provider_router.streaming.attempt import Attempt, Caller
 from provider_router.streaming.continuing import Continuing
+from provider_router.streaming.easing import Easing
 from provider_router.streaming.encoding import Content, payload
 from provider_router.streaming.fallback import Fallback
 from provider_router.streaming.gate import Gate, Interrupt
@@ -50,6 +51,7 @@ class Providers:
     timeouts_s: Mapping[str, float]
     board: Board
     max_attempts: int
+    easing: Easing
 
 
 class Session:
@@ -90,6 +92,7 @@ class Session:
             providers.board,
             gate,
             self,
+            providers.easing,
             joins=job.request.buffer.coalesce == "adaptive",
         )
 

@@ -33,6 +33,7 @@ from provider_router.routing.choosing import Plan
 from provider_router.streaming.begun import said_by
 from provider_router.streaming.continuing import step_of_adoption
 from provider_router.streaming.delivery import Delivery, tell_jetstream
+from provider_router.streaming.easing import Easing
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.job import Job
 from provider_router.streaming.ledger import Ledger, ledger_of_history
@@ -68,6 +69,7 @@ class Supervisor:
         peers: Peers,
         configuration: Configuration,
         spendings: Spendings,
+        easing: Easing,
         events: Events,
     ) -> None:
         self._bus = bus
@@ -76,6 +78,7 @@ class Supervisor:
         self._peers = peers
         self._configuration = configuration
         self._spendings = spendings
+        self._easing = easing
         self._events = events
         self._refusals = Refusals(bus, events)
         self._running: dict[StreamAddress, Delivery] = {}
@@ -279,6 +282,7 @@ class Supervisor:
                 routing.timeouts_s,
                 self._configuration.board,
                 routing.settings.router.max_attempts,
+                self._easing,
             )
             return await self._spend(delivery, writer, job, providers)
 

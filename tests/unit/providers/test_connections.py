@@ -158,6 +158,26 @@ async def test_who_does_not_read_holds_the_provider_back(kind, adapters):
         await asyncio.wait_for(server.disconnected.wait(), 5)
 
 
+async def test_what_comes_while_a_connection_is_held_comes_in_one_read_and_frees_it(adapters):
+    body = BODIES["openai"]
+    begun = len(first_words("openai"))
+    cuts = tuple(range(begun, len(body), 40))
+    async with serving(Reply(body, cuts=cuts, pause_s=0.005)) as server:
+        adapter = adapters("openai", server.url)
+        async with adapter.stream(call()) as batches:
+            before = await anext(batches)
+            async with asyncio.timeout(20):
+                with batches.held():
+                    await server.written.wait()
+            rest = [batch async for batch in batches]
+        again = await stream(adapter, call())
+    deltas = [delta for batch in (before, *rest) for delta in batch]
+    assert "".join(delta.text for delta in deltas if isinstance(delta, Text)) == CHAT.text
+    assert len(rest) <= 2  # what had come before it was held, and one read
+    assert again == CHAT
+    assert len(server.connections) == 1
+
+
 @KINDS
 async def test_a_connection_is_used_again_after_a_whole_answer(kind, adapters):
     async with serving(Reply(BODIES[kind])) as server:
