@@ -21,7 +21,7 @@ from provider_router.routing.board import Board
 from provider_router.routing.catalogue import Catalogue
 from provider_router.routing.choosing import Chooser
 from provider_router.routing.embeddings import EmbeddingCatalogue
-from provider_router.routing.prices import Pricing
+from provider_router.routing.prices import Pricing, load_list
 from provider_router.routing.provider_accounts import AccountConfig, fingerprint
 
 _LOOK_S = 2.0
@@ -107,8 +107,9 @@ class Configuration:
         self._retire()
 
     async def warm(self) -> None:
-        """Open a connection to each provider while the router already works."""
+        """Open a connection to each provider, and the price list, while the router works."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.to_thread(load_list))
             for account in self.current.accounts.values():
                 group.create_task(account.adapter.warm())
 

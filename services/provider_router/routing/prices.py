@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Literal
 
 import genai_prices
+from genai_prices.data_snapshot import get_snapshot
 
 from atlas.contracts.inference import Cost, Usage
 from atlas.provider_settings import PriceSettings
@@ -54,6 +55,11 @@ class Pricing:
             usage.cached_input_tokens,
             usage.cache_write_tokens,
         )
+
+
+def load_list() -> None:
+    """Load the price list, which takes a third of a second, before a stream needs it."""
+    get_snapshot()
 
 
 def _by_file(price: PriceSettings, usage: Usage) -> float:
