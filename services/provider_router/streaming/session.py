@@ -208,13 +208,14 @@ class Session:
     async def _raced(self, attempt: Attempt) -> Attempt:
         """Run an attempt, and a second one beside it when its first token is late.
 
-        The attempt is told while its provider is called already. The telling is first to have the
-        writer's lock, so that content cannot come before it.
+        The attempt is told while its provider is called already; content waits for the writer's
+        lock, which the telling has by then.
         """
         after_ms = self._job.request.fallback.hedge_after_ms or self._job.plan.hedge_after_ms
         race = self._race = Race(self._caller.run)
-        told = self._telling = asyncio.create_task(self._tell_started(attempt))
         race.start(attempt)
+        self._progress.told = attempt.number
+        told = self._telling = asyncio.create_task(self._tell_started(attempt))
         race.needs(told)
         try:
             return await race.finish(
@@ -292,6 +293,7 @@ class Session:
             keeps_text=attempt.continuation is not None,
         )
         if attempt.number == 1:
+            await asyncio.sleep(0)  # content that waits goes first
             await self._tell("stream.started", {"model": attempt.candidate.full_name})
 
     async def commit(self, attempt: Attempt) -> None:
@@ -299,6 +301,8 @@ class Session:
         if self._race is not None and await self._race.win(attempt):
             if self._progress.told != attempt.number:
                 await self._tell_started(attempt)
+            elif self._writer.attempt != attempt.number:
+                await asyncio.sleep(0)  # the telling is next, and takes the writer's lock
             self._gate.stream_state = StreamState.ACTIVE
             self._progress.gaps.interrupted()
 

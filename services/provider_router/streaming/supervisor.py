@@ -9,6 +9,8 @@ import asyncio
 import functools
 import hashlib
 from collections import Counter
+from collections.abc import Coroutine
+from typing import Any
 
 import structlog
 from nats.aio.msg import Msg
@@ -154,21 +156,29 @@ class Supervisor:
             del self._running[address]
 
     async def _own(self, delivery: Delivery) -> None:
-        """Claim the stream if it is to be claimed, and run it."""
+        """Claim the stream if it is to be claimed, and run it.
+
+        The claim and the question for kept controls leave together, and the request is read while
+        they are on their way: a stream's first token waits for all of them.
+        """
         address = delivery.address
         control = await self._bus.subscribe(address.control, delivery.gate.hear)
-        kept = asyncio.create_task(self._store.controls(address))
+        kept = _begun(self._store.controls(address))
+        claiming = _begun(self._claim(delivery))
         try:
-            claim, is_adoption = await self._claim(delivery)
+            await asyncio.sleep(0)  # they leave now
+            request = self._read(delivery.msg)
+            claim, is_adoption = await claiming
             if claim is None:
                 return
-            end = await self._run(delivery, claim, kept, is_adoption=is_adoption)
+            end = await self._run(delivery, claim, kept, request, is_adoption=is_adoption)
         except FencedError:
             await tell_jetstream(delivery.msg.nak(delay=_LATER_S))
             return
         finally:
+            claiming.cancel()
             kept.cancel()
-            await asyncio.gather(kept, return_exceptions=True)
+            await asyncio.gather(claiming, kept, return_exceptions=True)
             await control.unsubscribe()
         if end:
             await tell_jetstream(delivery.msg.ack())
@@ -209,6 +219,7 @@ class Supervisor:
         delivery: Delivery,
         claim: Claim,
         kept: asyncio.Task[list[StreamControl]],
+        request: ModelRequest | AtlasError,
         *,
         is_adoption: bool,
     ) -> bool:
@@ -221,7 +232,7 @@ class Supervisor:
         writer = StreamWriter(self._store, self._window, address, claim, reading)
         seq = reading.seq
         try:
-            end = await self._stream(delivery, writer, kept, reading, history)
+            end = await self._stream(delivery, request, writer, kept, reading, history)
         except StreamOverError:
             return True
         except (OwnershipLostError, LetterNotKeptError, *MAY_PASS):
@@ -243,15 +254,16 @@ class Supervisor:
         self.ended[end.type.removeprefix("stream.")] += 1
         return True
 
-    async def _stream(
+    async def _stream(  # noqa: PLR0917 - what is known of it
         self,
         delivery: Delivery,
+        request: ModelRequest | AtlasError,
         writer: StreamWriter,
         kept: asyncio.Task[list[StreamControl]],
         reading: Reading,
         history: list[StreamEvent],
     ) -> StreamEvent | None:
-        request, address = self._read(delivery.msg), delivery.address
+        address = delivery.address
         if isinstance(request, AtlasError):
             if history:
                 await writer.adopt(reading.attempt + 1, "restart")
@@ -319,6 +331,11 @@ class Supervisor:
         if not isinstance(error, AtlasError):
             error = AtlasError("the router failed inside; its log has the cause")
         return await writer.fenced(failed_by(error, ledger))
+
+
+def _begun[T](work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task that has run as far as it goes without waiting."""
+    return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
 
 
 ENDS = {
