@@ -15,7 +15,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Where the options are unknown (`pytest tests` reads this file too late), their defaults."""
     option = metafunc.config.getoption
     if "seed" in metafunc.fixturenames:
-        seeds = [int(one) for one in str(option("--chaos-seeds", "1")).split()]
+        asked = str(option("--chaos-seeds", "1"))
+        try:
+            seeds = [int(one) for one in asked.replace(",", " ").split()]
+        except ValueError:
+            raise pytest.UsageError(f"--chaos-seeds: {asked!r} is no list of numbers") from None
         metafunc.parametrize("seed", seeds, ids=lambda seed: f"seed {seed}")
     if "streams" in metafunc.fixturenames:
         streams = option("--chaos-streams", FEW_STREAMS)
