@@ -117,6 +117,26 @@ async def test_the_subtasks_of_a_task_are_done_by_different_models_and_each_has_
     assert sum(each) == pytest.approx(whole, abs=4e-6)
 
 
+async def test_a_person_approves_a_plan_before_it_costs_anything_and_rejects_another(
+    atlas_up: Stack,
+):
+    shown = await run(atlas_up, ROOT / "examples" / "11_approval.py")
+    planned, approved = shown.split("approved, and done with ")
+    assert len(re.findall(r"^planned: (\w+), by (\w+)$", planned, re.MULTILINE)) == 4
+    assert int(approved.split()[0]) > 0
+    assert "was cancelled by anna: one view is enough; 0 tokens" in approved
+
+
+async def test_a_task_ends_by_its_budget_or_its_deadline_and_what_was_done_is_kept():
+    shown = await run_alone("12_budget_and_deadline.py")
+    enough, tight, tight_kept, late, _ = shown.splitlines()
+    assert enough.startswith("enough: completed with ")
+    assert tight.startswith("tight: subtask 'lesson' failed after 1 attempts: ")
+    assert "was ended for its budget" in tight
+    assert tight_kept == "  finished before: ['facts']"
+    assert late.startswith("late: the task was not done by its deadline_ms, ")
+
+
 async def test_a_hundred_watchers_have_one_text_and_the_provider_is_asked_once():
     shown = await run_alone("03_many_watchers.py")
     assert "100 of 100 watchers have the same text as I" in shown
