@@ -9,9 +9,10 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
+from tests.chaos.faults import Fault, Kind
+
 ROUTERS = 2
 
-type Kind = Literal["kill router", "stop router", "kill nats", "break providers"]
 type Temper = Literal["sound", "breaks", "hopeless", "proud"]
 """How a stream fares by its provider: well; broken so many times; always; or once, which the
 request asks not to be healed (`on_failure: fail`)."""
@@ -21,16 +22,6 @@ _FEW = 60
 _SHORT_S, _LONG_S = 11.0, 50.0
 _NEVER = 1_000
 _TEMPERS: dict[Temper, int] = {"sound": 6, "breaks": 5, "hopeless": 1, "proud": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that strikes at a time, and for so long."""
-
-    at_s: float
-    kind: Kind
-    router: int
-    lasts_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +140,11 @@ def _visits(dice: random.Random) -> list[Visit]:
 
 def _faults(dice: random.Random, length_s: float) -> list[Fault]:
     """Each kind at least once, both routers stopped, and about one fault in two seconds."""
-    kinds: list[Kind] = ["kill router", "stop router", "kill nats", "break providers"]
+    kinds: list[Kind] = ["kill", "stop", "kill nats", "break providers"]
     kinds += dice.choices(kinds, [4, 4, 1, 2], k=max(0, int(length_s / 2) - len(kinds)))
     lasts_s = {
-        "kill router": lambda: dice.uniform(0, 1),
-        "stop router": lambda: dice.uniform(2, 4),  # a lease and more, so that it is taken away
+        "kill": lambda: dice.uniform(0, 1),
+        "stop": lambda: dice.uniform(2, 4),  # a lease and more, so that it is taken away
         "kill nats": lambda: dice.uniform(0, 1),
         "break providers": lambda: 0.0,
     }
@@ -162,7 +153,7 @@ def _faults(dice: random.Random, length_s: float) -> list[Fault]:
         for kind in kinds
     ]
     both = [
-        Fault((router + 1) * length_s / (ROUTERS + 1), "stop router", router, 3.0)
+        Fault((router + 1) * length_s / (ROUTERS + 1), "stop", router, 3.0)
         for router in range(ROUTERS)
     ]
     return faults + both

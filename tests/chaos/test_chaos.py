@@ -57,4 +57,4 @@ def test_a_plan_is_the_same_for_the_same_seed_and_another_for_another(count: int
     assert plan_of(7, count) == plan_of(7, count)
     assert plan_of(7, count) != plan_of(8, count)
     kinds = {fault.kind for fault in plan_of(7, count).faults}
-    assert kinds == {"kill router", "stop router", "kill nats", "break providers"}
+    assert kinds == {"kill", "stop", "kill nats", "break providers"}

@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
+import functools
 import json
-import os
-import signal
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -25,9 +24,10 @@ from atlas.contracts.errors import (
 )
 from atlas.contracts.inference import GenerateRequest
 from atlas.contracts.streams import StreamAccepted
-from atlas.embedded import NatsProcess, ServiceProcess, Services
+from atlas.embedded import NatsProcess, Services
 from atlas.settings import NatsSettings, Settings
-from tests.chaos.plan import ROUTERS, Fault, Plan, PlannedStream, Visit
+from tests.chaos.faults import Processes
+from tests.chaos.plan import ROUTERS, Plan, PlannedStream, Visit
 from tests.chaos.upstream import Upstream
 from tests.chaos.verdict import Outcome, Seen
 from tests.support.provider_server import serving
@@ -47,34 +47,27 @@ _MAY_PASS = (RequestTimeoutError, NoResponderError, ConnectionFailedError)
 class World:
     """Everything that a plan touches."""
 
-    def __init__(  # noqa: PLR0917 - what it is composed of
+    def __init__(
         self,
         plan: Plan,
-        nats: NatsProcess,
-        services: Services,
+        processes: Processes,
         upstream: Upstream,
         bus: Bus,
         clients: list[Atlas],
     ) -> None:
         self._plan = plan
-        self._nats = nats
-        self._services = services
         self._upstream = upstream
         self._bus = bus
         self._clients = clients
-        self._routers: list[ServiceProcess | None] = [None] * ROUTERS
-        self._nats_is_here = asyncio.Lock()
-        """Held by who kills NATS, and by who starts a router, for which it must be there."""
-        self._began_s = asyncio.get_running_loop().time()
+        self.processes = processes
         self.outcome = Outcome()
 
     async def run(self) -> Outcome:
         """Carry out the plan; gives what is left when all is quiet."""
-        self._routers = list(await self._services.start(["provider_router"] * ROUTERS))
         await self._bus.subscribe(subjects.stream_chunk(TENANT, "*"), self._hear)
-        self._began_s = asyncio.get_running_loop().time()
+        await self.processes.start()
         streams = [asyncio.create_task(self._stream(one)) for one in self._plan.streams]
-        faults = [asyncio.create_task(self._strike(fault)) for fault in self._plan.faults]
+        faults = [asyncio.create_task(self.processes.strike(fault)) for fault in self._plan.faults]
         try:
             await asyncio.gather(*faults)
             await asyncio.wait(streams, timeout=_SETTLE_S)
@@ -88,6 +81,7 @@ class World:
             for one in results
             if isinstance(one, Exception)
         ]
+        self.outcome.happened = self.processes.happened
         planned = zip(self._plan.streams, late, strict=True)
         self.outcome.unended = [one.stream_id for one, is_late in planned if is_late]
         await self._take_stock()
@@ -121,60 +115,9 @@ class World:
                     await asyncio.sleep(_AGAIN_S)
         return await figure()
 
-    async def _at(self, at_s: float) -> None:
-        await asyncio.sleep(self._began_s + at_s - asyncio.get_running_loop().time())
-
-    def _note(self, what: str) -> None:
-        now_s = asyncio.get_running_loop().time() - self._began_s
-        self.outcome.happened.append(f"{now_s:6.2f} s  {what}")
-
-    # Faults
-
-    async def _strike(self, fault: Fault) -> None:
-        await self._at(fault.at_s)
-        match fault.kind:
-            case "kill router":
-                await self._kill_router(fault)
-            case "stop router":
-                await self._stop_router(fault)
-            case "kill nats":
-                async with self._nats_is_here:
-                    self._note("nats gets SIGKILL")
-                    await self._nats.kill()
-                    await asyncio.sleep(fault.lasts_s)
-                    await self._nats.start()
-                    self._note("nats is back")
-            case "break providers":
-                self._note(f"the provider breaks {self._upstream.open} connections")
-                self._upstream.hang_up()
-
-    async def _kill_router(self, fault: Fault) -> None:
-        victim, self._routers[fault.router] = self._routers[fault.router], None
-        if victim is None:
-            return  # it is dead already
-        self._note(f"router {fault.router} gets SIGKILL")
-        await self._services.kill(victim.pid)
-        await asyncio.sleep(fault.lasts_s)
-        async with self._nats_is_here:
-            (self._routers[fault.router],) = await self._services.start(["provider_router"])
-            self._note(f"router {fault.router} is anew")
-
-    async def _stop_router(self, fault: Fault) -> None:
-        victim = self._routers[fault.router]
-        if victim is None:
-            return
-        self._note(f"router {fault.router} gets SIGSTOP")
-        os.kill(victim.pid, signal.SIGSTOP)
-        await asyncio.sleep(fault.lasts_s)
-        if self._routers[fault.router] is victim:
-            os.kill(victim.pid, signal.SIGCONT)
-            self._note(f"router {fault.router} wakes up")
-
-    # Streams
-
     async def _stream(self, stream: PlannedStream) -> None:
         """Ask for a stream, watch it and control it, until all have seen its end."""
-        await self._at(stream.at_s)
+        await self.processes.until(stream.at_s)
         await self._ask(stream)
         async with asyncio.TaskGroup() as group:
             watching = [
@@ -262,20 +205,23 @@ async def world(plan: Plan, directory: Path, log: IO[bytes]) -> AsyncIterator[Wo
         await nats.start()
         services = Services(nats.url, log, _environment(upstream.url))
         undo.push_async_callback(services.stop)
-        undo.callback(_wake, services)
+        names = ["provider_router"] * ROUTERS
+        processes = Processes(nats, services, names, functools.partial(_hang_up, upstream))
+        undo.callback(processes.wake_all)
         bus = await Bus.connect(NatsSettings(url=nats.url), "chaos")
         undo.push_async_callback(bus.close)
         clients = [
             await undo.enter_async_context(Atlas.connect(nats.url, settings=Settings()))
             for _ in range(_CLIENTS)
         ]
-        yield World(plan, nats, services, upstream, bus, clients)
+        yield World(plan, processes, upstream, bus, clients)
 
 
-def _wake(services: Services) -> None:
-    for one in services.running:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(one.pid, signal.SIGCONT)
+def _hang_up(upstream: Upstream) -> int:
+    """Break every connection of the provider; gives how many there were."""
+    count = upstream.open
+    upstream.hang_up()
+    return count
 
 
 def _environment(provider_url: str) -> dict[str, str]:
