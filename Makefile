@@ -62,9 +62,10 @@ test: $(STAMP)  ## Run every test but those that need Docker
 
 SEEDS ?= 1 2 3
 STREAMS ?= 200
+TASKS ?= 500
 .PHONY: chaos
-chaos: $(STAMP)  ## Streams under SIGKILL, SIGSTOP and cut lines: SEEDS="1 2 3" STREAMS=200
-	$(BIN)/pytest -q --show-capture=no tests/chaos --chaos-seeds "$(SEEDS)" --chaos-streams $(STREAMS)
+chaos: $(STAMP)  ## Streams and tasks under SIGKILL, SIGSTOP and cut lines: SEEDS="1 2 3" STREAMS=200 TASKS=500
+	$(BIN)/pytest -q --show-capture=no tests/chaos --chaos-seeds "$(SEEDS)" --chaos-streams $(STREAMS) --chaos-tasks $(TASKS)
 
 .PHONY: check
 check: $(STAMP)  ## Formatting, linting, types and import rules, without changing anything

@@ -1,14 +1,15 @@
-"""What a run of chaos may be told: which seeds, and how many streams."""
+"""What a run of chaos may be told: which seeds, how many streams, and how many tasks."""
 
 import pytest
 
-FEW_STREAMS = 30
+FEW_STREAMS, FEW_TASKS = 30, 25
 """A run among all other tests; `make chaos` asks for more."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--chaos-seeds", default="1", help="Plans of faults to carry out: '1 2 3'.")
     parser.addoption("--chaos-streams", type=int, default=FEW_STREAMS, help="Streams in each.")
+    parser.addoption("--chaos-tasks", type=int, default=FEW_TASKS, help="Tasks in each.")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -24,3 +25,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "streams" in metafunc.fixturenames:
         streams = option("--chaos-streams", FEW_STREAMS)
         metafunc.parametrize("streams", [streams], ids=lambda count: f"{count} streams")
+    if "tasks" in metafunc.fixturenames:
+        tasks = option("--chaos-tasks", FEW_TASKS)
+        metafunc.parametrize("tasks", [tasks], ids=lambda count: f"{count} tasks")

@@ -1,0 +1,61 @@
+"""Many tasks, and every process dying under them: the second promise of Atlas.
+
+`make chaos SEEDS="1 2 3"` runs five hundred tasks for each seed.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.task_plan import FEW_PROCESSES, PROCESSES, TaskPlan, task_plan_of
+from tests.chaos.task_verdict import TaskOutcome, tally_of, violations_of
+from tests.chaos.task_world import task_world
+
+_SHOWN = 40
+
+
+def _report(plan: TaskPlan, outcome: TaskOutcome, wrong: list[str], log: Path) -> str:
+    lines = [
+        *outcome.happened,
+        *(f"{count:6d}  {what}" for what, count in sorted(tally_of(outcome.logs).items())),
+        *wrong[:_SHOWN],
+        f"{len(wrong)} violations; the services' log: {log}",
+        f"again: make chaos SEEDS={plan.seed} TASKS={len(plan.tasks)}",
+    ]
+    return "\n".join(lines)
+
+
+@pytest.mark.timeout(500)
+async def test_every_accepted_task_ends_once_and_no_result_counts_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int, tasks: int
+):
+    plan = task_plan_of(seed, tasks)
+    log = tmp_path / "services.log"
+    with log.open("wb") as output:
+        async with task_world(plan, tmp_path, output) as running:
+            outcome = await running.run()
+    wrong = [*outcome.errors]
+    wrong += [f"{one}: no end within the time given" for one in outcome.unended]
+    for task in plan.tasks:
+        wrong += [f"{task.task_id}: {one}" for one in violations_of(task, outcome)]
+    wrong += [
+        f"{count} messages are left in {name}" for name, count in outcome.left.items() if count
+    ]
+    report = _report(plan, outcome, wrong, log)
+    with capsys.disabled():
+        print(f"\n{report}")  # noqa: T201 - worth a look also when all went well
+    assert not wrong, report
+    happened = tally_of(outcome.logs)
+    assert happened["task.completed"] > happened["task.failed"] + happened["task.cancelled"]
+
+
+@pytest.mark.parametrize(("count", "processes"), [(25, FEW_PROCESSES), (500, PROCESSES)])
+def test_every_process_is_struck_and_the_plan_is_that_of_its_seed(
+    count: int, processes: tuple[str, ...]
+):
+    plan = task_plan_of(7, count)
+    assert plan == task_plan_of(7, count)
+    assert plan != task_plan_of(8, count)
+    struck = {fault.victim for fault in plan.faults if fault.kind != "kill nats"}
+    assert struck == set(range(len(processes)))
+    assert any(fault.kind == "kill nats" for fault in plan.faults)
