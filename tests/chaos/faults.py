@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,7 @@ class Fault:
     at_s: float
     kind: Kind
     victim: int
-    """Which process, where it is one; by its place in the list that was started."""
+    """Which process or NATS server; by its place in the list of those that were started."""
     lasts_s: float
 
 
@@ -29,15 +29,27 @@ class Processes:
 
     def __init__(
         self,
-        nats: NatsProcess,
+        servers: Sequence[NatsProcess],
         services: Services,
         names: Sequence[str],
+        *,
         break_providers: Callable[[], int] = int,
+        recovered: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._nats = nats
+        """Processes on one NATS server, or on a cluster of which one server is killed at a time.
+
+        Args:
+            servers: That they run on.
+            services: That start them.
+            names: What to start.
+            break_providers: Breaks the connections of a provider; gives how many there were.
+            recovered: Waits until a server that was killed has caught up with the others.
+        """
+        self._servers = servers
         self._services = services
         self._names = names
         self._break_providers = break_providers
+        self._recovered = recovered
         self._running: list[ServiceProcess | None] = []
         self._nats_is_here = asyncio.Lock()
         """Held by who kills NATS, and by who starts a process, for which it must be there."""
@@ -65,11 +77,7 @@ class Processes:
                 await self._stop(fault)
             case "kill nats":
                 async with self._nats_is_here:
-                    self._note("nats gets SIGKILL")
-                    await self._nats.kill()
-                    await asyncio.sleep(fault.lasts_s)
-                    await self._nats.start()
-                    self._note("nats is back")
+                    await self._kill_nats(fault)
             case "break providers":
                 self._note(f"the provider breaks {self._break_providers()} connections")
 
@@ -78,6 +86,16 @@ class Processes:
         for one in self._services.running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(one.pid, signal.SIGCONT)
+
+    async def _kill_nats(self, fault: Fault) -> None:
+        place = fault.victim % len(self._servers)
+        self._note(f"nats {place} gets SIGKILL")
+        await self._servers[place].kill()
+        await asyncio.sleep(fault.lasts_s)
+        await self._servers[place].start()
+        if self._recovered is not None:
+            await self._recovered()
+        self._note(f"nats {place} is back")
 
     async def _kill(self, fault: Fault) -> None:
         victim, self._running[fault.victim] = self._running[fault.victim], None

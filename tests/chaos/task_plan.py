@@ -55,22 +55,25 @@ class TaskPlan:
     """Everything that a run does."""
 
     seed: int
+    servers: int
+    """Of NATS; three are a cluster that keeps everything three times."""
     processes: tuple[str, ...]
     tasks: tuple[PlannedTask, ...]
     faults: tuple[Fault, ...]
 
 
-def task_plan_of(seed: int, tasks: int) -> TaskPlan:
+def task_plan_of(seed: int, tasks: int, servers: int = 1) -> TaskPlan:
     """The plan of a seed."""
-    dice = random.Random(f"tasks {seed} {tasks}")
+    dice = random.Random(f"tasks {seed} {tasks} {servers}")
     is_short = tasks <= _FEW
     length_s = _SHORT_S if is_short else _LONG_S
     processes = FEW_PROCESSES if is_short else PROCESSES
     return TaskPlan(
         seed,
+        servers,
         processes,
         tuple(_task(dice, f"t{seed}-{number}", length_s) for number in range(tasks)),
-        tuple(sorted(_faults(dice, processes, length_s), key=lambda fault: fault.at_s)),
+        tuple(sorted(_faults(dice, servers, processes, length_s), key=lambda fault: fault.at_s)),
     )
 
 
@@ -123,14 +126,16 @@ def _controls(dice: random.Random) -> list[Control]:
     return controls
 
 
-def _faults(dice: random.Random, processes: tuple[str, ...], length_s: float) -> list[Fault]:
-    """Every process is killed or stopped, NATS is killed, and more of both by chance."""
+def _faults(
+    dice: random.Random, servers: int, processes: tuple[str, ...], length_s: float
+) -> list[Fault]:
+    """Every process is killed or stopped, every server killed, and more of both by chance."""
     lasts_s = {
         "kill": lambda: dice.uniform(0, 1),
         "stop": lambda: dice.uniform(2, 4),
         "kill nats": lambda: dice.uniform(0, 1),
     }
-    struck: list[tuple[Kind, int]] = [("kill nats", 0)]
+    struck: list[tuple[Kind, int]] = [("kill nats", place) for place in range(servers)]
     struck += [(dice.choice(["kill", "stop"]), place) for place in range(len(processes))]
     kinds: list[Kind] = ["kill", "stop", "kill nats"]
     more = max(0, int(length_s / 2) - len(struck))

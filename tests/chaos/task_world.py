@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import IO
+
+from nats.errors import Error as NatsError
 
 from atlas import subjects
 from atlas.bus import Bus
@@ -20,7 +23,7 @@ from atlas.contracts.errors import (
     RequestTimeoutError,
 )
 from atlas.contracts.tasks import SubmitRequest, TaskAccepted, TaskAction, TaskControl
-from atlas.embedded import NatsProcess, Services
+from atlas.embedded import NatsProcess, Services, free_port
 from atlas.settings import NatsSettings, Settings
 from tests.chaos.faults import Processes
 from tests.chaos.task_plan import PlannedTask, TaskPlan
@@ -155,17 +158,63 @@ def _is_early(action: str, error: InvalidTransitionError) -> bool:
 async def task_world(plan: TaskPlan, directory: Path, log: IO[bytes]) -> AsyncIterator[TaskWorld]:
     """A world for a plan; everything in it ends with the block, also what is stopped."""
     async with AsyncExitStack() as undo:
-        nats = NatsProcess(directory / "nats")
-        undo.push_async_callback(nats.stop)
-        await nats.start()
-        services = Services(nats.url, log, _ENVIRONMENT)
-        undo.push_async_callback(services.stop)
-        processes = Processes(nats, services, plan.processes)
-        undo.callback(processes.wake_all)
-        bus = await Bus.connect(NatsSettings(url=nats.url), "chaos")
+        servers = _servers(directory, plan.servers)
+        for server in servers:
+            undo.push_async_callback(server.stop)
+        await asyncio.gather(*(server.start() for server in servers))
+        url = ",".join(server.url for server in servers)
+        bus = await Bus.connect(NatsSettings(url=url), "chaos")
         undo.push_async_callback(bus.close)
-        atlas = await undo.enter_async_context(Atlas.connect(nats.url, settings=Settings()))
+        replicas = {"ATLAS_TOPOLOGY__REPLICAS": str(plan.servers)}
+        services = Services(url, log, _ENVIRONMENT | replicas)
+        undo.push_async_callback(services.stop)
+        recovered = functools.partial(_caught_up, bus) if plan.servers > 1 else None
+        processes = Processes(servers, services, plan.processes, recovered=recovered)
+        undo.callback(processes.wake_all)
+        await _until_jetstream_is_there(bus)
+        atlas = await undo.enter_async_context(Atlas.connect(url, settings=Settings()))
         yield TaskWorld(plan, processes, bus, atlas)
+
+
+def _servers(directory: Path, count: int) -> list[NatsProcess]:
+    """One server, or a cluster."""
+    if count == 1:
+        return [NatsProcess(directory / "nats")]
+    ports = [free_port() for _ in range(count)]
+    routes = ",".join(f"nats://127.0.0.1:{port}" for port in ports)
+    return [
+        NatsProcess(
+            directory / f"nats{place}",
+            extra=(
+                *("--server_name", f"n{place}", "--cluster_name", "chaos", "--routes", routes),
+                *("--cluster", f"nats://127.0.0.1:{port}"),
+            ),
+        )
+        for place, port in enumerate(ports)
+    ]
+
+
+async def _until_jetstream_is_there(bus: Bus) -> None:
+    """A cluster needs a moment to choose who leads it."""
+    async with asyncio.timeout(_SETTLE_S):
+        while True:
+            with contextlib.suppress(NatsError, TimeoutError):
+                await bus.jetstream.account_info()
+                return
+            await asyncio.sleep(_AGAIN_S)
+
+
+async def _caught_up(bus: Bus) -> None:
+    """Wait until every server has all of every stream again, so that the next may be killed."""
+    async with asyncio.timeout(_SETTLE_S):
+        while True:
+            with contextlib.suppress(NatsError, TimeoutError):
+                clusters = [one.cluster for one in await bus.jetstream.streams_info()]
+                peers = [one for it in clusters if it for one in it.replicas or []]
+                led = all(it is not None and it.leader for it in clusters)
+                if led and peers and all(one.current and not one.offline for one in peers):
+                    return
+            await asyncio.sleep(_AGAIN_S)
 
 
 _MOCK = {"first_token_ms": 40, "token_ms": 4, "tokens": 40}

@@ -12,6 +12,8 @@ from tests.chaos.task_verdict import TaskOutcome, tally_of, violations_of
 from tests.chaos.task_world import task_world
 
 _SHOWN = 40
+_IN_A_CLUSTER = 60
+"""Tasks at most where everything is written three times."""
 
 
 def _report(plan: TaskPlan, outcome: TaskOutcome, wrong: list[str], log: Path) -> str:
@@ -26,10 +28,11 @@ def _report(plan: TaskPlan, outcome: TaskOutcome, wrong: list[str], log: Path) -
 
 
 @pytest.mark.timeout(500)
+@pytest.mark.parametrize("servers", [1, 3], ids=lambda count: f"{count} NATS servers")
 async def test_every_accepted_task_ends_once_and_no_result_counts_twice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int, tasks: int
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int, tasks: int, servers: int
 ):
-    plan = task_plan_of(seed, tasks)
+    plan = task_plan_of(seed, tasks if servers == 1 else min(tasks, _IN_A_CLUSTER), servers)
     log = tmp_path / "services.log"
     with log.open("wb") as output:
         async with task_world(plan, tmp_path, output) as running:
@@ -49,13 +52,15 @@ async def test_every_accepted_task_ends_once_and_no_result_counts_twice(
     assert happened["task.completed"] > happened["task.failed"] + happened["task.cancelled"]
 
 
+@pytest.mark.parametrize("servers", [1, 3])
 @pytest.mark.parametrize(("count", "processes"), [(25, FEW_PROCESSES), (500, PROCESSES)])
 def test_every_process_is_struck_and_the_plan_is_that_of_its_seed(
-    count: int, processes: tuple[str, ...]
+    count: int, processes: tuple[str, ...], servers: int
 ):
-    plan = task_plan_of(7, count)
-    assert plan == task_plan_of(7, count)
-    assert plan != task_plan_of(8, count)
+    plan = task_plan_of(7, count, servers)
+    assert plan == task_plan_of(7, count, servers)
+    assert plan != task_plan_of(8, count, servers)
     struck = {fault.victim for fault in plan.faults if fault.kind != "kill nats"}
     assert struck == set(range(len(processes)))
-    assert any(fault.kind == "kill nats" for fault in plan.faults)
+    killed = {fault.victim % servers for fault in plan.faults if fault.kind == "kill nats"}
+    assert killed == set(range(servers))

@@ -206,7 +206,9 @@ async def world(plan: Plan, directory: Path, log: IO[bytes]) -> AsyncIterator[Wo
         services = Services(nats.url, log, _environment(upstream.url))
         undo.push_async_callback(services.stop)
         names = ["provider_router"] * ROUTERS
-        processes = Processes(nats, services, names, functools.partial(_hang_up, upstream))
+        processes = Processes(
+            [nats], services, names, break_providers=functools.partial(_hang_up, upstream)
+        )
         undo.callback(processes.wake_all)
         bus = await Bus.connect(NatsSettings(url=nats.url), "chaos")
         undo.push_async_callback(bus.close)
