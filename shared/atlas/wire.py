@@ -18,6 +18,7 @@ from atlas.contracts.errors import (
     ErrorReply,
     FencedError,
     NoResponderError,
+    RequestTimeoutError,
     StoreRefusedError,
     error_from,
 )
@@ -38,6 +39,7 @@ share."""
 NO_MESSAGE = "404"
 """What a direct get answers in the header `Status` in place of a message."""
 
+_SAME_ON_ITS_WAY = 10158  # JSStreamDuplicateMessageConflict, of a cluster
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})  # server/errors.json: JSStreamWrongLastSequence…
 
 
@@ -123,6 +125,7 @@ def read_ack(subject: str, data: bytes) -> Ack:
 
     Raises:
         FencedError: An expected sequence was not met.
+        RequestTimeoutError: The same message is on its way already; it may be stored or not.
         StoreRefusedError: Refused for another reason.
     """
     try:
@@ -130,6 +133,8 @@ def read_ack(subject: str, data: bytes) -> Ack:
     except ValueError as error:
         raise StoreRefusedError(f"{subject}: no acknowledgement but {data[:80]!r}") from error
     if refusal := ack.get("error"):
+        if refusal.get("err_code") == _SAME_ON_ITS_WAY:
+            raise RequestTimeoutError(f"{subject}: {refusal.get('description')}")
         kind = FencedError if refusal.get("err_code") in _WRONG_LAST_SEQUENCE else StoreRefusedError
         raise kind(
             f"{subject}: JetStream did not store the message: {refusal.get('description')}",

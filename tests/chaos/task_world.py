@@ -22,7 +22,7 @@ from atlas.contracts.errors import (
     NotFoundError,
     RequestTimeoutError,
 )
-from atlas.contracts.tasks import SubmitRequest, TaskAccepted, TaskAction, TaskControl
+from atlas.contracts.tasks import SubmitRequest, TaskAccepted, TaskAction, TaskControl, TaskState
 from atlas.embedded import NatsProcess, Services, free_port
 from atlas.settings import NatsSettings, Settings
 from tests.chaos.faults import Processes
@@ -150,8 +150,8 @@ class TaskWorld:
 
 def _is_early(action: str, error: InvalidTransitionError) -> bool:
     """Whether there is nothing to approve yet."""
-    state = (error.details or {}).get("state")
-    return action in {"approve", "reject"} and state in {"accepted", "planning"}
+    state = TaskState(str((error.details or {})["state"]))
+    return action in {"approve", "reject"} and not state.is_terminal
 
 
 @asynccontextmanager
