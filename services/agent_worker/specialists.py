@@ -7,7 +7,6 @@ runs already, and nobody pays twice.
 import json
 from dataclasses import dataclass
 
-from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.inference import (
     JsonSchemaFormat,
@@ -165,12 +164,6 @@ def build_request(
         system_prompt=specialist.system_prompt,
         temperature=specialist.temperature,
         response_format=response_format,
-        budget=subtask.budget,
-        metadata={
-            "task_id": subtask.task_id,
-            "subtask_id": subtask.subtask_id,
-            "attempt": str(subtask.attempt),
-        },
     )
 
 
@@ -200,12 +193,3 @@ def _input(name: str, value: object, what: str) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
     safe = text.replace("</input>", "<\\/input>")
     return f'<input name="{name}" kind="{what}">\n{safe}\n</input>'
-
-
-def references(inputs: JsonObject) -> dict[str, str]:
-    """The inputs that stand in the object store: name to object."""
-    return {
-        name: str(value["output_ref"])
-        for name, value in inputs.items()
-        if isinstance(value, dict) and set(value) == {"output_ref"}
-    }

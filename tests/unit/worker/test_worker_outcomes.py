@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from agent_worker.execution import outcome_of
-from agent_worker.reporting import ends
 from agent_worker.wishes import can_meet
 from atlas.contracts.catalogue import ModelInfo, ProviderInfo, ProvidersReply
+from atlas.contracts.errors import AtlasError, BudgetExceededError, WorkCancelledError
 from atlas.contracts.inference import (
+    Budget,
     Cost,
     FinishReason,
     Level,
@@ -20,6 +20,8 @@ from atlas.contracts.inference import (
 from atlas.contracts.streams import StreamCancelled, StreamCompleted, StreamStarted, TextDelta
 from atlas.contracts.tasks import Subtask
 from atlas.reading import Reading, text_digest
+from atlas.worker.reporting import ends
+from atlas.worker.streaming import answer_of, budget_left, narrower
 
 SUBTASK = Subtask(
     task_id="t",
@@ -57,19 +59,18 @@ def reading(finish_reason=FinishReason.STOP, text="hello") -> Any:
 
 
 def test_a_completed_stream_gives_its_text_and_its_bill():
-    outcome = outcome_of(reading(), SUBTASK)
-    assert (outcome.output, outcome.error, outcome.usage) == ("hello", None, USAGE)
+    answer = answer_of(reading(), SUBTASK, "x")
+    assert (answer.content, answer.usage) == ("hello", USAGE)
 
 
 @pytest.mark.parametrize(
     ("reason", "category"),
     [(FinishReason.CONTENT_FILTER, "content_filter"), (FinishReason.BUDGET, "budget")],
 )
-def test_an_answer_cut_off_by_filter_or_budget_is_a_failure_with_its_bill(reason, category):
-    outcome = outcome_of(reading(reason), SUBTASK)
-    assert outcome.error is not None
-    assert outcome.error.category == category
-    assert outcome.usage == USAGE
+def test_an_answer_cut_off_by_filter_or_budget_is_a_failure(reason, category):
+    with pytest.raises(AtlasError) as caught:
+        answer_of(reading(reason), SUBTASK, "x")
+    assert caught.value.category == category
 
 
 def test_a_cancelled_stream_says_who_and_why():
@@ -86,9 +87,27 @@ def test_a_cancelled_stream_says_who_and_why():
             cost=Cost(),
         )
     )
-    error = outcome_of(found, SUBTASK).error
-    assert error is not None
-    assert error.message == "stream 'x' was cancelled by me: enough"
+    with pytest.raises(WorkCancelledError, match="stream 'x' was cancelled by me: enough"):
+        answer_of(found, SUBTASK, "x")
+
+
+def test_a_further_stream_gets_what_the_earlier_ones_left_of_the_budget():
+    budget = Budget(max_tokens=10, max_usd=1.0, max_ms=1_000)
+    left = budget_left(budget, USAGE, Cost(total_usd=0.25), 400)
+    assert left == Budget(max_tokens=7, max_usd=0.75, max_ms=600)
+    assert budget_left(Budget(max_usd=1), USAGE, Cost(), 9_999_999) == Budget(max_usd=1)
+
+
+def test_a_budget_of_which_nothing_is_left_asks_no_model():
+    with pytest.raises(BudgetExceededError, match="max_tokens"):
+        budget_left(Budget(max_tokens=3, max_usd=1), USAGE, Cost(), 0)
+
+
+def test_of_two_budgets_each_limit_is_the_narrower_one():
+    both = narrower(Budget(max_tokens=5, max_usd=2), Budget(max_tokens=9, max_ms=7))
+    assert both == Budget(max_tokens=5, max_usd=2, max_ms=7)
+    assert narrower(None, None) is None
+    assert narrower(None, Budget(max_ms=7)) == Budget(max_ms=7)
 
 
 @pytest.mark.parametrize(

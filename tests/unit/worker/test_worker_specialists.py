@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 
 from agent_controller.tasks.limits import BUILT_IN_CAPABILITIES
-from agent_worker.output import OutputMismatchError, read_output
-from agent_worker.specialists import SPECIALISTS, build_request, references, specialist_for
+from agent_worker.specialists import SPECIALISTS, build_request, specialist_for
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.inference import JsonSchemaFormat, ModelRequest, Requirements, TaskType
 from atlas.contracts.tasks import Subtask
+from atlas.worker.attempt import references
+from atlas.worker.output import OutputMismatchError, read_output
 
 SCHEMA: dict[str, object] = {
     "type": "object",
@@ -101,7 +102,7 @@ def test_with_a_schema_the_output_is_the_value(text):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("Sure! Here", "its answer is none"), ('{"n": "1"}', r"\$\.n: '1' is not of type 'integer'")],
+    [("Sure! Here", "the answer is none"), ('{"n": "1"}', r"\$\.n: '1' is not of type 'integer'")],
 )
 def test_an_answer_that_breaks_the_schema_says_where_and_may_be_retried(text, says):
     with pytest.raises(OutputMismatchError, match=says) as caught:

@@ -1,15 +1,19 @@
 """What a worker tells about a subtask, and what it must know before it begins one."""
 
+import asyncio
 from datetime import UTC, datetime
 
+import structlog
+from nats.errors import Error as NatsError
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import JsonObject
-from atlas.contracts.errors import ErrorInfo, FencedError
+from atlas.contracts.errors import AtlasError, ErrorInfo, FencedError
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult
+from atlas.service import Events
 from atlas.wire import Stored
 
 _ENDS = ("task.completed", "task.failed", "task.cancelled")
@@ -18,6 +22,8 @@ _FRESH_S = 15.0
 
 BEAT_S = 5.0
 """How often a worker tells that it is still at it."""
+
+log = structlog.get_logger("atlas.worker")
 
 
 class _LogLine(BaseModel):
@@ -36,20 +42,6 @@ class Reporter:
     def __init__(self, bus: Bus, worker: str) -> None:
         self._bus = bus
         self._worker = worker
-
-    async def started(self, tenant: str, subtask: Subtask) -> None:
-        """Tell that it has begun, and where its tokens stream: after the stream was asked for."""
-        await self._report(tenant, subtask, "started")
-
-    async def progress(self, tenant: str, subtask: Subtask, progress: JsonObject) -> None:
-        """Tell that it is still at it."""
-        await self._report(tenant, subtask, "progress", progress=progress)
-
-    async def failed(
-        self, tenant: str, subtask: Subtask, error: ErrorInfo, usage: Usage, cost: Cost
-    ) -> None:
-        """Tell that the attempt failed; the controller decides what follows."""
-        await self._report(tenant, subtask, "failed", error=error, usage=usage, cost=cost)
 
     async def result(self, tenant: str, result: SubtaskResult) -> bool:
         """Put the result; the first one wins. Says whether it was this one."""
@@ -86,17 +78,19 @@ class Reporter:
             return False
         return delivery > 1 or age_s(said) >= _FRESH_S
 
-    async def _report(
+    async def report(
         self,
         tenant: str,
         subtask: Subtask,
         type_: str,
+        stream_ids: list[str],
         *,
         progress: JsonObject | None = None,
         error: ErrorInfo | None = None,
         usage: Usage | None = None,
         cost: Cost | None = None,
     ) -> None:
+        """Put one report on an attempt."""
         report = SubtaskReport.model_validate(
             {
                 "task_id": subtask.task_id,
@@ -104,7 +98,7 @@ class Reporter:
                 "attempt": subtask.attempt,
                 "worker": self._worker,
                 "type": type_,
-                "stream_ids": [subtask.stream_id],
+                "stream_ids": stream_ids,
                 "progress": progress,
                 "error": error,
                 "usage": usage,
@@ -113,6 +107,86 @@ class Reporter:
         )
         subject = subjects.report(tenant, subtask.task_id, subtask.subtask_id, subtask.attempt)
         await self._bus.store(subject, report.to_json())
+
+
+class Voice:
+    """Everything that is told of one attempt: reports for the controllers, events for anyone."""
+
+    def __init__(self, reporter: Reporter, events: Events, tenant: str, subtask: Subtask) -> None:
+        self._reporter = reporter
+        self._events = events
+        self._tenant = tenant
+        self._subtask = subtask
+        self._stream_ids: list[str] = []
+        self._has_begun = False
+        self._beginning = asyncio.Lock()
+
+    async def stream(self, stream_id: str) -> None:
+        """Tell that a stream was asked for, and so that the attempt has begun.
+
+        Raises:
+            AtlasError: It could not be told.
+        """
+        if stream_id not in self._stream_ids:
+            self._stream_ids.append(stream_id)
+        await self._begin()
+
+    async def progress(self, progress: JsonObject) -> None:
+        """Tell that it is still at it; what is lost, the next one makes good."""
+        try:
+            await self._begin()
+            await self._report("progress", progress=progress)
+        except (AtlasError, NatsError) as error:
+            log.debug("progress_lost", error=str(error))
+
+    async def failed(self, error: ErrorInfo, usage: Usage, cost: Cost) -> None:
+        """Tell that the attempt failed; the controller decides what follows.
+
+        Raises:
+            AtlasError: It could not be told.
+        """
+        await self._report("failed", error=error, usage=usage, cost=cost)
+        await self.event("subtask.failed", code=error.code)
+
+    async def event(self, type_: str, **more: object) -> None:
+        """Let anyone know what became of it."""
+        subtask = self._subtask
+        data: JsonObject = {
+            "task_id": subtask.task_id,
+            "subtask_id": subtask.subtask_id,
+            "attempt": subtask.attempt,
+            "capability": subtask.capability,
+            "stream_id": subtask.stream_id,
+            **more,
+        }
+        await self._events.emit(type_, data, tenant=self._tenant)
+
+    async def _begin(self) -> None:
+        async with self._beginning:
+            if not self._has_begun:
+                await self._report("started")
+                self._has_begun = True
+                await self.event("subtask.started")
+
+    async def _report(
+        self,
+        type_: str,
+        *,
+        progress: JsonObject | None = None,
+        error: ErrorInfo | None = None,
+        usage: Usage | None = None,
+        cost: Cost | None = None,
+    ) -> None:
+        await self._reporter.report(
+            self._tenant,
+            self._subtask,
+            type_,
+            list(self._stream_ids),
+            progress=progress,
+            error=error,
+            usage=usage,
+            cost=cost,
+        )
 
 
 def ends(event: bytes, subtask: Subtask) -> bool:

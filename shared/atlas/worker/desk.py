@@ -16,25 +16,25 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
-from agent_worker.execution import Executor, Outcome
-from agent_worker.queue import WorkQueue
-from agent_worker.reporting import BEAT_S, Reporter, ends
 from atlas import subjects, telemetry
 from atlas.bus import Bus
-from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import AtlasError, InvalidRequestError
 from atlas.contracts.tasks import Subtask, SubtaskResult
 from atlas.dead_letters import bury
 from atlas.finishing import finish
 from atlas.objects import Objects
 from atlas.service import Events
+from atlas.worker.attempt import Attempt, Attempts, Outcome
+from atlas.worker.queue import WorkQueue
+from atlas.worker.reporting import BEAT_S, Reporter, Voice, ends
+from atlas.worker.streaming import InterruptedWorkError
 
 _LARGE_BYTES = 256 * 1024
 """An output above it goes into the object store."""
 _HAND_BACK_S = 1.0
 _TEMPLATE = "atlas.{tenant}.work.{capability}.{priority}"
 
-log = structlog.get_logger("agent_worker")
+log = structlog.get_logger("atlas.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Tools:
 
     bus: Bus
     queue: WorkQueue
-    executor: Executor
+    attempts: Attempts
     reporter: Reporter
     objects: Objects
     events: Events
@@ -108,7 +108,7 @@ class Desk:
         except asyncio.CancelledError:
             await _hand_back(msg, delay_s=0)
             raise
-        except (AtlasError, NatsError, TimeoutError) as error:
+        except (AtlasError, InterruptedWorkError, NatsError, TimeoutError) as error:
             log.warning("handed_back", subject=msg.subject, error=str(error))
             await _hand_back(msg, delay_s=_HAND_BACK_S)
         except Exception:
@@ -142,25 +142,20 @@ class Desk:
             attributes=attributes,
         ):
             lane = "interactive" if priority == "high" else "batch"
-            outcome = await self._until_done_or_pointless(msg, tenant, subtask, lane)
+            voice = Voice(self.tools.reporter, self.tools.events, tenant, subtask)
+            attempt = self.tools.attempts.of(tenant, subtask, lane, voice)
+            outcome = await self._until_done_or_pointless(msg, attempt)
             if outcome is not None:
-                await self._deliver(tenant, subtask, outcome)
+                await self._deliver(attempt, outcome)
         await msg.ack_sync(timeout=5)
         self.done += 1
 
-    async def _until_done_or_pointless(
-        self, msg: Msg, tenant: str, subtask: Subtask, lane: str
-    ) -> Outcome | None:
+    async def _until_done_or_pointless(self, msg: Msg, attempt: Attempt) -> Outcome | None:
         """The outcome, or None when the task's log says that nobody waits for it any more."""
-
-        async def begin() -> None:
-            await self.tools.reporter.started(tenant, subtask)
-            await self._tell("subtask.started", tenant, subtask)
-
-        doing = asyncio.create_task(self.tools.executor.attempt(tenant, subtask, lane, begin))
+        doing = asyncio.create_task(attempt.run())
         others = [
-            asyncio.create_task(self._watch_log(tenant, subtask)),
-            asyncio.create_task(self._beat(msg, tenant, subtask)),
+            asyncio.create_task(self._watch_log(attempt.tenant, attempt.subtask)),
+            asyncio.create_task(self._beat(msg, attempt.voice)),
         ]
         try:
             await asyncio.wait([doing, *others], return_when=asyncio.FIRST_COMPLETED)
@@ -169,11 +164,12 @@ class Desk:
             for ended in others:
                 if ended.done():
                     ended.result()
-            return None
         finally:
             for task in (doing, *others):
                 task.cancel()
             await asyncio.gather(doing, *others, return_exceptions=True)
+        await attempt.abandon()
+        return None
 
     async def _watch_log(self, tenant: str, subtask: Subtask) -> None:
         """Return when the log ends this attempt."""
@@ -192,7 +188,7 @@ class Desk:
             with contextlib.suppress(NatsError):  # the connection is closed already
                 await sub.unsubscribe()
 
-    async def _beat(self, msg: Msg, tenant: str, subtask: Subtask) -> None:
+    async def _beat(self, msg: Msg, voice: Voice) -> None:
         """Keep the message ours, and tell that we are at it. Never returns."""
         since_report_s = 0.0
         while True:
@@ -200,21 +196,19 @@ class Desk:
             since_report_s += self.ack_wait_s / 3
             try:
                 await msg.in_progress()
-                if since_report_s >= BEAT_S:
-                    since_report_s = 0.0
-                    await self.tools.reporter.progress(tenant, subtask, {})
-            except (AtlasError, NatsError) as error:  # the next beat may get through
+            except NatsError as error:  # the next beat may get through
                 log.debug("beat_lost", error=str(error))
+            if since_report_s >= BEAT_S:
+                since_report_s = 0.0
+                await voice.progress({})
 
-    async def _deliver(self, tenant: str, subtask: Subtask, outcome: Outcome) -> None:
+    async def _deliver(self, attempt: Attempt, outcome: Outcome) -> None:
         if outcome.error is not None:
             telemetry.mark_failed(outcome.error.code)
-            await self.tools.reporter.failed(
-                tenant, subtask, outcome.error, outcome.usage, outcome.cost
-            )
+            await attempt.voice.failed(outcome.error, outcome.usage, outcome.cost)
             self.failed += 1
-            await self._tell("subtask.failed", tenant, subtask, code=outcome.error.code)
             return
+        tenant, subtask = attempt.tenant, attempt.subtask
         result = SubtaskResult(
             task_id=subtask.task_id,
             subtask_id=subtask.subtask_id,
@@ -230,18 +224,7 @@ class Desk:
             result = result.model_copy(update={"output": None, "output_ref": ref})
         if await self.tools.reporter.result(tenant, result):
             self.succeeded += 1
-            await self._tell("subtask.succeeded", tenant, subtask)
-
-    async def _tell(self, type_: str, tenant: str, subtask: Subtask, **more: object) -> None:
-        data: JsonObject = {
-            "task_id": subtask.task_id,
-            "subtask_id": subtask.subtask_id,
-            "attempt": subtask.attempt,
-            "capability": subtask.capability,
-            "stream_id": subtask.stream_id,
-            **more,
-        }
-        await self.tools.events.emit(type_, data, tenant=tenant)
+            await attempt.voice.event("subtask.succeeded")
 
     async def _bury(self, tenant: str, msg: Msg, cause: ValidationError) -> None:
         """Keep what is no subtask as a dead letter; it would be none the next time either."""

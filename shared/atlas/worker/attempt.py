@@ -1,0 +1,144 @@
+"""One attempt at a subtask: a handler, from its inputs to the outcome."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from atlas.bus import Bus
+from atlas.contracts.base import JsonObject, now_ms
+from atlas.contracts.errors import AtlasError, ErrorInfo, RequestTimeoutError
+from atlas.contracts.inference import Cost, Usage
+from atlas.contracts.tasks import Subtask
+from atlas.objects import Objects
+from atlas.worker.context import WorkContext
+from atlas.worker.output import read_output
+from atlas.worker.reporting import Voice
+from atlas.worker.streaming import InterruptedWorkError, ModelStreams
+
+_LONGEST_MESSAGE = 1_000
+
+type Handler = Callable[[Subtask, WorkContext], Awaitable[object]]
+"""Does a subtask: gives text or JSON, or raises why it cannot."""
+
+log = structlog.get_logger("atlas.worker")
+
+
+class HandlerFailedError(AtlasError):
+    """A handler raised what is no error of the contract; another attempt may do better."""
+
+    code = "handler_failed"
+    retryable = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended: an output, or an error; and what it used up either way."""
+
+    output: object = None
+    error: ErrorInfo | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost: Cost = field(default_factory=Cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """Makes attempts; what all of them share."""
+
+    bus: Bus
+    objects: Objects
+    handlers: Mapping[str, Handler]
+    default_model: str | None
+    silence_s: float
+
+    def of(self, tenant: str, subtask: Subtask, lane: str, voice: Voice) -> "Attempt":
+        """An attempt that has yet to be run."""
+        streams = ModelStreams(
+            self.bus, tenant, subtask, lane=lane, begin=voice.stream, silence_s=self.silence_s
+        )
+        return Attempt(self, tenant, subtask, voice, streams)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A handler at work on a subtask."""
+
+    shared: Attempts
+    tenant: str
+    subtask: Subtask
+    voice: Voice
+    streams: ModelStreams
+
+    async def run(self) -> Outcome:
+        """Do it.
+
+        Raises:
+            InterruptedWorkError: NATS failed us; the attempt may go on elsewhere, or later.
+            AtlasError: An input could not be read now; the same.
+        """
+        try:
+            complete = await self._complete()
+        except AtlasError as error:
+            if error.retryable:
+                raise
+            return Outcome(error=error.to_info())
+        output, failure = None, None
+        try:
+            output = await self._handled(complete)
+        except AtlasError as error:
+            failure = error
+        if self.streams.interruption is not None:  # whatever the handler made of it
+            raise self.streams.interruption
+        await self.streams.give_up(failure.message if failure else "the subtask is done without it")
+        error_info = failure.to_info() if failure else None
+        return Outcome(output, error_info, self.streams.usage, self.streams.cost)
+
+    async def abandon(self) -> None:
+        """Nobody waits for it any more: end what it asked of models."""
+        await self.streams.give_up("nobody waits for it any more")
+
+    async def _handled(self, subtask: Subtask) -> object:
+        ctx = WorkContext(
+            self.tenant, subtask, self.streams, self.voice.progress, self.shared.default_model
+        )
+        handler = self.shared.handlers[subtask.capability]
+        try:
+            async with asyncio.timeout(_seconds_left(subtask)) as deadline:
+                given = await handler(subtask, ctx)
+        except (AtlasError, InterruptedWorkError):
+            raise
+        except Exception as error:
+            if deadline.expired():
+                raise RequestTimeoutError(
+                    f"subtask {subtask.subtask_id!r} was not done by its deadline_ms, "
+                    f"{subtask.deadline_ms}"
+                ) from error
+            log.exception("handler_failed", capability=subtask.capability)
+            said = f"{type(error).__name__}: {error}"[:_LONGEST_MESSAGE]
+            raise HandlerFailedError(
+                f"the handler of {subtask.capability!r} failed with {said}; its worker's log has "
+                "the cause"
+            ) from error
+        return read_output(given, subtask.output_schema)
+
+    async def _complete(self) -> Subtask:
+        """The subtask with the inputs that stand in the object store."""
+        stored = references(self.subtask.inputs)
+        values = {name: await self.shared.objects.get(object_) for name, object_ in stored.items()}
+        return self.subtask.model_copy(update={"inputs": {**self.subtask.inputs, **values}})
+
+
+def references(inputs: JsonObject) -> dict[str, str]:
+    """The inputs that stand in the object store: name to object."""
+    return {
+        name: str(value["output_ref"])
+        for name, value in inputs.items()
+        if isinstance(value, dict) and set(value) == {"output_ref"}
+    }
+
+
+def _seconds_left(subtask: Subtask) -> float | None:
+    if subtask.deadline_ms is None:
+        return None
+    return max(0.0, (subtask.deadline_ms - now_ms()) / 1000)

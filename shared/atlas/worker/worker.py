@@ -1,0 +1,163 @@
+"""`Worker`: handlers by capability, and a process that does their work until SIGTERM."""
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from atlas import service
+from atlas.contracts.base import JsonObject
+from atlas.contracts.errors import ConfigurationError
+from atlas.contracts.ids import is_id
+from atlas.objects import Objects
+from atlas.service import Context
+from atlas.worker.attempt import Attempts, Handler
+from atlas.worker.desk import Desk, Tools
+from atlas.worker.queue import WorkQueue
+from atlas.worker.reporting import Reporter
+
+NAME = "agent_worker"
+"""What every worker is called on the wire; its instance and capabilities tell them apart."""
+
+QUEUE = "workers"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerApp:
+    """A worker as the service shell sees it."""
+
+    context: Context
+    desk: Desk
+    capabilities: list[str]
+
+    async def drain(self) -> None:
+        """Take nothing new; finish what runs within `drain_ms`, or hand it back."""
+        await self.desk.drain(self.context.settings.worker.drain_ms / 1000)
+        await self.context.events.emit("worker.gone", self.who())
+
+    def health(self) -> JsonObject:
+        """What it can do and how busy it is."""
+        return {
+            **self.who(),
+            "running": self.desk.running,
+            "concurrency": self.desk.concurrency,
+            "done": self.desk.done,
+        }
+
+    def metrics(self) -> JsonObject:
+        """How the subtasks ended that ended here."""
+        return {"subtasks": {"succeeded": self.desk.succeeded, "failed": self.desk.failed}}
+
+    def who(self) -> JsonObject:
+        """Which worker it is, and what it can do."""
+        return {"worker": self.context.instance, "capabilities": list(self.capabilities)}
+
+
+class Worker:
+    """Does subtasks of the capabilities that it has handlers for.
+
+    Args:
+        concurrency: How many at a time; by default `worker.concurrency` of the settings.
+
+    Raises:
+        ConfigurationError: `concurrency` is below one.
+    """
+
+    def __init__(self, *, concurrency: int | None = None) -> None:
+        if concurrency is not None and concurrency < 1:
+            raise ConfigurationError(f"concurrency is {concurrency}; give 1 or more")
+        self._concurrency = concurrency
+        self._handlers: dict[str, Handler] = {}
+
+    def handles[H: Handler](self, capability: str) -> Callable[[H], H]:
+        """Let the function that follows do subtasks of a capability.
+
+        It is called with the `Subtask` and a `WorkContext`, and gives text or JSON; where the
+        subtask has an `output_schema`, text is read as JSON, and what does not satisfy the schema
+        is a failed attempt. An `AtlasError` that it raises is the reason why the attempt failed,
+        and says whether another may do better; any other exception is a `HandlerFailedError`.
+
+        It may be called again for the same subtask, after a crash or beside a worker that was
+        thought to be dead; the first result counts. Give `subtask.idempotency_key` to whatever
+        acts on the world.
+
+        Raises:
+            ConfigurationError: The name cannot stand in a subject, has a handler already, or what
+                follows is no `async def` of two arguments.
+        """
+        if not is_id(capability):
+            raise ConfigurationError(
+                f"{capability!r} is no capability: 1 to 64 of the characters A-Z a-z 0-9 _ -"
+            )
+        if capability in self._handlers:
+            raise ConfigurationError(
+                f"{capability!r} has a handler already; give this one another name"
+            )
+
+        def take(handler: H) -> H:
+            _check(capability, handler)
+            self._handlers[capability] = handler
+            return handler
+
+        return take
+
+    def run(self) -> None:
+        """Do work until SIGTERM or SIGINT, then drain; the process's whole life.
+
+        Settings are those of every service: `NATS_URL`, `ATLAS_*`, `atlas.yaml`. Exits with 2 and
+        one line on stderr when they are wrong, NATS is away or there is no handler.
+        """
+        service.run(NAME, QUEUE, self.compose)
+
+    @contextlib.asynccontextmanager
+    async def compose(self, context: Context) -> AsyncIterator[WorkerApp]:
+        """Build the worker on a context, and run it."""
+        if not self._handlers:
+            raise ConfigurationError(
+                'there is nothing that this worker can do; put @worker.handles("…") before an '
+                "async function"
+            )
+        settings, bus = context.settings, context.bus
+        capabilities = list(self._handlers)
+        objects = Objects(bus)
+        queue = WorkQueue(bus, settings.topology, capabilities)
+        attempts = Attempts(
+            bus,
+            objects,
+            self._handlers,
+            default_model=settings.worker.model,
+            silence_s=settings.worker.stream_timeout_ms / 1000,
+        )
+        reporter = Reporter(bus, context.instance)
+        desk = Desk(
+            context.instance,
+            Tools(bus, queue, attempts, reporter, objects, context.events),
+            self._concurrency or settings.worker.concurrency,
+            settings.topology.ack_wait_ms / 1000,
+        )
+        await queue.open()
+        app = WorkerApp(context, desk, capabilities)
+        async with asyncio.TaskGroup() as group:
+            taking = group.create_task(desk.run())
+            await context.events.emit("worker.registered", app.who())
+            try:
+                yield app
+            finally:
+                taking.cancel()
+                await queue.close()
+
+
+def _check(capability: str, handler: object) -> None:
+    name = getattr(handler, "__name__", repr(handler))
+    if not callable(handler) or not inspect.iscoroutinefunction(handler):
+        raise ConfigurationError(
+            f"the handler of {capability!r}, {name}, is no `async def`; make it one"
+        )
+    try:
+        inspect.signature(handler).bind(None, None)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"the handler of {capability!r}, {name}, is called with a subtask and a context, and "
+            f"does not take them: {error}"
+        ) from error
