@@ -189,6 +189,13 @@ def test_the_configuration_of_an_example_is_valid(file: Path, monkeypatch: pytes
     assert unserved_models(load_settings()) == []
 
 
+def test_the_worker_of_the_readme_is_the_one_in_the_examples():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    example = (ROOT / "examples" / "10_own_worker.py").read_text()
+    assert [block for block in blocks if "@worker.handles" in block and block in example]
+
+
 def test_every_python_example_is_run_by_a_test():
-    told = Path(__file__).read_text()
+    tests = Path(__file__).parent.glob("test_*.py")
+    told = "".join(path.read_text() for path in tests)
     assert [path.name for path in EXAMPLES if path.name not in told] == []

@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import os
 import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,6 @@ import pytest
 from atlas.client import Atlas
 from atlas.embedded import Stack, standalone
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 FAST_FAILOVER = {"ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000"}
 MOCK_ONLY = {"OPENAI_API_KEY": "", "ANTHROPIC_API_KEY": "", "OLLAMA_HOST": ""}
 
@@ -32,27 +29,6 @@ class Watched:
         """How many streams it read to the end with the right SHA-256."""
         found = re.search(r"(\d+) whole streams", self.out)
         return int(found[1]) if found else 0
-
-
-@pytest.fixture(scope="session")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the examples with NATS's client installed."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("no node and npm on the PATH")
-    folder = tmp_path_factory.mktemp("examples")
-    for name in ("package.json", "watcher.mjs"):
-        shutil.copy(EXAMPLES / name, folder)
-    installed = subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
-    if installed.returncode != 0:
-        pytest.skip(f"npm cannot install NATS's client: {installed.stderr.strip()[-300:]}")
-    return folder
 
 
 @pytest.fixture
@@ -99,18 +75,18 @@ async def _answer(stack: Stack) -> object:
 
 
 async def test_a_watcher_in_javascript_ends_with_the_tasks_answer(
-    examples: Path, stack: Stack
+    node_examples: Path, stack: Stack
 ) -> None:
-    async with _watcher(examples, stack) as process:
+    async with _watcher(node_examples, stack) as process:
         watched = await _watched(process)
     assert watched.status == 0, watched.out
     assert watched.out.endswith(f"{await _answer(stack)}\n")
 
 
 async def test_a_watcher_in_javascript_reads_every_stream_whole_when_a_router_is_killed(
-    examples: Path, stack: Stack
+    node_examples: Path, stack: Stack
 ) -> None:
-    async with _watcher(examples, stack) as process:
+    async with _watcher(node_examples, stack) as process:
         assert process.stdout is not None
         await process.stdout.readuntil(b"] ")  # tokens flow
         router = next(one for one in stack.services.running if one.name == "provider_router")
