@@ -148,7 +148,15 @@ function failure(ours, error) {
   return { ...ours, type: "failed", error: { code, category, message, retryable, retry_after_ms } };
 }
 
+/** Says that we are there and what we can do, so that models may plan with it. */
+function announce(state) {
+  const data = { instance: WORKER, state, capabilities: [CAPABILITY] };
+  const event = { type: "service.health", source: "agent_worker", at_ms: Date.now(), data };
+  nc.publish("atlas.default.event.agent_worker.service.health", JSON.stringify(event));
+}
+
 const queues = await Promise.all(["high", "normal", "low"].map(consumer));
+const announcing = setInterval(announce, 1_000, "ready");
 console.log(`ready ${WORKER}`);
 await Promise.all(queues.map(async ({ next, ackWaitMs }) => {
   while (!isDraining) {
@@ -159,4 +167,6 @@ await Promise.all(queues.map(async ({ next, ackWaitMs }) => {
     if (message) await work(message, ackWaitMs);
   }
 }));
+clearInterval(announcing);
+announce("stopped");
 await nc.drain();

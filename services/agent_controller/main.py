@@ -89,7 +89,8 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     """Build the controller on a context, and run it."""
     settings, bus = context.settings.controller, context.bus
     limits = limits_from(settings)
-    planner = TaskPlanner(limits, _planner_requirements(settings))
+    presence = Presence(bus, context.events)
+    planner = TaskPlanner(limits, _planner_requirements(settings), presence.capabilities)
     objects, open_tasks, task_log = Objects(bus), OpenTasks(bus), TaskLog(bus)
     scheduler = Scheduler(
         task_log=task_log,
@@ -114,7 +115,6 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         interval_ms=settings.reconcile_interval_ms,
         concurrency=_VISITS_AT_ONCE,
     )
-    presence = Presence(bus, context.events)
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(consumer.run()) for consumer in consumers]
         running += [group.create_task(keeper.run()), group.create_task(presence.run())]

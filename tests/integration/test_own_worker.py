@@ -364,3 +364,27 @@ async def test_on_sigterm_a_worker_finishes_what_it_does_and_ends(bus, nats_serv
             assert await process.wait() == 0
         assert (await result_of(bus, work())).output == "x"
         await until_no_work_is_left(bus)
+
+
+async def test_a_model_may_plan_with_what_a_worker_announces(bus, nats_server, tmp_path):
+    def say(request):
+        if request.response_format is None:
+            return "x"
+        node = request.response_format.json_schema["properties"]["subtasks"]["items"]["properties"]
+        offered = "translate" if "translate" in node["capability"]["enum"] else "draft"
+        step = {"id": "a", "capability": offered, "instruction": "do it", "depends_on": []}
+        return json.dumps({"subtasks": [step]})
+
+    user = User(bus)
+    health = await bus.open(subjects.events_of("default", "agent_worker", "service.health"))
+    await bus.flush()
+    async with (
+        routing(bus, say),
+        controller(nats_server.url),
+        built_in_worker(nats_server.url),
+        processes(nats_server.url, tmp_path),
+    ):
+        await health.next_msg(timeout=20)  # the controller was ready before, and heard it too
+        status = await user.end(await user.submit("a poem"))
+    planned = next(one for one in status.subtasks if one.subtask_id == "a")
+    assert (planned.capability, planned.state, status.output) == ("translate", "succeeded", "x")

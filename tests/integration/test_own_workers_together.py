@@ -14,7 +14,7 @@ import pytest
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.client import Atlas, Task
-from atlas.contracts.errors import NotFoundError
+from atlas.contracts.errors import NotFoundError, RequestTimeoutError
 from atlas.contracts.events import Event
 from atlas.contracts.tasks import SubtaskDispatched, SubtaskStarted
 from atlas.embedded import Stack, standalone
@@ -95,10 +95,10 @@ async def started(task: Task, subtask_id: str, times: int) -> SubtaskStarted:
 
 
 async def paused(atlas: Atlas, stream_id: str) -> None:
-    """Hold a stream that is about to be asked for."""
+    """Hold a stream that is about to be asked for; the pause may be lost in its beginning."""
     async with asyncio.timeout(20):
         while True:
-            with contextlib.suppress(NotFoundError):
+            with contextlib.suppress(NotFoundError, RequestTimeoutError):
                 await atlas.control_stream(stream_id, "pause")
                 return
             await asyncio.sleep(0.01)
@@ -136,6 +136,23 @@ async def test_a_worker_in_javascript_and_one_in_python_share_a_task(
         assert f"-{node.pid}-js" in by["headline"]
         assert len(set(by.values())) == 3
         assert (await ended(node), await ended(python)) == (0, 0)
+
+
+async def test_a_worker_in_javascript_announces_what_it_can_do(stack: Stack, node_examples: Path):
+    bus = await Bus.connect(NatsSettings(url=stack.nats_url), "test")
+    told = await bus.open(subjects.events_of("default", "agent_worker", "service.health"))
+    gone = await bus.open(subjects.events_of("default", "agent_controller", "worker.gone"))
+    await bus.flush()
+    async with node_worker(stack, node_examples) as node:
+        async with asyncio.timeout(20):
+            while True:
+                event = Event.model_validate_json((await told.next_msg()).data)
+                if event.data["capabilities"] == ["headline"]:
+                    break
+        node.kill()
+        lost = Event.model_validate_json((await gone.next_msg(timeout=20)).data)
+    await bus.close()
+    assert lost.data["worker"] == event.data["instance"]
 
 
 async def test_a_worker_in_javascript_that_is_killed_loses_nothing(

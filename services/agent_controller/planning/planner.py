@@ -5,8 +5,8 @@ was nonsense. When both are nonsense, or no model can be reached, the goal is st
 one subtask: a plan is a means.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from agent_controller.planning import model_plan, patterns
 from agent_controller.tasks.decide import AskModel, MakePlan
@@ -64,6 +64,8 @@ class TaskPlanner:
     limits: Limits
     requirements: Requirements | None = None
     """What a model must be able to do to plan."""
+    announced: Callable[[], frozenset[str]] = frozenset
+    """What workers say now that they can do, beside what is built in."""
 
     def next_step(self, view: TaskView) -> MakePlan | AskModel | None:
         """What to do while there is no plan; None: wait for the planning subtask that runs.
@@ -84,16 +86,21 @@ class TaskPlanner:
 
     def assignment(self, view: TaskView, subtask_id: str) -> PlannedSubtask:
         """What the subtask `plan` or `plan-repair` has to do."""
-        instruction = model_plan.rules(self.limits)
+        instruction = model_plan.rules(self._offered)
         if subtask_id == PLAN_REPAIR and (first := view.subtasks.get(PLAN)) is not None:
-            instruction = model_plan.repair(self.limits, first.output, self._problems(first))
+            instruction = model_plan.repair(self._offered, first.output, self._problems(first))
         return PlannedSubtask(
             id=subtask_id,
             capability=_PLANNING,
             instruction=instruction,
-            output_schema=model_plan.plan_schema(self.limits),
+            output_schema=model_plan.plan_schema(self._offered),
             requirements=self.requirements,
         )
+
+    @property
+    def _offered(self) -> Limits:
+        """The limits of a plan that a model makes now."""
+        return replace(self.limits, capabilities=self.limits.capabilities | self.announced())
 
     def _ask(self, view: TaskView, request: TaskRequest) -> MakePlan | AskModel | None:
         for subtask_id in (PLAN, PLAN_REPAIR):
@@ -106,7 +113,7 @@ class TaskPlanner:
                 why = record.error.message if record.error else f"it is {record.state}"
                 return _last_resort(request, f"the subtask {subtask_id!r} gave no plan: {why}")
             try:
-                return MakePlan(model_plan.read_plan(record.output, self.limits), "model")
+                return MakePlan(model_plan.read_plan(record.output, self._offered), "model")
             except InvalidRequestError as error:
                 problems = model_plan.problems_of(error)
         return _last_resort(
@@ -115,7 +122,7 @@ class TaskPlanner:
 
     def _problems(self, record: SubtaskRecord) -> list[str]:
         try:
-            model_plan.read_plan(record.output, self.limits)
+            model_plan.read_plan(record.output, self._offered)
         except InvalidRequestError as error:
             return model_plan.problems_of(error)
         return []
