@@ -15,10 +15,11 @@ from atlas.contracts.base import now_ms
 from atlas.contracts.errors import ProviderOverloadedError
 from atlas.contracts.events import Event
 from atlas.contracts.inference import Cost, Usage
-from atlas.contracts.tasks import SubtaskReport, TaskCancelled
+from atlas.contracts.tasks import SubtaskReport, TaskCancelled, TaskPaused, TaskResumed
 from atlas.objects import Objects
 from atlas.settings import NatsSettings
 from atlas.worker import Worker
+from atlas.worker.following import StreamFollower
 from tests.integration.test_tasks import User, controller
 from tests.integration.test_tasks_worker import (
     SCHEMA,
@@ -37,6 +38,7 @@ PROCESS = """
 import asyncio
 
 from atlas.worker import Worker
+from atlas.worker.following import StreamFollower
 
 worker = Worker()
 
@@ -108,6 +110,15 @@ async def until_reported(bus, type_, count=1) -> list[SubtaskReport]:
             if len(told := await reports(bus, type_)) >= count:
                 return told
             await asyncio.sleep(0.02)
+
+
+async def until_ended(bus, stream_id) -> Any:
+    """Its last event, a moment ago: time enough for whoever would go on."""
+    follower = StreamFollower(bus, "default", stream_id)
+    await follower.open()
+    await follower.to_end(10)
+    await follower.close()
+    await asyncio.sleep(0.3)
 
 
 async def end_task(bus) -> Any:
@@ -286,6 +297,36 @@ async def test_what_nobody_waits_for_any_more_is_stopped_with_all_its_streams(bu
             assert json.loads((await control.next_msg()).data)["action"] == "cancel"
         await until_no_work_is_left(bus)
     assert app.metrics() == {"subtasks": {"succeeded": 0, "failed": 0}}
+
+
+async def test_further_streams_pause_and_go_on_with_their_task(bus, nats_server):
+    second, go_on = asyncio.Event(), asyncio.Event()
+
+    async def say(request):
+        if request.messages[0].content == "second":
+            second.set()
+            await go_on.wait()
+        return "x"
+
+    async def thrice(_given, ctx):
+        return [(await ctx.stream(which)).content for which in ("first", "second", "third")]
+
+    log = subjects.task_write("default", "t1")
+    base = {"task_id": "t1", "at_ms": now_ms()}
+    async with routing(bus, say) as router, at_work(nats_server.url, thrice):
+        await send(bus, work())
+        async with asyncio.timeout(10):
+            await second.wait()
+        control = await bus.open(subjects.stream_control("default", router.paid[1]))
+        await bus.flush()
+        await bus.store(log, TaskPaused(version=1, **base).to_json())
+        assert json.loads((await control.next_msg(timeout=10)).data)["action"] == "pause"
+        go_on.set()
+        await until_ended(bus, router.paid[1])
+        assert len(router.paid) == 2  # the third does not begin
+        await bus.store(log, TaskResumed(version=2, **base).to_json())
+        assert (await result_of(bus, work())).output == ["x", "x", "x"]
+    assert len(router.paid) == 3
 
 
 async def test_what_it_can_do_is_told_to_everybody(bus, nats_server):

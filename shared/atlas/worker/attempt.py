@@ -14,7 +14,7 @@ from atlas.contracts.tasks import Subtask
 from atlas.objects import Objects
 from atlas.worker.context import WorkContext
 from atlas.worker.output import read_output
-from atlas.worker.reporting import Voice
+from atlas.worker.reporting import Voice, ends, type_of
 from atlas.worker.streaming import InterruptedWorkError, ModelStreams
 
 _LONGEST_MESSAGE = 1_000
@@ -97,6 +97,21 @@ class Attempt:
     async def abandon(self) -> None:
         """Nobody waits for it any more: end what it asked of models."""
         await self.streams.give_up("nobody waits for it any more")
+
+    async def heed(self, event: bytes) -> bool:
+        """Pause and resume with the task; whether its log says that this attempt is pointless.
+
+        Raises:
+            AtlasError: NATS is away.
+        """
+        match type_of(event):
+            case "task.paused":
+                await self.streams.pause()
+            case "task.resumed":
+                await self.streams.resume()
+            case _:
+                pass
+        return ends(event, self.subtask)
 
     async def _handled(self, subtask: Subtask) -> object:
         ctx = WorkContext(

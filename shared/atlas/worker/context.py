@@ -51,9 +51,9 @@ class WorkContext:
     ) -> ModelResponse:
         """Ask a model, and wait for its whole answer; anyone may watch it as it comes.
 
-        The first stream has the id that the controller chose, and pauses with its task. All are
-        cancelled with it, and paid from the subtask's budget. The same question asked again by a
-        repeated delivery is answered by the same stream.
+        The first stream has the id that the controller chose. All pause with the task, are
+        cancelled with it, and are paid from the subtask's budget. The same question asked again by
+        a repeated delivery is answered by the same stream.
 
         Args:
             prompt: A question, or the messages of a conversation.

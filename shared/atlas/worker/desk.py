@@ -26,7 +26,7 @@ from atlas.objects import Objects
 from atlas.service import Events
 from atlas.worker.attempt import Attempt, Attempts, Outcome
 from atlas.worker.queue import WorkQueue
-from atlas.worker.reporting import BEAT_S, Reporter, Voice, ends
+from atlas.worker.reporting import BEAT_S, Reporter, Voice
 from atlas.worker.streaming import InterruptedWorkError
 
 _LARGE_BYTES = 256 * 1024
@@ -154,7 +154,7 @@ class Desk:
         """The outcome, or None when the task's log says that nobody waits for it any more."""
         doing = asyncio.create_task(attempt.run())
         others = [
-            asyncio.create_task(self._watch_log(attempt.tenant, attempt.subtask)),
+            asyncio.create_task(self._watch_log(attempt)),
             asyncio.create_task(self._beat(msg, attempt.voice)),
         ]
         try:
@@ -171,17 +171,18 @@ class Desk:
         await attempt.abandon()
         return None
 
-    async def _watch_log(self, tenant: str, subtask: Subtask) -> None:
+    async def _watch_log(self, attempt: Attempt) -> None:
         """Return when the log ends this attempt."""
-        sub = await self.tools.bus.open(subjects.task_log(tenant, subtask.task_id), pending=4_096)
-        stored = subjects.task_write(tenant, subtask.task_id)
+        tenant, task_id = attempt.tenant, attempt.subtask.task_id
+        sub = await self.tools.bus.open(subjects.task_log(tenant, task_id), pending=4_096)
+        stored = subjects.task_write(tenant, task_id)
         try:
             while True:
                 last = await self.tools.bus.last(subjects.TASKS, stored)
-                if last is not None and ends(last.data, subtask):
+                if last is not None and await attempt.heed(last.data):
                     return
                 with contextlib.suppress(NatsTimeoutError, TimeoutError):
-                    while not ends((await sub.next_msg(timeout=BEAT_S)).data, subtask):
+                    while not await attempt.heed((await sub.next_msg(timeout=BEAT_S)).data):
                         pass
                     return
         finally:

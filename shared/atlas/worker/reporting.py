@@ -189,6 +189,11 @@ class Voice:
         )
 
 
+def type_of(event: bytes) -> str:
+    """What happened, as an event of the task's log says."""
+    return _LogLine.model_validate_json(event).type
+
+
 def ends(event: bytes, subtask: Subtask) -> bool:
     """Whether an event of the task's log makes this attempt pointless."""
     line = _LogLine.model_validate_json(event)

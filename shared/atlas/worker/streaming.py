@@ -87,6 +87,8 @@ class ModelStreams:
         self._began_at = time.monotonic()
         self._asked: Counter[str] = Counter()
         self._running: set[str] = set()
+        self._may_begin = asyncio.Event()
+        self._may_begin.set()
         self.interruption: InterruptedWorkError | None = None
         """NATS failed us once: then nothing that the handler makes of it is the outcome."""
         self.usage = Usage()
@@ -100,6 +102,8 @@ class ModelStreams:
             InterruptedWorkError: NATS failed us.
         """
         stream_id = self._next_id(request)
+        if stream_id != self._subtask.stream_id:
+            await self._may_begin.wait()  # as long as somebody pauses the task
         budget = narrower(request.budget, self._left())
         request = request.model_copy(update={"budget": budget})
         follower = StreamFollower(self._bus, self._tenant, stream_id)
@@ -125,6 +129,18 @@ class ModelStreams:
             await follower.close()
         self._settle(stream_id, reading)
         return answer_of(reading, self._subtask, stream_id)
+
+    async def pause(self) -> None:
+        """The task is paused: begin nothing, hold what runs; the controller holds the first."""
+        if self._may_begin.is_set():
+            self._may_begin.clear()
+            await self._control_further(ControlAction.PAUSE)
+
+    async def resume(self) -> None:
+        """The task goes on."""
+        if not self._may_begin.is_set():
+            self._may_begin.set()
+            await self._control_further(ControlAction.RESUME)
 
     async def give_up(self, reason: str) -> None:
         """Nobody will read what still runs: stop its bill, and see what it came to."""
@@ -158,6 +174,11 @@ class ModelStreams:
                 expected_last=0,
                 headers=task_headers(self._subtask.task_id, self._subtask.task_budget),
             )
+
+    async def _control_further(self, action: ControlAction) -> None:
+        control = StreamControl(action=action, reason=f"the task is {action}d", by="agent_worker")
+        for stream_id in sorted(self._running - {self._subtask.stream_id}):
+            await self._bus.send(subjects.stream_control(self._tenant, stream_id), control)
 
     async def _give_up(self, stream_id: str, reason: str) -> None:
         control = StreamControl(
