@@ -198,7 +198,7 @@ class Gate:
             control = door.read(StreamControl, msg.data, msg.headers)
             written = self._apply(control, writer)
         except InvalidTransitionError as error:
-            self._answer(msg, self._status(writer.seq, error))
+            self._answer(msg, self.status(writer.seq, error))
         except AtlasError as error:
             self._answer(msg, error.to_reply())
         else:
@@ -274,7 +274,7 @@ class Gate:
             if self.stream_state.is_terminal and not is_shown:
                 await _reply(msg, self._after_the_end(msg, writer.seq))
             else:
-                await _reply(msg, self._status(writer.seq))
+                await _reply(msg, self.status(writer.seq))
 
         self._own(asyncio.create_task(answer()))
 
@@ -292,12 +292,13 @@ class Gate:
             if self.stream_state.is_terminal:
                 check_terminal(self.stream_state, control)
         except InvalidTransitionError as error:
-            return self._status(seq, error)
+            return self.status(seq, error)
         except AtlasError as error:
             return error.to_reply()
-        return self._status(seq)
+        return self.status(seq)
 
-    def _status(self, seq: int, error: AtlasError | None = None) -> StreamStatus:
+    def status(self, seq: int, error: AtlasError | None = None) -> StreamStatus:
+        """What a control is answered."""
         return StreamStatus(
             stream_id=self._stream_id,
             state=self.state,

@@ -27,7 +27,7 @@ from atlas.contracts.errors import (
 )
 from atlas.contracts.ids import is_id
 from atlas.contracts.inference import ModelRequest
-from atlas.contracts.streams import StreamControl, StreamEvent, StreamState
+from atlas.contracts.streams import StreamControl, StreamEvent, StreamState, StreamStatus
 from atlas.reading import Reading
 from atlas.service import Events
 from provider_router.configuration import Configuration, Routing
@@ -95,6 +95,13 @@ class Supervisor:
     def owns(self, address: StreamAddress) -> bool:
         """Whether the stream runs here."""
         return address in self._running
+
+    def status(self, address: StreamAddress) -> StreamStatus | None:
+        """Where a stream that runs here is; None while its controls are being read."""
+        delivery = self._running.get(address)
+        if delivery is None or delivery.writer is None:
+            return None
+        return delivery.gate.status(delivery.writer.seq)
 
     def hand_over_all(self) -> None:
         """Let every stream go; other routers adopt them."""
