@@ -300,13 +300,16 @@ async def test_a_task_in_a_pipe_is_a_line_for_each_event_and_the_answer(
     await controller.write(*_log("t1"))
     ended = await cli_process.ended(process)
     assert ended.status == 0
-    lines = [line.partition(" ")[2] for line in ended.out.splitlines()]
+    lines = [
+        re.sub(r", \d+\.\ds\)$", ", TIME)", line.partition(" ")[2])
+        for line in ended.out.splitlines()
+    ]
     assert lines[:5] == [
         "task t1 accepted: g",
         "research dispatched (web, attempt 1)",
         "research started (worker w1, stream s1)",
-        "research succeeded (10 in, 20 out, $0.50)",
-        "completed (10 in, 20 out, $0.50)",
+        "research succeeded (10 in, 20 out, $0.50, TIME)",
+        "completed (10 in, 20 out, $0.50, TIME)",
     ]
     assert ended.out.endswith("\n\n# Done\n")
     assert ended.err.count("the mock provider answers") == 1

@@ -48,12 +48,19 @@ class Row:
     started_at_ms: int | None = None
     ended_at_ms: int | None = None
     usage: Usage | None = None
+    """Of the attempts that have ended, failed ones included; so is the cost."""
     cost: Cost | None = None
 
     def say(self, text: str, *, restart: bool = False) -> None:
         """More of its answer, or with `restart` the answer anew."""
         self.tail = (text if restart else self.tail + text)[-_TAIL:]
         self.characters = len(text) + (0 if restart else self.characters)
+
+    def took_ms(self, now: int) -> int | None:
+        """How long it runs, or ran, from its first start on; None before that."""
+        if self.started_at_ms is None:
+            return None
+        return max((self.ended_at_ms or now) - self.started_at_ms, 0)
 
 
 @dataclass(slots=True)
@@ -67,6 +74,13 @@ class Board:
     started_at_ms: int | None = None
     ended_at_ms: int | None = None
     rows: dict[str, Row] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+    """Of all attempts that have ended, also of subtasks that the plan lost; so is the cost."""
+    cost: Cost = field(default_factory=Cost)
+
+    def took_ms(self, now: int) -> int:
+        """How long it runs, or ran."""
+        return max((self.ended_at_ms or now) - (self.started_at_ms or now), 0)
 
     def take(self, event: TaskEvent) -> None:
         """Fold one entry of the log."""
@@ -108,6 +122,16 @@ class Board:
             case TaskCancelled():
                 self.state = TaskState.CANCELLED
 
+    def _spend(self, row: Row, usage: Usage | None, cost: Cost | None) -> None:
+        """What an attempt used that has ended; its tokens need no estimate any more."""
+        if usage is not None:
+            row.usage = usage if row.usage is None else row.usage + usage
+            row.characters = 0
+            self.usage += usage
+        if cost is not None:
+            row.cost = cost if row.cost is None else row.cost + cost
+            self.cost += cost
+
     def _take_subtask(
         self,
         event: SubtaskDispatched
@@ -118,6 +142,8 @@ class Board:
         | SubtaskCancelled,
     ) -> None:
         row = self.rows.setdefault(event.subtask_id, Row(event.subtask_id, "", []))
+        if isinstance(event, SubtaskSucceeded | SubtaskFailed):
+            self._spend(row, event.usage, event.cost)
         match event:
             case SubtaskDispatched():
                 row.state, row.attempt = SubtaskState.DISPATCHED, event.attempt
@@ -132,7 +158,6 @@ class Board:
                 row.note, row.tail, row.characters = None, "", 0
             case SubtaskSucceeded():
                 row.state, row.ended_at_ms = SubtaskState.SUCCEEDED, event.at_ms
-                row.usage, row.cost = event.usage, event.cost
             case SubtaskFailed():
                 row.state, row.note = SubtaskState.FAILED, event.error.message
                 row.ended_at_ms = event.at_ms if event.final else None

@@ -12,9 +12,12 @@ from atlas.cli.session import DONE, FAILED, report
 from atlas.client import Atlas, Task
 from atlas.contracts.errors import AtlasError
 from atlas.contracts.tasks import (
+    SubtaskFailed,
     SubtaskStarted,
+    SubtaskSucceeded,
     TaskCancelled,
     TaskCompleted,
+    TaskEvent,
     TaskFailed,
     TerminalTaskEvent,
 )
@@ -28,7 +31,7 @@ async def follow(atlas: Atlas, task: Task, output: Output) -> int:
     if output.is_terminal:
         end = await _live(atlas, task, board, output)
     else:
-        end = await _plain(task, output)
+        end = await _plain(task, board, output)
     try:
         completed = await task.outcome(end)
     except AtlasError as error:
@@ -42,16 +45,28 @@ async def follow(atlas: Atlas, task: Task, output: Output) -> int:
     return DONE
 
 
-async def _plain(task: Task, output: Output) -> TerminalTaskEvent:
+async def _plain(task: Task, board: Board, output: Output) -> TerminalTaskEvent:
     async with aclosing(task.events()) as events:
         async for event in events:
+            board.take(event)
             if output.as_json:
                 output.record(event)
             else:
-                output.line(lines.line(event))
+                output.line(lines.line(event, _took_ms(board, event)))
             if isinstance(event, TaskCompleted | TaskFailed | TaskCancelled):
                 return event
     raise AtlasError(f"task {task.task_id}: its log ended without an end")
+
+
+def _took_ms(board: Board, event: TaskEvent) -> int | None:
+    """How long that took which this entry ends."""
+    match event:
+        case TaskCompleted() | TaskFailed() | TaskCancelled():
+            return board.took_ms(event.at_ms)
+        case SubtaskSucceeded() | SubtaskFailed():
+            return board.rows[event.subtask_id].took_ms(event.at_ms)
+        case _:
+            return None
 
 
 async def _live(atlas: Atlas, task: Task, board: Board, output: Output) -> TerminalTaskEvent:
@@ -116,7 +131,7 @@ def _answer(completed: TaskCompleted, output: Output) -> None:
 
 def _summary(board: Board, end: TerminalTaskEvent) -> str:
     """One line: how many subtasks, how long, what it cost."""
-    took = (end.at_ms - (board.started_at_ms or end.at_ms)) / 1000
+    took = board.took_ms(end.at_ms) / 1000
     return (
         f"{len(board.rows)} subtasks in {duration(took)}, {tokens(end.usage)}, {money(end.cost)}; "
         f"task {end.task_id}"

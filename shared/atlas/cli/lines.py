@@ -1,6 +1,6 @@
 """An entry of a task's log as one plain line, for pipes and logs. Pure."""
 
-from atlas.cli.figures import by_and_why, clock, money, one_line, tokens
+from atlas.cli.figures import by_and_why, clock, duration, money, one_line, tokens
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import (
     PlannedSubtask,
@@ -27,12 +27,18 @@ from atlas.contracts.tasks import (
 _WIDTH = 160
 
 
-def line(event: TaskEvent) -> str:
-    """Such as `12:00:01 research started (worker host-123, stream 0199…)`."""
-    return f"{clock(event.at_ms)} {one_line(_said(event), _WIDTH)}"
+def line(event: TaskEvent, took_ms: int | None = None) -> str:
+    """Such as `12:00:01 research started (worker host-123, stream 0199…)`.
+
+    Args:
+        event: The entry.
+        took_ms: How long that took which it ends, for those that end something.
+    """
+    took = "" if took_ms is None else duration(took_ms / 1000)
+    return f"{clock(event.at_ms)} {one_line(_said(event, took), _WIDTH)}"
 
 
-def _said(event: TaskEvent) -> str:
+def _said(event: TaskEvent, took: str) -> str:
     match event:
         case (
             SubtaskDispatched()
@@ -42,11 +48,11 @@ def _said(event: TaskEvent) -> str:
             | SubtaskRetried()
             | SubtaskCancelled()
         ):
-            return f"{event.subtask_id} {_of_subtask(event)}"
+            return f"{event.subtask_id} {_of_subtask(event, took)}"
         case TaskAwaitingApproval() | TaskApproved() | TaskApprovalRejected():
             return _of_approval(event)
         case _:
-            return _of_task(event)
+            return _of_task(event, took)
 
 
 def _of_subtask(
@@ -56,6 +62,7 @@ def _of_subtask(
     | SubtaskFailed
     | SubtaskRetried
     | SubtaskCancelled,
+    took: str,
 ) -> str:
     match event:
         case SubtaskDispatched():
@@ -64,10 +71,10 @@ def _of_subtask(
             stream = f", stream {event.stream_id}" if event.stream_id else ""
             return f"started (worker {event.worker}{stream})"
         case SubtaskSucceeded():
-            return f"succeeded ({_spent(event.usage, event.cost)})"
+            return f"succeeded ({_spent(event.usage, event.cost, took)})"
         case SubtaskFailed():
             end = "for good" if event.final else f"in attempt {event.attempt}"
-            return f"failed {end}: {event.error.message}"
+            return f"failed {end}{_after(took)}: {event.error.message}"
         case SubtaskRetried():
             return f"will be tried again, attempt {event.attempt}: {event.reason}"
         case SubtaskCancelled():
@@ -86,7 +93,7 @@ def _of_approval(event: TaskAwaitingApproval | TaskApproved | TaskApprovalReject
             return f"{what} rejected{by_and_why(event.by, event.reason)}"
 
 
-def _of_task(event: TaskEvent) -> str:  # noqa: PLR0911 - one line for each type of event
+def _of_task(event: TaskEvent, took: str) -> str:  # noqa: PLR0911 - one line for each type of event
     match event:
         case TaskAcceptedEvent():
             return f"task {event.task_id} accepted: {event.request.goal}"
@@ -101,11 +108,11 @@ def _of_task(event: TaskEvent) -> str:  # noqa: PLR0911 - one line for each type
         case TaskResumed():
             return f"resumed{by_and_why(event.by, event.reason)}"
         case TaskCompleted():
-            return f"completed ({_spent(event.usage, event.cost)})"
+            return f"completed ({_spent(event.usage, event.cost, took)})"
         case TaskFailed():
-            return f"failed: {event.error.message}"
+            return f"failed{_after(took)}: {event.error.message}"
         case TaskCancelled():
-            return f"cancelled{by_and_why(event.by, event.reason)}"
+            return f"cancelled{_after(took)}{by_and_why(event.by, event.reason)}"
         case _:
             return event.type
 
@@ -116,5 +123,9 @@ def _plan(plan: list[PlannedSubtask]) -> str:
     )
 
 
-def _spent(usage: Usage, cost: Cost) -> str:
-    return f"{tokens(usage)}, {money(cost)}"
+def _spent(usage: Usage, cost: Cost, took: str) -> str:
+    return ", ".join(filter(None, [tokens(usage), money(cost), took]))
+
+
+def _after(took: str) -> str:
+    return f" after {took}" if took else ""

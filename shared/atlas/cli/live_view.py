@@ -5,7 +5,7 @@ from rich.table import Table
 from rich.text import Text
 
 from atlas.cli.board import Board, Row
-from atlas.cli.figures import duration, money, one_line
+from atlas.cli.figures import duration, money, one_line, tokens
 from atlas.contracts.base import now_ms
 from atlas.contracts.tasks import SubtaskState, TaskState
 
@@ -54,12 +54,13 @@ def draw(board: Board, width: int, height: int) -> RenderableType:
 
 
 def _header(board: Board, now: int, width: int) -> Text:
-    took = duration((now - (board.started_at_ms or now)) / 1000)
+    spent = f"{duration(board.took_ms(now) / 1000)}, {tokens(board.usage)}, {money(board.cost)}"
     state = board.state.replace("_", " ")
     text = Text()
-    text.append(one_line(board.goal or board.task_id, max(width - 30, 20)), style="bold")
+    text.append(one_line(board.goal or board.task_id, max(width - 60, 20)), style="bold")
     text.append(f"  {state}", style=_STATES.get(board.state, "cyan"))
-    text.append(f"  {took}", style="dim")
+    text.append(f"  {spent}", style="dim")
+    text.truncate(width, overflow="ellipsis")
     return text
 
 
@@ -116,16 +117,15 @@ def _icon(row: Row, now: int) -> tuple[str, str]:
 
 
 def _took(row: Row, now: int) -> str:
-    if row.started_at_ms is None:
-        return ""
-    return duration(max((row.ended_at_ms or now) - row.started_at_ms, 0) / 1000)
+    took_ms = row.took_ms(now)
+    return "" if took_ms is None else duration(took_ms / 1000)
 
 
 def _tokens(row: Row) -> str:
-    if row.usage is not None:
-        return f"{row.usage.output_tokens:,} tok"
-    counted = row.characters // _CHARACTERS_PER_TOKEN
-    return f"~{counted:,} tok" if counted else ""
+    """Those that its attempts gave, and an estimate of those that come just now."""
+    coming = row.characters // _CHARACTERS_PER_TOKEN
+    counted = coming + (row.usage.output_tokens if row.usage else 0)
+    return f"{'~' if coming else ''}{counted:,} tok" if counted else ""
 
 
 def _last(row: Row, width: int) -> Text:

@@ -144,6 +144,17 @@ class Task:
             self.bus, self.tenant, self.task_id, is_own=self.is_own, silence_s=self.silence_s
         )
 
+    async def log(self) -> list[TaskEvent]:
+        """Its log as it stands now, without waiting for more; raises as `events` does."""
+        source = TaskSource(self.bus, self.tenant, self.task_id)
+        found: list[TaskEvent] = []
+        position: int | None = source.position
+        while position is not None:
+            page = await source.page(position)
+            found += page.events
+            position = page.next_position
+        return found
+
     async def result(self) -> TaskCompleted:
         """Wait for the end; an output kept in the object store is loaded.
 

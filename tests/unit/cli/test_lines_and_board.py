@@ -109,6 +109,52 @@ def test_every_entry_of_a_log_is_one_line(event, said):
     assert line(event).partition(" ")[2] == said
 
 
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (
+            _of(SubtaskSucceeded, subtask_id="research", attempt=1, worker="w1", **_SPENT),
+            "research succeeded (1,000 in, 20 out, $0.25, 4.2s)",
+        ),
+        (
+            _of(SubtaskFailed, subtask_id="write", attempt=1, error=_ERROR, final=False),
+            "write failed in attempt 1 after 4.2s: slow down",
+        ),
+        (_of(TaskCompleted, output="x", **_SPENT), "completed (1,000 in, 20 out, $0.25, 4.2s)"),
+        (_of(TaskFailed, error=_ERROR, **_SPENT), "failed after 4.2s: slow down"),
+        (_of(TaskCancelled, by="me", **_SPENT), "cancelled after 4.2s by me"),
+    ],
+)
+def test_an_entry_that_ends_something_says_how_long_that_took(event, said):
+    assert line(event, took_ms=4_200).partition(" ")[2] == said
+
+
+def test_what_failed_attempts_used_counts_and_the_running_one_is_estimated():
+    board = Board("t1")
+    failed = _of(
+        SubtaskFailed, subtask_id="research", attempt=1, error=_ERROR, final=False, **_SPENT
+    )
+    for event in (ACCEPTED, PLANNED, STARTED, failed, STARTED):
+        board.take(event)
+    board.rows["research"].say("x" * 400)
+    drawn = _drawn(board)
+    assert "~120 tok" in drawn  # 20 of the failed attempt, and 400 characters
+    assert "1,000 in, 20 out, $0.25" in drawn.splitlines()[0]
+    board.take(_of(SubtaskSucceeded, subtask_id="research", attempt=2, worker="w1", **_SPENT))
+    assert " 40 tok" in _drawn(board)
+    assert "2,000 in, 40 out, $0.50" in _drawn(board).splitlines()[0]
+
+
+def test_what_a_subtask_used_that_the_plan_lost_stays_in_the_total():
+    board = Board("t1")
+    done = _of(SubtaskSucceeded, subtask_id="research", attempt=1, worker="w1", **_SPENT)
+    replanned = _of(TaskReplanned, added=[], removed=["research"], reason="too slow")
+    for event in (ACCEPTED, PLANNED, STARTED, done, replanned):
+        board.take(event)
+    assert list(board.rows) == ["write"]
+    assert (board.usage.output_tokens, board.cost.total_usd) == (20, 0.25)
+
+
 def test_a_line_break_in_a_goal_does_not_break_the_line():
     event = _of(TaskAcceptedEvent, request=TaskRequest(goal="a\nb"), request_sha256="x")
     assert "\n" not in line(event)
