@@ -545,3 +545,19 @@ async def test_who_reads_no_further_ends_the_command_quietly(
     assert process.returncode == 141
     assert process.stderr is not None
     assert await process.stderr.read() == b""
+
+
+async def test_the_graph_of_a_task_is_told_or_drawn_as_its_history_stands(
+    controller: FakeController, cli, tmp_path
+):
+    await controller.write(*_log("t1"))
+    ended = await cli("task", "show", "t1", "--graph")
+    assert ended.status == 0
+    assert ended.out.startswith("task t1: completed, 1 subtask, ")
+    assert re.search(r"1 ✓ research  web  succeeded  .*10 in, 20 out  \$0\.50\n$", ended.out)
+    ended = await cli("task", "show", "t1", "--output", "plan.svg")
+    assert (ended.status, ended.out) == (0, "svg in plan.svg\n")
+    assert 'data-subtask="research"' in (tmp_path / "plan.svg").read_text()
+    ended = await cli("task", "show", "t1", "--output", "nowhere/plan.svg")
+    assert ended.status == 2
+    assert ended.err.startswith("error: --output: nowhere/plan.svg cannot be written")

@@ -20,5 +20,8 @@ By = Annotated[str | None, typer.Option("--by", help="Who says so.")]
 PATTERNS = ("auto", "single", "sequential", "parallel")
 """What `--pattern` takes: what the controller of this version can plan. A test compares the two."""
 
+FORMATS = ("text", "mermaid", "svg")
+"""What a task's graph is told or drawn as."""
+
 END = -1
 """What `--from end` is read as: no event before the last."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas.cli.options import PATTERNS, AsJson, By, Reason
+from atlas.cli.options import FORMATS, PATTERNS, AsJson, By, Reason
 
 if TYPE_CHECKING:
     from atlas.cli.submission import Submission
@@ -145,11 +145,28 @@ def watch(task_id: TaskId, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(task_id: TaskId, *, as_json: AsJson = False) -> None:
-    """Show where a task is now."""
-    from atlas.cli import tasks
+def show(
+    task_id: TaskId,
+    *,
+    graph: Annotated[
+        bool, typer.Option("--graph", help="Its plan: what waits for what, and what each used.")
+    ] = False,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help=f"Of the graph: {', '.join(FORMATS)}; else by the file."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="Where the graph goes: a file such as plan.svg or plan.mmd."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where a task is now, or with --graph its plan as text or as a picture."""
+    from atlas.cli import graphs, tasks
     from atlas.cli.session import run as run_command
 
+    if graph or format_ or output:
+        run_command(lambda: graphs.show(task_id, format_, output, as_json=as_json), as_json=as_json)
     run_command(lambda: tasks.show(task_id, as_json=as_json), as_json=as_json)
 
 
