@@ -96,6 +96,25 @@ def events(
 
 
 @app.command()
+def top(
+    interval_s: Annotated[
+        float, typer.Option("--interval", min=0.2, max=3600, help="Seconds between two looks.")
+    ] = 1.0,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Look once, print it, and end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what runs now: services, workers, queues, providers, streams and tasks.
+
+    Live on a terminal, until Ctrl-C. What does not answer within two seconds is shown as such.
+    """
+    from atlas.cli import top as command
+    from atlas.cli.session import run
+
+    run(lambda: command.top(once=once, interval_s=interval_s, as_json=as_json), as_json=as_json)
+
+
+@app.command()
 def doctor(
     service: Annotated[
         str | None,
