@@ -1,5 +1,6 @@
 """A task as a terminal shows it: one row for each subtask, folded from the log. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from atlas.contracts.inference import Cost, Usage
@@ -27,6 +28,8 @@ from atlas.contracts.tasks import (
     TaskState,
 )
 
+_CHARACTERS_PER_TOKEN = 4
+_PER_MTOK = 1_000_000
 _TAIL = 400
 """Characters of a running answer that are kept for the screen."""
 
@@ -42,6 +45,8 @@ class Row:
     attempt: int = 0
     worker: str | None = None
     stream_id: str | None = None
+    model: str | None = None
+    """What answers it now; None until its stream says so."""
     tail: str = ""
     characters: int = 0
     note: str | None = None
@@ -55,6 +60,11 @@ class Row:
         """More of its answer, or with `restart` the answer anew."""
         self.tail = (text if restart else self.tail + text)[-_TAIL:]
         self.characters = len(text) + (0 if restart else self.characters)
+
+    @property
+    def coming_tokens(self) -> int:
+        """An estimate of what its running attempt has said."""
+        return self.characters // _CHARACTERS_PER_TOKEN
 
     def took_ms(self, now: int) -> int | None:
         """How long it runs, or ran, from its first start on; None before that."""
@@ -77,6 +87,13 @@ class Board:
     usage: Usage = field(default_factory=Usage)
     """Of all attempts that have ended, also of subtasks that the plan lost; so is the cost."""
     cost: Cost = field(default_factory=Cost)
+
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """US dollars for a million tokens of output, by the model's name."""
+
+    def coming_usd(self, row: Row) -> float:
+        """An estimate of what the text costs that comes just now; 0 where no price is known."""
+        return row.coming_tokens * self.prices.get(row.model or "", 0.0) / _PER_MTOK
 
     def took_ms(self, now: int) -> int:
         """How long it runs, or ran."""
@@ -155,7 +172,7 @@ class Board:
                     event.stream_id,
                 )
                 row.started_at_ms = row.started_at_ms or event.at_ms
-                row.note, row.tail, row.characters = None, "", 0
+                row.note, row.model, row.tail, row.characters = None, None, "", 0
             case SubtaskSucceeded():
                 row.state, row.ended_at_ms = SubtaskState.SUCCEEDED, event.at_ms
             case SubtaskFailed():

@@ -84,7 +84,7 @@ async def _live(atlas: Atlas, task: Task, board: Board, output: Output) -> Termi
                 await asyncio.sleep(_FRAME_S)
 
         async with asyncio.TaskGroup() as group:
-            owned = [group.create_task(animate())]
+            owned = [group.create_task(animate()), group.create_task(_price(atlas, board))]
             async with aclosing(task.events()) as events:
                 async for event in events:
                     board.take(event)
@@ -101,6 +101,19 @@ async def _live(atlas: Atlas, task: Task, board: Board, output: Output) -> Termi
     return end
 
 
+async def _price(atlas: Atlas, board: Board) -> None:
+    """Bring what models cost onto the board, for an estimate while they answer."""
+    try:
+        reply = await atlas.providers()
+    except AtlasError:
+        return  # without a router nothing comes that could be estimated
+    board.prices = {
+        one.model: one.output_usd_per_mtok
+        for one in reply.models
+        if one.output_usd_per_mtok is not None
+    }
+
+
 async def _listen(atlas: Atlas, board: Board, subtask_id: str, stream_id: str) -> None:
     """Bring the tokens of one stream onto the board; the log says how the subtask ends."""
     row = board.rows[subtask_id]
@@ -108,6 +121,8 @@ async def _listen(atlas: Atlas, board: Board, subtask_id: str, stream_id: str) -
         async with atlas.watch_stream(stream_id) as stream:
             async for piece in stream:
                 if row.stream_id == stream_id:
+                    started = stream.reading.started
+                    row.model = started.model if started else None
                     row.say(piece, restart=piece.restart)
     except AtlasError as error:
         row.note = row.note or error.message

@@ -7,11 +7,11 @@ from rich.text import Text
 from atlas.cli.board import Board, Row
 from atlas.cli.figures import duration, money, one_line, tokens
 from atlas.contracts.base import now_ms
+from atlas.contracts.inference import Cost
 from atlas.contracts.tasks import SubtaskState, TaskState
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _FRAME_MS = 100
-_CHARACTERS_PER_TOKEN = 4
 _LINES_AROUND = 6
 """What the header, the footer and the prompt take of the terminal's height."""
 
@@ -40,7 +40,7 @@ def draw(board: Board, width: int, height: int) -> RenderableType:
     parts: list[RenderableType] = [_header(board, now, width)]
     rows, hidden = _fitting(list(board.rows.values()), max(height - _LINES_AROUND, 3))
     if rows:
-        parts.append(_table(rows, now, width))
+        parts.append(_table(board, rows, now, width))
     if hidden:
         parts.append(Text(f"  … and {hidden} more", style="dim"))
     if board.waits_for:
@@ -54,7 +54,9 @@ def draw(board: Board, width: int, height: int) -> RenderableType:
 
 
 def _header(board: Board, now: int, width: int) -> Text:
-    spent = f"{duration(board.took_ms(now) / 1000)}, {tokens(board.usage)}, {money(board.cost)}"
+    coming_usd = sum(map(board.coming_usd, board.rows.values()))
+    cost = _money(board.cost, coming_usd)
+    spent = f"{duration(board.took_ms(now) / 1000)}, {tokens(board.usage)}, {cost}"
     state = board.state.replace("_", " ")
     text = Text()
     text.append(one_line(board.goal or board.task_id, max(width - 60, 20)), style="bold")
@@ -74,18 +76,18 @@ def _fitting(rows: list[Row], room: int) -> tuple[list[Row], int]:
     return [row for row in rows if row.subtask_id in kept], len(rows) - room
 
 
-def _table(rows: list[Row], now: int, width: int) -> Table:
+def _table(board: Board, rows: list[Row], now: int, width: int) -> Table:
     table = Table.grid(padding=(0, 1))
     depths = _depths(rows)
     names = [f"{'  ' * depths[row.subtask_id]}{row.subtask_id}" for row in rows]
     name_width = min(max(len(name) for name in names), 32)
-    tail_width = max(width - name_width - 50, 16)
+    tail_width = max(width - name_width - 53, 16)
     table.add_column(width=3, justify="right")
     table.add_column(width=name_width, no_wrap=True)
     table.add_column(width=14, no_wrap=True)
     table.add_column(width=7, justify="right", no_wrap=True)
     table.add_column(width=11, justify="right", no_wrap=True)
-    table.add_column(width=8, justify="right", no_wrap=True)
+    table.add_column(width=11, justify="right", no_wrap=True)
     table.add_column(width=tail_width, no_wrap=True)
     for name, row in zip(names, rows, strict=True):
         icon, style = _icon(row, now)
@@ -95,7 +97,7 @@ def _table(rows: list[Row], now: int, width: int) -> Table:
             Text(row.capability, style="dim"),
             Text(_took(row, now), style="dim"),
             Text(_tokens(row), style="dim"),
-            Text(money(row.cost) if row.cost else "", style="dim"),
+            Text(_money(row.cost, board.coming_usd(row)), style="dim"),
             _last(row, tail_width),
         )
     return table
@@ -123,9 +125,15 @@ def _took(row: Row, now: int) -> str:
 
 def _tokens(row: Row) -> str:
     """Those that its attempts gave, and an estimate of those that come just now."""
-    coming = row.characters // _CHARACTERS_PER_TOKEN
-    counted = coming + (row.usage.output_tokens if row.usage else 0)
-    return f"{'~' if coming else ''}{counted:,} tok" if counted else ""
+    counted = row.coming_tokens + (row.usage.output_tokens if row.usage else 0)
+    return f"{'~' if row.coming_tokens else ''}{counted:,} tok" if counted else ""
+
+
+def _money(cost: Cost | None, coming_usd: float) -> str:
+    """What ended attempts cost, and an estimate for the text that comes just now."""
+    if not coming_usd:
+        return money(cost) if cost else ""
+    return f"~{money((cost or Cost()) + Cost(total_usd=coming_usd))}"
 
 
 def _last(row: Row, width: int) -> Text:

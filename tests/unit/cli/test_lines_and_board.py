@@ -145,6 +145,23 @@ def test_what_failed_attempts_used_counts_and_the_running_one_is_estimated():
     assert "2,000 in, 40 out, $0.50" in _drawn(board).splitlines()[0]
 
 
+def test_the_cost_of_what_comes_is_estimated_by_the_price_of_its_model():
+    board = Board("t1")
+    failed = _of(
+        SubtaskFailed, subtask_id="research", attempt=1, error=_ERROR, final=False, **_SPENT
+    )
+    for event in (ACCEPTED, PLANNED, STARTED, failed, STARTED):
+        board.take(event)
+    row = board.rows["research"]
+    row.say("x" * 4_000)
+    assert _drawn(board).count(" $0.25") == 2  # as long as no price is known
+    board.prices, row.model = {"a/one": 50.0}, "a/one"
+    assert _drawn(board).count("~$0.30") == 2  # of the subtask, and of the whole
+    board.take(_of(SubtaskSucceeded, subtask_id="research", attempt=2, worker="w1", **_SPENT))
+    assert _drawn(board).count(" $0.50") == 2
+    assert "~" not in _drawn(board)
+
+
 def test_what_a_subtask_used_that_the_plan_lost_stays_in_the_total():
     board = Board("t1")
     done = _of(SubtaskSucceeded, subtask_id="research", attempt=1, worker="w1", **_SPENT)
