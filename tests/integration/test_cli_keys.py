@@ -2,13 +2,9 @@
 
 import asyncio
 import json
-import os
-import pty
 import signal
 import sys
-import termios
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +13,7 @@ import pytest_asyncio
 from atlas.contracts.streams import STREAM_EVENT, StreamCancelled, StreamEvent
 from atlas.live import Live
 from atlas.provider_settings import ProviderSettings
+from tests.integration.terminal import on_terminal
 from tests.support.router import Stack, stack
 
 pytestmark = [
@@ -25,61 +22,6 @@ pytestmark = [
 ]
 
 SLOW = {"kind": "mock", "mock": {"tokens": 5_000, "token_ms": 10, "first_token_ms": 10}}
-ON_A_TERMINAL = """
-import fcntl, runpy, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-sys.argv = ["atlas", "chat"]
-runpy.run_module("atlas.cli", run_name="__main__")
-"""
-MODES = termios.ECHO | termios.ICANON | termios.ISIG
-
-
-class Terminal:
-    """A pseudo-terminal with `atlas chat` on it, and what it shows."""
-
-    def __init__(self, ours: int, theirs: int, process: asyncio.subprocess.Process) -> None:
-        self._ours = ours
-        self._theirs = theirs
-        self.process = process
-        self.shown = ""
-        self._more = asyncio.Event()
-        asyncio.get_running_loop().add_reader(ours, self._read)
-
-    def _read(self) -> None:
-        try:
-            self.shown += os.read(self._ours, 65_536).decode(errors="replace")
-        except OSError:
-            asyncio.get_running_loop().remove_reader(self._ours)
-        self._more.set()
-
-    def press(self, keys: str) -> None:
-        os.write(self._ours, keys.encode())
-
-    async def until(self, what: Callable[[str], bool], since: int = 0) -> int:
-        """Wait until what was shown is so; gives how much was shown then."""
-        try:
-            async with asyncio.timeout(30):
-                while not what(self.shown[since:]):
-                    self._more.clear()
-                    await self._more.wait()
-        except TimeoutError as error:
-            raise AssertionError(f"it shows only: {self.shown!r}") from error
-        return len(self.shown)
-
-    async def ask(self) -> int:
-        """Ask something and wait until the answer flows; gives how much was shown then."""
-        at = await self.until(lambda shown: shown.endswith("> "))
-        self.press("Tell me about the sea\r")
-        return await self.until(lambda shown: len(shown) > 60, at)
-
-    def is_as_ever(self) -> bool:
-        """Whether it echoes, waits for whole lines and heeds Ctrl-C."""
-        return bool(termios.tcgetattr(self._theirs)[3] & MODES == MODES)
-
-    def close(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._ours)
-        os.close(self._ours)
-        os.close(self._theirs)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -87,29 +29,6 @@ async def running(tmp_path_factory) -> AsyncIterator[Stack]:
     providers = {"mock": ProviderSettings.model_validate(SLOW)}
     async with stack(tmp_path_factory.mktemp("router"), providers) as made:
         yield made
-
-
-@asynccontextmanager
-async def _chat(running: Stack, folder: Path) -> AsyncIterator[Terminal]:
-    ours, theirs = pty.openpty()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ATLAS_")}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", ON_A_TERMINAL),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        env={**kept, "NATS_URL": running.nats.url, "TERM": "xterm", "COLUMNS": "200"},
-        cwd=folder,
-    )
-    terminal = Terminal(ours, theirs, process)
-    try:
-        yield terminal
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        terminal.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -134,7 +53,7 @@ async def _until_told(live: Live, type_: str) -> StreamEvent:
 async def test_space_pauses_and_lets_go_on_and_c_cancels(
     running: Stack, told: Live, tmp_path: Path
 ):
-    async with _chat(running, tmp_path) as terminal:
+    async with on_terminal("chat", nats_url=running.nats.url, folder=tmp_path) as terminal:
         at = await terminal.ask()
         assert "space pauses" in terminal.shown
         assert not terminal.is_as_ever()
@@ -159,7 +78,7 @@ async def test_space_pauses_and_lets_go_on_and_c_cancels(
 async def test_ctrl_c_still_ends_an_answer_and_the_chat_goes_on(
     running: Stack, told: Live, tmp_path: Path
 ):
-    async with _chat(running, tmp_path) as terminal:
+    async with on_terminal("chat", nats_url=running.nats.url, folder=tmp_path) as terminal:
         for _ in range(2):
             at = await terminal.ask()
             terminal.press("\x03")
@@ -175,7 +94,7 @@ async def test_ctrl_c_still_ends_an_answer_and_the_chat_goes_on(
 async def test_a_chat_that_is_ended_in_an_answer_leaves_the_terminal_as_it_was(
     running: Stack, told: Live, tmp_path: Path, sign: signal.Signals
 ):
-    async with _chat(running, tmp_path) as terminal:
+    async with on_terminal("chat", nats_url=running.nats.url, folder=tmp_path) as terminal:
         await terminal.ask()
         assert not terminal.is_as_ever()
         terminal.process.send_signal(sign)
