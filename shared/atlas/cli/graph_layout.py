@@ -10,7 +10,7 @@ from itertools import batched, pairwise
 
 from atlas.cli.graph import Graph
 
-BOX_WIDTH = 216
+BOX_WIDTH = 256
 BOX_HEIGHT = 66
 _BEND_WIDTH = 14
 _GAP_X = 22

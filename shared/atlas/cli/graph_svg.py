@@ -10,21 +10,20 @@ from atlas.cli.graph_layout import BOX_HEIGHT, BOX_WIDTH, Layout, Point, layout_
 _HEAD = 52
 """What the title takes above the boxes."""
 _LEAST_WIDTH = 560
-_CHARACTERS = 30
-"""That fit into a box in 12 pixels."""
-_TITLE_PIXELS = 9
+_CHARACTERS = 36
+"""That fit into a box in 12 pixels, also in a wide font such as DejaVu Sans."""
+_TITLE_PIXELS = 10
 """What a character of the title takes at most."""
 _ROUND = 8
 _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 has no way to write, not even as a code."""
 _STYLE = """
 svg { color-scheme: light dark; --ink: #111827; --soft: #4b5563; --page: #ffffff; --idle: #9ca3af;
-  --good: #15803d; --bad: #b91c1c; --busy: #0e7490; --held: #b45309; background: var(--page);
-  font-family: ui-sans-serif, system-ui, sans-serif; font-size: 12px; }
+  --good: #15803d; --bad: #b91c1c; --busy: #0e7490; --held: #b45309; background: var(--page); }
 @media (prefers-color-scheme: dark) {
   svg { --ink: #f3f4f6; --soft: #9ca3af; --page: #111827; --idle: #6b7280; --good: #4ade80;
     --bad: #f87171; --busy: #22d3ee; --held: #fbbf24; } }
-text { fill: var(--ink); }
+text { fill: var(--ink); font: 12px ui-sans-serif, system-ui, sans-serif; }
 .soft { fill: var(--soft); }
 .title { font-size: 15px; font-weight: 600; }
 .name { font-weight: 600; }
@@ -98,9 +97,9 @@ def _box(place: ET.Element, node: Node, corner: Point) -> None:
     _text(group, "title", ": ".join(filter(None, [node.subtask_id, node.note or node.what])))
     box = {"x": f"{x:g}", "y": f"{y:g}", "width": str(BOX_WIDTH), "height": str(BOX_HEIGHT)}
     ET.SubElement(group, "rect", {**box, "rx": str(_ROUND), "class": "box"})
-    _line(group, one_line(node.title, _CHARACTERS), x + 12, y + 21, "name")
-    _line(group, one_line(node.what, _CHARACTERS + 2), x + 12, y + 38, "soft")
-    _line(group, one_line(node.note or node.spent, _CHARACTERS + 2), x + 12, y + 55, "soft")
+    _line(group, one_line(node.title, _CHARACTERS - 2), x + 12, y + 21, "name")
+    _line(group, one_line(node.what, _CHARACTERS), x + 12, y + 38, "soft")
+    _line(group, one_line(node.note or node.spent, _CHARACTERS), x + 12, y + 55, "soft")
 
 
 def _line(parent: ET.Element, said: str, x: float, y: float, kind: str) -> None:
