@@ -97,10 +97,11 @@ bench: $(STAMP)  ## Measure streams through Atlas beside others (under three min
 	$(BIN)/python -m benchmarks.streams --rounds 2
 
 .PHONY: bench-full
-bench-full: bench-peers $(VENV)/.bench  ## Measure everything, LiteLLM and TensorZero among the peers (most of an hour)
+bench-full: bench-peers $(VENV)/.bench  ## Measure everything, LiteLLM, TensorZero and DBOS among the peers (most of an hour)
 	$(BIN)/python -m benchmarks.streams --rounds 5 --chunks 50000 --first-tokens 100 --save
 	$(BIN)/python -m benchmarks.crowd --save
 	$(BIN)/python -m benchmarks.extras --save
+	$(BIN)/python -m benchmarks.tasks --subtasks 5000 --rounds 30 --finished 100000 --queued 1000 --save
 	$(BIN)/python -m benchmarks.transports
 	$(BIN)/python -m benchmarks.strategies
 	$(BIN)/python -m benchmarks.leaks
@@ -111,7 +112,7 @@ $(VENV)/.bench: requirements/bench.txt $(STAMP)
 
 PEERS := benchmarks/.peers
 .PHONY: bench-peers
-bench-peers: $(PEERS)/litellm/.ready $(PEERS)/tensorzero/.ready  ## Install the peers to measure against
+bench-peers: $(PEERS)/litellm/.ready $(PEERS)/tensorzero/.ready $(PEERS)/dbos/.ready  ## Install the peers to measure against
 
 $(PEERS)/litellm/.ready: $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)/litellm
@@ -121,6 +122,11 @@ $(PEERS)/litellm/.ready: $(STAMP)
 $(PEERS)/tensorzero/.ready: $(STAMP)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)/tensorzero
 	$(UV) pip install --quiet --python $(PEERS)/tensorzero/bin/python tensorzero
+	@touch $@
+
+$(PEERS)/dbos/.ready: $(STAMP)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(PEERS)/dbos
+	$(UV) pip install --quiet --python $(PEERS)/dbos/bin/python dbos
 	@touch $@
 
 .PHONY: goldens

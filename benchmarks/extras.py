@@ -79,7 +79,7 @@ async def a_router(
         await nats.stop()
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     """The CPU time of a process so far (Linux)."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / _TICKS_PER_S
@@ -109,11 +109,11 @@ async def watched(atlas: Atlas, bus: Bus, pid: int, watchers: int, chunks: int) 
     subject = subjects.stream_chunk(atlas.tenant, stream_id)
     watching = [await bus.subscribe(subject, hear, pending=10**6) for _ in range(watchers - 1)]
     await bus.flush()
-    before_s = _cpu_s(pid)
+    before_s = cpu_s(pid)
     buffer = {"coalesce": "size", "coalesce_chars": 500}
     async with atlas.stream("Hello", model=_MODEL, stream_id=stream_id, buffer=buffer) as stream:
         await stream.result()
-    spent_s = _cpu_s(pid) - before_s
+    spent_s = cpu_s(pid) - before_s
     for one in watching:
         await one.unsubscribe()
     if watchers > 1 and not heard:
