@@ -1,4 +1,4 @@
-"""A durable consumer, shared by all controllers: fetches, and acknowledges what was done.
+"""A durable consumer, shared by all controllers: takes what comes, acknowledges what was done.
 
 What it does with messages it is given (`submissions`, `reports`), and that is to stand in a log
 before it returns. What fails because of NATS is handed back after a moment.
@@ -6,8 +6,7 @@ before it returns. What fails because of NATS is handed back after a moment.
 
 import asyncio
 import contextlib
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable
 
 import structlog
 from nats.aio.msg import Msg
@@ -15,69 +14,67 @@ from nats.errors import Error as NatsError
 
 from atlas.contracts.errors import AtlasError
 from atlas.finishing import finish
-from atlas.pull import Pull
+from atlas.pull import Flow
 
-_BATCH = 256
-_WAIT_S = 1.0
-_AT_ONCE_S = 0.002
-_BACKLOG_WAIT_S = 0.02
+AHEAD = 256
+"""Messages that may come before they are handled."""
+
 _HAND_BACK_S = 1.0
-_CONCURRENT = 64
+_IN_HAND = 256
+"""Messages that are handled, or wait for others of their name."""
 
 type Handle = Callable[[list[Msg]], Awaitable[None]]
 """Does what messages say that belong together."""
-type Group = Callable[[Sequence[Msg]], list[list[Msg]]]
-"""Puts messages together that are handled together, in their order."""
+type Name = Callable[[Msg], Hashable]
+"""What a message is about: those about the same are handled one after the other, in their order,
+and all that came meanwhile together."""
 
 log = structlog.get_logger("agent_controller.consuming")
 
 
-def singly(messages: Sequence[Msg]) -> list[list[Msg]]:
-    """Every message by itself."""
-    return [[msg] for msg in messages]
-
-
 class Consumer:
-    """One durable consumer: fetches while there is room, and owns what it started."""
+    """One durable consumer: takes while there is room, and owns what it started."""
 
-    def __init__(self, pull: Pull, handle: Handle, group: Group = singly) -> None:
-        self._pull = pull
+    def __init__(self, flow: Flow, handle: Handle, name: Name) -> None:
+        self._flow = flow
         self._handle = handle
-        self._group = group
+        self._name = name
         self._stopping = asyncio.Event()
-        self._room = asyncio.Semaphore(_CONCURRENT)
+        self._room = asyncio.Semaphore(_IN_HAND)
+        self._waiting: dict[Hashable, list[Msg]] = {}
+        """What came while earlier messages of that name are handled."""
         self._running: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Fetch until `drain`."""
+        """Take until `drain`."""
         while not self._stopping.is_set():
-            for group in self._group(await self._fetch()):
+            for msg in await self._flow.take():
                 await self._room.acquire()
-                task = asyncio.create_task(self._guarded(group))
+                name = self._name(msg)
+                if name in self._waiting:
+                    self._waiting[name].append(msg)
+                    continue
+                self._waiting[name] = [msg]
+                task = asyncio.create_task(self._see_to(name))
                 self._running.add(task)
-                task.add_done_callback(self._done)
-        await self._pull.close()
-
-    async def _fetch(self) -> list[Msg]:
-        """One message as soon as it comes; all that wait when there seems to be a backlog.
-
-        A fetch of many may hold back the first of them until its time is over (nats-py asks for a
-        full batch), so it gets little time, and only when a message was there at once.
-        """
-        began = time.monotonic()
-        messages = await self._pull.fetch(1, wait_s=_WAIT_S)
-        if messages and time.monotonic() - began < _AT_ONCE_S:
-            messages += await self._pull.fetch(_BATCH, wait_s=_BACKLOG_WAIT_S)
-        return messages
+                task.add_done_callback(self._running.discard)
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new and finish what was taken; the rest is delivered elsewhere."""
         self._stopping.set()
+        await self._flow.close()
         await finish(self._running, timeout_s)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._room.release()
+    async def _see_to(self, name: Hashable) -> None:
+        """Handle what came of a name until nothing more is there."""
+        try:
+            while messages := self._waiting[name]:
+                self._waiting[name] = []
+                await self._guarded(messages)
+                for _ in messages:
+                    self._room.release()
+        finally:
+            del self._waiting[name]
 
     async def _guarded(self, messages: list[Msg]) -> None:
         try:

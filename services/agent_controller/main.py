@@ -7,24 +7,26 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from agent_controller.consuming import Consumer
+from agent_controller.consuming import AHEAD, Consumer
 from agent_controller.handlers import TaskDoors
 from agent_controller.listing import Listing
 from agent_controller.log import TaskLog
 from agent_controller.open_tasks import OpenTasks
 from agent_controller.planning.planner import TaskPlanner
 from agent_controller.presence import Presence
-from agent_controller.reports import Reports, by_task
+from agent_controller.reports import Reports, task_of
 from agent_controller.scheduling.carrier import Carrier
 from agent_controller.scheduling.keeper import Keeper
 from agent_controller.scheduling.scheduler import Scheduler
 from agent_controller.submissions import Submissions
 from agent_controller.tasks.limits import Limits
 from atlas import subjects
+from atlas.bus import Bus
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import ConfigurationError
 from atlas.contracts.inference import Requirements
 from atlas.objects import Objects
+from atlas.pull import Flow
 from atlas.service import Context
 from atlas.settings import ControllerSettings
 
@@ -84,6 +86,10 @@ def _planner_requirements(settings: ControllerSettings) -> Requirements | None:
         ) from error
 
 
+async def _flow(bus: Bus, stream: str) -> Flow:
+    return await bus.flow(stream, subjects.CONTROLLERS, bound=AHEAD)
+
+
 @contextlib.asynccontextmanager
 async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     """Build the controller on a context, and run it."""
@@ -106,8 +112,8 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     doors = TaskDoors(bus, task_log, Listing(bus, scheduler), scheduler, submissions)
     reports = Reports(bus, scheduler, objects, limits)
     consumers = [
-        Consumer(await bus.pull(subjects.SUBMITS, subjects.CONTROLLERS), submissions.take),
-        Consumer(await bus.pull(subjects.REPORTS, subjects.CONTROLLERS), reports.take, by_task),
+        Consumer(await _flow(bus, subjects.SUBMITS), submissions.take, task_of),
+        Consumer(await _flow(bus, subjects.REPORTS), reports.take, task_of),
     ]
     keeper = Keeper(
         scheduler,

@@ -1,7 +1,5 @@
 """What workers report, and how it reaches a task; what can never be read is a dead letter."""
 
-from collections.abc import Sequence
-
 import structlog
 from nats.aio.msg import Msg
 from pydantic import ValidationError
@@ -22,13 +20,10 @@ from atlas.objects import Objects
 log = structlog.get_logger("agent_controller.reports")
 
 
-def by_task(messages: Sequence[Msg]) -> list[list[Msg]]:
-    """All that wait for one task together, in their order."""
-    found: dict[Key, list[Msg]] = {}
-    for msg in messages:
-        parsed = subjects.parse(msg.subject)
-        found.setdefault((parsed.tenant, parsed.id), []).append(msg)
-    return list(found.values())
+def task_of(msg: Msg) -> Key:
+    """The task that a message is about."""
+    parsed = subjects.parse(msg.subject)
+    return parsed.tenant, parsed.id
 
 
 class Reports:

@@ -35,7 +35,7 @@ from atlas.contracts.errors import (
     RequestTimeoutError,
 )
 from atlas.live import BOUND_BYTES, Live, LiveClient
-from atlas.pull import Pull
+from atlas.pull import Flow, Pull
 from atlas.replay import replay
 from atlas.settings import NatsSettings
 from atlas.wire import Stored, outgoing_headers, read_ack, read_reply, read_stored, without_secrets
@@ -338,6 +338,16 @@ class Bus:
         """Bind to a durable pull consumer that `topology` made."""
         sub = await self.jetstream.pull_subscribe_bind(consumer=consumer, stream=stream)
         return Pull(sub, self.wait_connected)
+
+    async def flow(self, stream: str, consumer: str, *, bound: int) -> Flow:
+        """Read a durable pull consumer as its messages come, at most `bound` of them ahead."""
+        sub = await self.open(self.nats.new_inbox())
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+
+        async def ask(question: bytes) -> None:
+            await self.nats.publish(subject, question, reply=sub.subject)
+
+        return Flow(ask, sub, lambda: self.reconnects, self.wait_connected, bound)
 
     async def close(self) -> None:
         """Send what is left and close. Never raises: there is nobody to tell.
