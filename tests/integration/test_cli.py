@@ -128,7 +128,7 @@ async def test_an_unknown_option_is_wrong_use(cli):
 
 
 @pytest.mark.parametrize("command", ["run", "submit"])
-@pytest.mark.parametrize("options", [("--goal", "x", "--pattern", "debate"), ("--goal", " ")])
+@pytest.mark.parametrize("options", [("--goal", "x", "--pattern", "route"), ("--goal", " ")])
 async def test_a_task_that_no_controller_would_take_is_wrong_use_before_it_is_submitted(
     command, options, bus: Bus, cli
 ):
@@ -141,7 +141,7 @@ async def test_a_task_that_no_controller_would_take_is_wrong_use_before_it_is_su
 async def test_the_help_names_only_patterns_that_are_supported(cli):
     shown = " ".join((await cli("task", "run", "--help")).out.split())
     assert "parallel" in shown
-    assert "debate" not in shown
+    assert "route" not in shown
 
 
 async def test_watching_prints_the_text_and_nothing_else(router: FakeRouter, cli):

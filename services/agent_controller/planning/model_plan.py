@@ -9,13 +9,12 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from agent_controller.planning import patterns
 from agent_controller.tasks.limits import Limits
-from agent_controller.tasks.plan import Problem, check_plan, invalid
+from agent_controller.tasks.plan import Problem, check_plan, invalid, problems_in
 from agent_controller.tasks.view import PLANNING_IDS
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import InvalidRequestError
-from atlas.contracts.tasks import PlannedSubtask, TaskRequest
+from atlas.contracts.tasks import PlannedSubtask
 
 _EXAMPLE: JsonObject = {
     "subtasks": [
@@ -157,12 +156,5 @@ def read_plan(output: object, limits: Limits) -> tuple[PlannedSubtask, ...]:
 
 def problems_of(error: InvalidRequestError) -> list[str]:
     """The problems that an error names, a line each."""
-    found = (error.details or {}).get("problems")
-    if not isinstance(found, list):
-        return [error.message]
-    return [f"{one['path']}: {one['message']}" for one in found]
-
-
-def last_resort(request: TaskRequest) -> tuple[PlannedSubtask, ...]:
-    """The plan when there is no plan: the whole goal in one subtask."""
-    return patterns.single(request)
+    named = [f"{one.path}: {one.message}" for one in problems_in(error)]
+    return named or [error.message]

@@ -1,95 +1,50 @@
-"""The patterns that need no model: from what was asked straight to a plan. Pure."""
+"""The patterns that need no model: from what was asked straight to a plan. Pure.
 
-from collections.abc import Callable, Mapping
+A pattern is a function of the request; it raises `InvalidRequestError` where it cannot make a plan
+of it, which is found out at the door.
+"""
 
+from collections.abc import Callable, Mapping, Sequence
+
+from agent_controller.planning import fixed, shaped
+from agent_controller.tasks.plan import Problem, check_plan, invalid
 from atlas.contracts.tasks import Pattern, PlannedSubtask, TaskRequest
 
-type MakePattern = Callable[[TaskRequest], tuple[PlannedSubtask, ...]]
+type MakePattern = Callable[[TaskRequest], Sequence[PlannedSubtask]]
 
-
-def single(_request: TaskRequest) -> tuple[PlannedSubtask, ...]:
-    """The whole goal in one subtask."""
-    return (
-        PlannedSubtask(
-            id="answer",
-            capability="general",
-            instruction="Reach the goal completely and give the result.",
-        ),
-    )
-
-
-def sequential(_request: TaskRequest) -> tuple[PlannedSubtask, ...]:
-    """Each builds on the one before: research, analysis, draft, review."""
-    return (
-        PlannedSubtask(
-            id="research",
-            capability="research",
-            instruction="Collect the facts, sources and constraints that the goal depends on. "
-            "Say what is certain, what is assumed and what is unknown.",
-        ),
-        PlannedSubtask(
-            id="analysis",
-            capability="analysis",
-            instruction="Analyse what the research found with respect to the goal: what follows, "
-            "what conflicts, what matters most.",
-            depends_on=["research"],
-        ),
-        PlannedSubtask(
-            id="draft",
-            capability="draft",
-            instruction="Write the complete result that the goal asks for, from the research and "
-            "the analysis.",
-            depends_on=["research", "analysis"],
-        ),
-        PlannedSubtask(
-            id="review",
-            capability="review",
-            instruction="Check the draft against the goal and the research, correct what is wrong "
-            "or missing, and give the final, complete text. Give the text itself, not remarks "
-            "about it.",
-            depends_on=["research", "draft"],
-        ),
-    )
-
-
-_VIEWS = {
-    "facts": (
-        "research",
-        "Work on the goal from the side of facts: what is known, and how sure it is.",
-    ),
-    "options": (
-        "analysis",
-        "Work on the goal from the side of options: the ways to reach it, and what each costs.",
-    ),
-    "risks": (
-        "review",
-        "Work on the goal from the side of risks: what can go wrong, and what would prevent it.",
-    ),
-}
-
-
-def parallel(_request: TaskRequest) -> tuple[PlannedSubtask, ...]:
-    """Independent views side by side, and a synthesis of all of them."""
-    views = tuple(
-        PlannedSubtask(id=id_, capability=capability, instruction=instruction)
-        for id_, (capability, instruction) in _VIEWS.items()
-    )
-    synthesis = PlannedSubtask(
-        id="synthesis",
-        capability="draft",
-        instruction="Bring the independent views together into one complete answer to the goal. "
-        "Resolve where they contradict each other and say so.",
-        depends_on=list(_VIEWS),
-    )
-    return (*views, synthesis)
-
+_MAX_PLAN_BYTES = 768 * 1024
+"""A plan is one message of the log."""
 
 PATTERNS: Mapping[Pattern, MakePattern] = {
-    Pattern.SINGLE: single,
-    Pattern.SEQUENTIAL: sequential,
-    Pattern.PARALLEL: parallel,
+    Pattern.SINGLE: fixed.single,
+    Pattern.SEQUENTIAL: fixed.sequential,
+    Pattern.PARALLEL: fixed.parallel,
+    Pattern.PIPELINE: shaped.pipeline,
+    Pattern.MAP_REDUCE: shaped.map_reduce,
+    Pattern.DEBATE: shaped.debate,
+    Pattern.VOTE: shaped.vote,
+    Pattern.EVALUATE_OPTIMIZE: shaped.evaluate_optimize,
 }
 """Every pattern but `auto`, which asks a model."""
 
 SUPPORTED = (Pattern.AUTO, *PATTERNS)
 """What `TaskRequest.pattern` may say in this version."""
+
+
+def make_plan(make: MakePattern, request: TaskRequest) -> tuple[PlannedSubtask, ...]:
+    """The plan of a pattern, checked.
+
+    Raises:
+        InvalidRequestError: The pattern cannot work with this request; says why.
+    """
+    plan = tuple(make(request))
+    check_plan(plan, inputs=request.inputs or {})
+    size_bytes = sum(len(one.to_json()) for one in plan)
+    if size_bytes > _MAX_PLAN_BYTES:
+        problem = Problem(
+            "inputs",
+            f"the plan for them has {size_bytes:,} bytes, and at most {_MAX_PLAN_BYTES:,} are "
+            "taken; give less, or split the task",
+        )
+        raise invalid("TaskRequest", [problem])
+    return plan

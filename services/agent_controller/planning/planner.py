@@ -8,10 +8,11 @@ one subtask: a plan is a means.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from agent_controller.planning import model_plan, patterns
+from agent_controller.planning import fixed, model_plan, patterns
+from agent_controller.planning.options import NoOptions, read_options
 from agent_controller.tasks.decide import AskModel, MakePlan
 from agent_controller.tasks.limits import Limits
-from agent_controller.tasks.plan import Problem, invalid, plan_problems
+from agent_controller.tasks.plan import Problem, invalid, plan_problems, problems_in
 from agent_controller.tasks.schema import schema_problem
 from agent_controller.tasks.view import PLAN, PLAN_REPAIR, SubtaskRecord, TaskView
 from atlas.contracts.errors import InvalidRequestError
@@ -26,17 +27,33 @@ def check_request(request: TaskRequest) -> None:
 
     Raises:
         InvalidRequestError: Names each problem: a blank goal, a pattern that this version does not
-            know, and whatever is wrong with the caller's plan.
+            know or that cannot work with what it was given, and whatever is wrong with the
+            caller's plan.
     """
     problems: list[Problem] = []
     if not request.goal.strip():
         problems.append(Problem("goal", "it is blank; say what is to be reached"))
-    if request.plan is not None:
-        problems += [*plan_problems(request.plan), *_no_schemas(request.plan)]
-    elif request.pattern not in patterns.SUPPORTED:
+    if request.plan is None and request.pattern not in patterns.SUPPORTED:
         raise _unsupported(request.pattern, problems)
+    problems += _no_plans(request)
     if problems:
         raise invalid("TaskRequest", problems)
+
+
+def _no_plans(request: TaskRequest) -> Iterator[Problem]:
+    if request.plan is not None:
+        yield from plan_problems(request.plan, inputs=request.inputs or {})
+        yield from _no_schemas(request.plan)
+        if request.pattern_options is not None:
+            yield Problem("pattern_options", "a plan of one's own takes none; remove them")
+        return
+    try:
+        if (make := patterns.PATTERNS.get(request.pattern)) is not None:
+            patterns.make_plan(make, request)
+        else:
+            read_options(request, NoOptions)
+    except InvalidRequestError as error:
+        yield from problems_in(error)
 
 
 def _no_schemas(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
@@ -79,10 +96,10 @@ class TaskPlanner:
         if request.plan is not None:
             return MakePlan(tuple(request.plan), "caller")
         if (make := patterns.PATTERNS.get(request.pattern)) is not None:
-            return MakePlan(make(request), "pattern")
+            return MakePlan(patterns.make_plan(make, request), "pattern")
         if request.pattern is not Pattern.AUTO:
             raise _unsupported(request.pattern)
-        return self._ask(view, request)
+        return self._ask(view)
 
     def assignment(self, view: TaskView, subtask_id: str) -> PlannedSubtask:
         """What the subtask `plan` or `plan-repair` has to do."""
@@ -102,7 +119,7 @@ class TaskPlanner:
         """The limits of a plan that a model makes now."""
         return replace(self.limits, capabilities=self.limits.capabilities | self.announced())
 
-    def _ask(self, view: TaskView, request: TaskRequest) -> MakePlan | AskModel | None:
+    def _ask(self, view: TaskView) -> MakePlan | AskModel | None:
         for subtask_id in (PLAN, PLAN_REPAIR):
             record = view.subtasks.get(subtask_id)
             if record is None:
@@ -111,13 +128,13 @@ class TaskPlanner:
                 return None
             if record.state is not SubtaskState.SUCCEEDED:
                 why = record.error.message if record.error else f"it is {record.state}"
-                return _last_resort(request, f"the subtask {subtask_id!r} gave no plan: {why}")
+                return _last_resort(f"the subtask {subtask_id!r} gave no plan: {why}")
             try:
                 return MakePlan(model_plan.read_plan(record.output, self._offered), "model")
             except InvalidRequestError as error:
                 problems = model_plan.problems_of(error)
         return _last_resort(
-            request, f"the model's plan was refused twice, at last for: {'; '.join(problems)}"
+            f"the model's plan was refused twice, at last for: {'; '.join(problems)}"
         )
 
     def _problems(self, record: SubtaskRecord) -> list[str]:
@@ -128,5 +145,5 @@ class TaskPlanner:
         return []
 
 
-def _last_resort(request: TaskRequest, reason: str) -> MakePlan:
-    return MakePlan(model_plan.last_resort(request), "last_resort", reason)
+def _last_resort(reason: str) -> MakePlan:
+    return MakePlan((fixed.whole_goal(),), "last_resort", reason)

@@ -13,7 +13,7 @@ from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import SubtaskRecord, TaskView
 from atlas.contracts.base import JsonObject
 from atlas.contracts.streams import ControlAction
-from atlas.contracts.tasks import Priority, Subtask, SubtaskState
+from atlas.contracts.tasks import PlannedSubtask, Priority, Subtask, SubtaskState
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,8 @@ def subtask_of(view: TaskView, record: SubtaskRecord, now_ms: int, planner: Plan
     assert view.request is not None  # noqa: S101 - nothing is dispatched before acceptance
     node = record.planned or planner.assignment(view, record.subtask_id)
     inputs: JsonObject = {}
-    if view.request.inputs or node.inputs:
-        inputs["task"] = {**(view.request.inputs or {}), **(node.inputs or {})}
+    if material := _material(view.request.inputs or {}, node):
+        inputs["task"] = material
     for dependency in record.depends_on:
         inputs[dependency] = value(view.subtasks[dependency])
     return Subtask(
@@ -126,6 +126,12 @@ def subtask_of(view: TaskView, record: SubtaskRecord, now_ms: int, planner: Plan
         stream_id=record.stream_id or "",
         idempotency_key=f"{view.task_id}:{record.subtask_id}:{record.attempt}",
     )
+
+
+def _material(of_task: JsonObject, node: PlannedSubtask) -> JsonObject:
+    """What a subtask gets beside the results that it depends on."""
+    names = of_task if node.task_inputs is None else node.task_inputs
+    return {name: of_task[name] for name in names if name in of_task} | (node.inputs or {})
 
 
 def _sending(record: SubtaskRecord, now_ms: int, limits: Limits) -> tuple[int, int] | None:

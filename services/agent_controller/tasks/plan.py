@@ -32,6 +32,7 @@ def check_plan(
     max_nodes: int | None = None,
     capabilities: Collection[str] | None = None,
     reserved: Collection[str] = (),
+    inputs: Collection[str] | None = None,
 ) -> None:
     """Check a plan; the arguments are those of `plan_problems`.
 
@@ -39,7 +40,7 @@ def check_plan(
         InvalidRequestError: The message and `details.problems` name each problem.
     """
     problems = plan_problems(
-        plan, max_nodes=max_nodes, capabilities=capabilities, reserved=reserved
+        plan, max_nodes=max_nodes, capabilities=capabilities, reserved=reserved, inputs=inputs
     )
     if problems:
         raise invalid("plan", problems)
@@ -51,6 +52,7 @@ def plan_problems(
     max_nodes: int | None = None,
     capabilities: Collection[str] | None = None,
     reserved: Collection[str] = (),
+    inputs: Collection[str] | None = None,
 ) -> list[Problem]:
     """Everything that is wrong with a plan.
 
@@ -59,12 +61,14 @@ def plan_problems(
         max_nodes: How many there may be.
         capabilities: The capabilities that may be named; None when any may.
         reserved: Ids that it may not use.
+        inputs: The names of the task's inputs; None where a wrong one is passed over.
     """
     problems = [
         *_size(plan, max_nodes),
         *_ids(plan, reserved),
         *_instructions(plan),
         *_capabilities(plan, capabilities),
+        *_inputs(plan, inputs),
         *_dependencies(plan),
     ]
     return problems or list(_cycles(plan))
@@ -79,6 +83,14 @@ def invalid(what: str, problems: Sequence[Problem], **details: object) -> Invali
     ]
     return InvalidRequestError(
         f"the {what} is not valid: {shown}{more}", details={"problems": kept, **details}
+    )
+
+
+def problems_in(error: InvalidRequestError) -> list[Problem]:
+    """The problems that an error names in its `details`."""
+    found = (error.details or {}).get("problems")
+    return (
+        [Problem(one["path"], one["message"]) for one in found] if isinstance(found, list) else []
     )
 
 
@@ -120,6 +132,21 @@ def _capabilities(
                 f"plan[{index}].capability",
                 f"no worker knows {node.capability!r}; use one of {', '.join(known)}",
             )
+
+
+def _inputs(plan: Sequence[PlannedSubtask], names: Collection[str] | None) -> Iterator[Problem]:
+    if names is None:
+        return
+    known = set(names)
+    for index, node in enumerate(plan):
+        for position, name in enumerate(node.task_inputs or ()):
+            if name not in known:
+                near = nearest(name, known)
+                hint = f"; did you mean {near!r}?" if near else "; remove it, or give the input"
+                yield Problem(
+                    f"plan[{index}].task_inputs[{position}]",
+                    f"the task has no input {name!r}{hint}",
+                )
 
 
 def _dependencies(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:

@@ -17,7 +17,17 @@ Capabilities = Annotated[
 ]
 By = Annotated[str | None, typer.Option("--by", help="Who says so.")]
 
-PATTERNS = ("auto", "single", "sequential", "parallel")
+PATTERNS = (
+    "auto",
+    "single",
+    "sequential",
+    "parallel",
+    "pipeline",
+    "map_reduce",
+    "debate",
+    "vote",
+    "evaluate_optimize",
+)
 """What `--pattern` takes: what the controller of this version can plan. A test compares the two."""
 
 FORMATS = ("text", "mermaid", "svg")

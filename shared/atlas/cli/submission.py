@@ -22,6 +22,7 @@ class Submission:
     goal: str
     inputs: tuple[Path, ...] = ()
     pattern: str | None = None
+    options: tuple[str, ...] = ()
     plan: Path | None = None
     priority: str | None = None
     approval: str | None = None
@@ -43,6 +44,7 @@ class Submission:
                 f"--pattern {self.pattern}: not available in this version"
                 + (f"; did you mean {near!r}?" if near else f"; give {_or(PATTERNS)}")
             )
+        read_options(self.options)
 
     async def send(self, atlas: Atlas, inputs: dict[str, object] | None) -> Task:
         """Submit it.
@@ -56,6 +58,7 @@ class Submission:
             self.goal,
             inputs=inputs,
             pattern=self.pattern,
+            pattern_options=read_options(self.options),
             plan=read_plan(self.plan) if self.plan is not None else None,
             task_id=self.task_id,
             priority=self.priority,
@@ -67,6 +70,28 @@ class Submission:
 def _or(names: Sequence[str]) -> str:
     *first, last = names
     return f"{', '.join(first)} or {last}"
+
+
+def read_options(options: Sequence[str]) -> dict[str, object] | None:
+    """What `--option` gave, each value as YAML reads it: `rounds=3`, `stages=[translate, shorten]`.
+
+    Raises:
+        InvalidRequestError: One is no `NAME=VALUE`, or stands there twice.
+    """
+    values: dict[str, object] = {}
+    for option in options:
+        name, equals, text = option.partition("=")
+        if not (name and equals):
+            raise InvalidRequestError(f"--option {option}: give NAME=VALUE, such as rounds=3")
+        if name in values:
+            raise InvalidRequestError(f"--option {option}: {name!r} was given already")
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InvalidRequestError(
+                f"--option {option}: the value is no YAML: {error}"
+            ) from error
+    return values or None
 
 
 def read_inputs(paths: tuple[Path, ...]) -> dict[str, object] | None:

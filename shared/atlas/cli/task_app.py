@@ -23,6 +23,14 @@ PatternName = Annotated[
     str | None,
     typer.Option("--pattern", help=f"How it is broken down: {', '.join(PATTERNS)}."),
 ]
+PatternOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="NAME=VALUE",
+        help="What the pattern takes, such as `rounds=3`; may be given again.",
+    ),
+]
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", help="A plan of your own, as JSON or YAML.")
 ]
@@ -42,6 +50,7 @@ def run(
     *,
     inputs: Inputs = None,
     pattern: PatternName = None,
+    options: PatternOptions = None,
     plan: PlanFile = None,
     priority: PriorityName = None,
     approval: ApprovalName = None,
@@ -64,6 +73,7 @@ def run(
         goal=goal,
         inputs=inputs,
         pattern=pattern,
+        options=options,
         plan=plan,
         priority=priority,
         approval=approval,
@@ -82,6 +92,7 @@ def submit(
     *,
     inputs: Inputs = None,
     pattern: PatternName = None,
+    options: PatternOptions = None,
     plan: PlanFile = None,
     priority: PriorityName = None,
     approval: ApprovalName = None,
@@ -98,6 +109,7 @@ def submit(
         goal=goal,
         inputs=inputs,
         pattern=pattern,
+        options=options,
         plan=plan,
         priority=priority,
         approval=approval,
@@ -113,6 +125,7 @@ def _submission(
     goal: str,
     inputs: list[Path] | None,
     pattern: str | None,
+    options: list[str] | None,
     plan: Path | None,
     priority: str | None,
     approval: str | None,
@@ -126,6 +139,7 @@ def _submission(
         goal=goal,
         inputs=tuple(inputs or ()),
         pattern=pattern,
+        options=tuple(options or ()),
         plan=plan,
         priority=priority,
         approval=approval,

@@ -62,7 +62,12 @@ class PlannedSubtask(UserInput):
     )
     requirements: Requirements | None = None
     tools: list[str] = Field(default_factory=list)
-    inputs: JsonObject | None = None
+    inputs: JsonObject | None = Field(
+        default=None, description="Further material, beside the task's; of a name, this goes first."
+    )
+    task_inputs: list[str] | None = Field(
+        default=None, description="Names of the task's inputs that it gets; by default all."
+    )
     timeout_ms: PositiveMs | None = None
     max_attempts: int | None = Field(default=None, ge=1, le=20)
 
@@ -82,6 +87,9 @@ class TaskRequest(UserInput):
         default=None, description="Named material for the work, such as the text of files."
     )
     pattern: Pattern = Pattern.AUTO
+    pattern_options: JsonObject | None = Field(
+        default=None, description="What the pattern takes, such as the `stages` of a pipeline."
+    )
     plan: Plan | None = Field(default=None, description="A plan of one's own; replaces `pattern`.")
     budget: Budget | None = None
     priority: Priority = Priority.NORMAL

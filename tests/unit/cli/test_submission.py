@@ -4,7 +4,13 @@ import pytest
 
 from agent_controller.planning.patterns import SUPPORTED
 from atlas.cli.options import PATTERNS
-from atlas.cli.submission import MAX_INPUT_BYTES, Submission, read_inputs, read_plan
+from atlas.cli.submission import (
+    MAX_INPUT_BYTES,
+    Submission,
+    read_inputs,
+    read_options,
+    read_plan,
+)
 from atlas.contracts.errors import InvalidRequestError
 
 
@@ -81,7 +87,10 @@ def test_a_pattern_that_is_supported_is_taken(pattern):
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [
-        ("debate", "not available in this version; give auto, single, sequential or parallel"),
+        (
+            "swarm",
+            f"not available in this version; give {', '.join(PATTERNS[:-1])} or {PATTERNS[-1]}",
+        ),
         ("paralel", "not available in this version; did you mean 'parallel'?"),
     ],
 )
@@ -95,3 +104,18 @@ def test_a_pattern_that_is_not_supported_is_refused_with_what_is(pattern, said):
 def test_a_blank_goal_is_refused(goal):
     with pytest.raises(InvalidRequestError, match="--goal: it is blank"):
         Submission(goal=goal).check()
+
+
+def test_options_of_a_pattern_are_read_as_yaml():
+    assert read_options(("rounds=3", "stages=[translate, shorten]", "over=a=b")) == {
+        "rounds": 3,
+        "stages": ["translate", "shorten"],
+        "over": "a=b",
+    }
+    assert read_options(()) is None
+
+
+@pytest.mark.parametrize("options", [("rounds",), ("=3",), ("a=1", "a=2"), ("a=[",)])
+def test_an_option_that_cannot_be_read_is_refused_before_anything_is_sent(options):
+    with pytest.raises(InvalidRequestError, match=r"--option "):
+        Submission(goal="g", options=options).check()

@@ -56,6 +56,7 @@ NODE = PlannedSubtask(
     requirements=REQUIREMENTS,
     tools=["search"],
     inputs={"topic": "lakes"},
+    task_inputs=["lakes"],
     timeout_ms=120_000,
     max_attempts=2,
 )
@@ -63,6 +64,7 @@ REQUEST = TaskRequest(
     goal="Compare three lakes.",
     inputs={"lakes": ["Zürichsee", "Walensee", "Bodensee"]},
     pattern=Pattern.MAP_REDUCE,
+    pattern_options={"over": "lakes"},
     plan=[NODE],
     budget=BUDGET,
     priority=Priority.HIGH,
