@@ -172,6 +172,14 @@ async def test_a_stream_is_paused_its_callbacks_are_called_and_leaving_cancels_i
     assert shown.endswith("cancelled: the caller left\n")
 
 
+async def test_what_finished_is_used_although_a_branch_is_lost():
+    shown = await run_alone("13_quorum.py")
+    quorum, advice, best = shown.splitlines()
+    assert quorum.startswith("without east: subtask 'east' failed after 1 attempts: ")
+    assert re.fullmatch(r"advice from two of three: [1-9]\d* characters", advice)
+    assert best == "without east, advice; best so far: north"
+
+
 async def test_a_stream_is_read_on_from_where_one_left_after_its_server_was_killed():
     shown = await run_alone("09_replay.py")
     assert "what was missed fits what was seen: True" in shown

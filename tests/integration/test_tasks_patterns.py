@@ -1,5 +1,6 @@
 """Patterns from the door to the end of a task, against real NATS."""
 
+from atlas.contracts.errors import ProviderAuthError
 from tests.integration.test_tasks import User, controller, working
 
 
@@ -27,3 +28,27 @@ async def test_each_element_of_a_list_is_mapped_by_a_worker_and_one_joins_what_t
         ["map-2", "Thun in km"],
         ["task", {"unit": "km"}],
     ]
+
+
+async def test_a_vote_goes_on_with_its_quorum_and_tells_who_is_missing(bus, nats_server):
+    def do(subtask) -> object:
+        if subtask.subtask_id == "vote-2":
+            return ProviderAuthError("no key")
+        if subtask.subtask_id == "verdict":
+            return {
+                "of": sorted(subtask.inputs),
+                "told": "no result of vote-2" in subtask.instruction,
+            }
+        return "yes"
+
+    user = User(bus)
+    async with (
+        controller(nats_server.url),
+        working(bus, do, capabilities=("analysis", "review")),
+    ):
+        task_id = await user.submit(pattern="vote", on_failure="quorum", quorum=2)
+        status = await user.end(task_id)
+        *_, end = await user.log(task_id)
+    assert status.output == {"of": ["vote-1", "vote-3"], "told": True}
+    assert (status.lost, end.lost) == (["vote-2"], ["vote-2"])
+    assert "no key" in end.cause.message

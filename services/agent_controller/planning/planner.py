@@ -12,12 +12,18 @@ from agent_controller.planning import fixed, model_plan, patterns
 from agent_controller.planning.options import NoOptions, read_options
 from agent_controller.tasks.decide import AskModel, MakePlan
 from agent_controller.tasks.limits import Limits
-from agent_controller.tasks.plan import Problem, invalid, plan_problems, problems_in
+from agent_controller.tasks.plan import Problem, invalid, most_together, plan_problems, problems_in
 from agent_controller.tasks.schema import schema_problem
 from agent_controller.tasks.view import PLAN, PLAN_REPAIR, SubtaskRecord, TaskView
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.inference import Requirements
-from atlas.contracts.tasks import Pattern, PlannedSubtask, SubtaskState, TaskRequest
+from atlas.contracts.tasks import (
+    OnFailure,
+    Pattern,
+    PlannedSubtask,
+    SubtaskState,
+    TaskRequest,
+)
 
 _PLANNING = "planning"
 
@@ -46,14 +52,32 @@ def _no_plans(request: TaskRequest) -> Iterator[Problem]:
         yield from _no_schemas(request.plan)
         if request.pattern_options is not None:
             yield Problem("pattern_options", "a plan of one's own takes none; remove them")
+        yield from _no_quorum(request, request.plan)
         return
+    plan: Sequence[PlannedSubtask] = ()
     try:
         if (make := patterns.PATTERNS.get(request.pattern)) is not None:
-            patterns.make_plan(make, request)
+            plan = patterns.make_plan(make, request)
         else:
             read_options(request, NoOptions)
     except InvalidRequestError as error:
         yield from problems_in(error)
+    yield from _no_quorum(request, plan)
+
+
+def _no_quorum(request: TaskRequest, plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
+    """What is wrong with the task's own quorum; a plan that a model will make is not there yet."""
+    if request.on_failure is not OnFailure.QUORUM:
+        if request.quorum is not None:
+            yield Problem("quorum", "it goes with `on_failure: quorum`; give both, or neither")
+        return
+    if request.quorum is None:
+        yield Problem("quorum", "`on_failure: quorum` needs it: how many must succeed")
+    elif plan and request.quorum > (most := most_together(plan)):
+        yield Problem(
+            "quorum",
+            f"{request.quorum}, and no subtask depends on more than {most} others; give no more",
+        )
 
 
 def _no_schemas(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:

@@ -9,15 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from agent_controller.tasks import budget, retry
+from agent_controller.tasks import budget, ending, losses, retry
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import SubtaskRecord, TaskView
-from atlas.contracts.errors import (
-    ErrorInfo,
-    InvalidRequestError,
-    RequestTimeoutError,
-    TaskFailedError,
-)
+from atlas.contracts.errors import InvalidRequestError, RequestTimeoutError
 from atlas.contracts.ids import derived_id
 from atlas.contracts.tasks import (
     Approval,
@@ -28,10 +23,7 @@ from atlas.contracts.tasks import (
     SubtaskRetried,
     SubtaskState,
     TaskAwaitingApproval,
-    TaskCancelled,
-    TaskCompleted,
     TaskEvent,
-    TaskFailed,
     TaskPlanned,
 )
 
@@ -76,9 +68,9 @@ def decide(view: TaskView, now_ms: int, limits: Limits, planner: Planner) -> lis
     if view.end is not None or view.request is None:
         return []
     if view.is_plan_rejected:
-        return [_cancelled(view, now_ms)]
+        return [ending.rejected(view, now_ms)]
     if (spent := budget.exceeded(view, now_ms)) is not None:
-        return [_failed(view, now_ms, spent.to_info())]
+        return [ending.out_of_budget(view, now_ms, spent.to_info())]
     events = [*_overdue(view, now_ms, limits), *_retries(view, now_ms, limits)]
     if not events and view.plan is None:
         events = list(_planning(view, now_ms, planner))
@@ -93,7 +85,7 @@ def _onward(view: TaskView, now_ms: int, approval: Approval) -> list[TaskEvent]:
         return [] if view.is_plan_awaiting_approval else [_awaiting(view, now_ms, None)]
     events = [*_unreachable(view, now_ms), *_ready(view, now_ms)]
     if not events and all(record.state.is_terminal for record in view.planned):
-        events.append(_conclusion(view, now_ms))
+        events.append(ending.conclusion(view, now_ms))
     return events
 
 
@@ -176,7 +168,7 @@ def _planning(view: TaskView, now_ms: int, planner: Planner) -> Iterator[TaskEve
     try:
         step = planner.next_step(view)
     except InvalidRequestError as error:
-        yield _failed(view, now_ms, error.to_info())
+        yield ending.failed(view, now_ms, error.to_info())
         return
     match step:
         case MakePlan():
@@ -205,7 +197,11 @@ def _unreachable(view: TaskView, now_ms: int) -> Iterator[TaskEvent]:
     for record in view.planned:
         if record.state not in (SubtaskState.WAITING, SubtaskState.AWAITING_APPROVAL):
             continue
-        reason = "its approval was rejected" if record.is_rejected else _lost(view, record)
+        reason = (
+            "its approval was rejected"
+            if record.is_rejected
+            else losses.why_unreachable(view, record)
+        )
         if reason is not None:
             yield SubtaskCancelled(
                 task_id=view.task_id,
@@ -217,106 +213,17 @@ def _unreachable(view: TaskView, now_ms: int) -> Iterator[TaskEvent]:
             )
 
 
-def _lost(view: TaskView, record: SubtaskRecord) -> str | None:
-    for dependency in record.depends_on:
-        state = view.subtasks[dependency].state
-        if state in (SubtaskState.FAILED, SubtaskState.CANCELLED):
-            return f"it depends on {dependency!r}, which is {state}"
-    return None
-
-
 def _ready(view: TaskView, now_ms: int) -> Iterator[TaskEvent]:
-    """Every subtask whose dependencies have succeeded: all of them side by side."""
+    """Every subtask that has the results which it needs: all of them side by side."""
     if view.is_paused:
         return
     asks = view.request is not None and view.request.approval is Approval.SUBTASKS
     for record in view.planned:
         if record.state is not SubtaskState.WAITING or record.is_rejected:
             continue
-        if any(
-            view.subtasks[dependency].state is not SubtaskState.SUCCEEDED
-            for dependency in record.depends_on
-        ):
+        if not losses.is_ready(view, record):
             continue
         if asks and not record.is_approved:
             yield _awaiting(view, now_ms, record.subtask_id)
         else:
             yield _dispatched(view, now_ms, record)
-
-
-def _conclusion(view: TaskView, now_ms: int) -> TaskEvent:
-    lost = [one for one in view.planned if one.state is not SubtaskState.SUCCEEDED]
-    if lost:
-        return _failed(view, now_ms, _cause(lost))
-    needed = {dependency for record in view.planned for dependency in record.depends_on}
-    sinks = [record for record in view.planned if record.subtask_id not in needed]
-    is_single = len(sinks) == 1
-    return TaskCompleted(
-        task_id=view.task_id,
-        version=view.version + 1,
-        at_ms=now_ms,
-        output=sinks[0].output if is_single else {one.subtask_id: value(one) for one in sinks},
-        output_ref=sinks[0].output_ref if is_single else None,
-        usage=view.usage,
-        cost=view.cost,
-    )
-
-
-def value(record: SubtaskRecord) -> object:
-    """A result as it is handed on: itself, or `{output_ref}` when it is large."""
-    return {"output_ref": record.output_ref} if record.output_ref is not None else record.output
-
-
-def _cause(lost: list[SubtaskRecord]) -> ErrorInfo:
-    """Why there is no answer: the first failure, or the first subtask that somebody stopped."""
-    failed = [(one, one.error) for one in lost if one.error and one.state is SubtaskState.FAILED]
-    if not failed:
-        stopped = ", ".join(one.subtask_id for one in lost)
-        return TaskFailedError(f"cancelled, so that there is no answer: {stopped}").to_info()
-    others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-    first, cause = failed[0]
-    return (
-        TaskFailedError(
-            f"subtask {first.subtask_id!r} failed after {first.attempt} attempts{others}: "
-            f"{cause.message}",
-            provider=cause.provider,
-            http_status=cause.http_status,
-            details={
-                "failed": [one.subtask_id for one, _ in failed],
-                "cancelled": [
-                    one.subtask_id for one in lost if one.state is SubtaskState.CANCELLED
-                ],
-                "cause": cause.code,
-            },
-        )
-        .to_info()
-        .model_copy(update={"category": cause.category})
-    )
-
-
-def _failed(view: TaskView, now_ms: int, error: ErrorInfo) -> TaskFailed:
-    return TaskFailed(
-        task_id=view.task_id,
-        version=view.version + 1,
-        at_ms=now_ms,
-        error=error,
-        outputs={
-            one.subtask_id: value(one)
-            for one in view.planned
-            if one.state is SubtaskState.SUCCEEDED
-        },
-        usage=view.usage,
-        cost=view.cost,
-    )
-
-
-def _cancelled(view: TaskView, now_ms: int) -> TaskCancelled:
-    return TaskCancelled(
-        task_id=view.task_id,
-        version=view.version + 1,
-        at_ms=now_ms,
-        by=view.rejected_by,
-        reason=view.rejected_reason or "the plan was rejected",
-        usage=view.usage,
-        cost=view.cost,
-    )

@@ -7,8 +7,9 @@ do it again, and whoever does not know may, because each of them is harmless whe
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from agent_controller.tasks import budget
-from agent_controller.tasks.decide import Planner, timeout_at_ms, value
+from agent_controller.tasks import budget, losses
+from agent_controller.tasks.decide import Planner, timeout_at_ms
+from agent_controller.tasks.ending import value
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import SubtaskRecord, TaskView
 from atlas.contracts.base import JsonObject
@@ -107,14 +108,16 @@ def subtask_of(view: TaskView, record: SubtaskRecord, now_ms: int, planner: Plan
     inputs: JsonObject = {}
     if material := _material(view.request.inputs or {}, node):
         inputs["task"] = material
+    missing = losses.lost_of(view, record)
     for dependency in record.depends_on:
-        inputs[dependency] = value(view.subtasks[dependency])
+        if dependency not in missing:
+            inputs[dependency] = value(view.subtasks[dependency])
     return Subtask(
         task_id=view.task_id,
         subtask_id=record.subtask_id,
         attempt=record.attempt,
         capability=record.capability,
-        instruction=node.instruction,
+        instruction=node.instruction + _missing(missing),
         goal=view.request.goal,
         inputs=inputs,
         output_schema=node.output_schema,
@@ -125,6 +128,16 @@ def subtask_of(view: TaskView, record: SubtaskRecord, now_ms: int, planner: Plan
         deadline_ms=view.request.deadline_ms,
         stream_id=record.stream_id or "",
         idempotency_key=f"{view.task_id}:{record.subtask_id}:{record.attempt}",
+    )
+
+
+def _missing(ids: Collection[str]) -> str:
+    """What a worker is told of results that will never come."""
+    if not ids:
+        return ""
+    return (
+        f"\n\nThere is no result of {', '.join(ids)}: that work failed or was stopped. Go on "
+        "without it, and say what is missing because of it."
     )
 
 

@@ -70,6 +70,7 @@ def plan_problems(
         *_capabilities(plan, capabilities),
         *_inputs(plan, inputs),
         *_dependencies(plan),
+        *_quorums(plan),
     ]
     return problems or list(_cycles(plan))
 
@@ -92,6 +93,13 @@ def problems_in(error: InvalidRequestError) -> list[Problem]:
     return (
         [Problem(one["path"], one["message"]) for one in found] if isinstance(found, list) else []
     )
+
+
+def most_together(plan: Sequence[PlannedSubtask]) -> int:
+    """Of how many results at most something is made: a subtask's, or the task's own."""
+    needed = {dependency for node in plan for dependency in node.depends_on}
+    sinks = sum(node.id not in needed for node in plan)
+    return max(sinks, *(len(node.depends_on) for node in plan))
 
 
 def _size(plan: Sequence[PlannedSubtask], max_nodes: int | None) -> Iterator[Problem]:
@@ -165,6 +173,15 @@ def _dependencies(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
                 yield Problem(path, f"there is no subtask {dependency!r}{hint}")
             elif dependency in node.depends_on[:position]:
                 yield Problem(path, f"{dependency!r} stands there twice")
+
+
+def _quorums(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
+    for index, node in enumerate(plan):
+        if node.quorum is not None and node.quorum > len(node.depends_on):
+            yield Problem(
+                f"plan[{index}].quorum",
+                f"{node.quorum}, and it depends on {len(node.depends_on)}; give no more than that",
+            )
 
 
 def _cycles(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:

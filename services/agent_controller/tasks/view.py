@@ -8,6 +8,7 @@ from typing import Literal
 from atlas.contracts.errors import ErrorInfo
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import (
+    OnFailure,
     Pattern,
     PlannedSubtask,
     SubtaskState,
@@ -123,6 +124,12 @@ class TaskView:
         return (self.end.goal or "") if isinstance(self.end, TaskFailed) else ""
 
     @property
+    def on_failure(self) -> OnFailure:
+        """What a subtask without a result does to it."""
+        asked = self.request.on_failure if self.request is not None else None
+        return asked or OnFailure.FAIL
+
+    @property
     def is_paused(self) -> bool:
         """Whether it stands still now."""
         return self.paused_at_ms is not None
@@ -174,6 +181,8 @@ class TaskView:
             subtasks=[record.to_view() for record in self.subtasks.values()],
             output=completed.output if completed else None,
             output_ref=completed.output_ref if completed else None,
+            lost=completed.lost if completed else [],
+            cause=completed.cause if completed else None,
             usage=self.usage,
             cost=self.cost,
             accepted_at_ms=self.accepted_at_ms,

@@ -108,7 +108,8 @@ def _of_task(event: TaskEvent, took: str) -> str:  # noqa: PLR0911 - one line fo
         case TaskResumed():
             return f"resumed{by_and_why(event.by, event.reason)}"
         case TaskCompleted():
-            return f"completed ({_spent(event.usage, event.cost, took)})"
+            lost = f" without {', '.join(event.lost)}" if event.lost else ""
+            return f"completed{lost} ({_spent(event.usage, event.cost, took)})"
         case TaskFailed():
             return f"failed{_after(took)}: {event.error.message}"
         case TaskCancelled():

@@ -24,6 +24,8 @@ class Submission:
     pattern: str | None = None
     options: tuple[str, ...] = ()
     plan: Path | None = None
+    on_failure: str | None = None
+    quorum: int | None = None
     priority: str | None = None
     approval: str | None = None
     max_usd: float | None = None
@@ -61,6 +63,8 @@ class Submission:
             pattern_options=read_options(self.options),
             plan=read_plan(self.plan) if self.plan is not None else None,
             task_id=self.task_id,
+            on_failure=self.on_failure or ("quorum" if self.quorum is not None else None),
+            quorum=self.quorum,
             priority=self.priority,
             approval=self.approval,
             budget=given or None,

@@ -34,6 +34,16 @@ PatternOptions = Annotated[
 PlanFile = Annotated[
     Path | None, typer.Option("--plan", help="A plan of your own, as JSON or YAML.")
 ]
+OnFailureName = Annotated[
+    str | None,
+    typer.Option("--on-failure", help="What a lost subtask does: fail, quorum, best_so_far."),
+]
+Quorum = Annotated[
+    int | None,
+    typer.Option(
+        "--quorum", min=1, help="So many results side by side are enough; implies quorum."
+    ),
+]
 PriorityName = Annotated[str | None, typer.Option("--priority", help="high, normal, low.")]
 ApprovalName = Annotated[
     str | None, typer.Option("--approval", help="What you approve first: none, plan, subtasks.")
@@ -52,6 +62,8 @@ def run(
     pattern: PatternName = None,
     options: PatternOptions = None,
     plan: PlanFile = None,
+    on_failure: OnFailureName = None,
+    quorum: Quorum = None,
     priority: PriorityName = None,
     approval: ApprovalName = None,
     max_usd: MaxUsd = None,
@@ -75,6 +87,8 @@ def run(
         pattern=pattern,
         options=options,
         plan=plan,
+        on_failure=on_failure,
+        quorum=quorum,
         priority=priority,
         approval=approval,
         max_usd=max_usd,
@@ -94,6 +108,8 @@ def submit(
     pattern: PatternName = None,
     options: PatternOptions = None,
     plan: PlanFile = None,
+    on_failure: OnFailureName = None,
+    quorum: Quorum = None,
     priority: PriorityName = None,
     approval: ApprovalName = None,
     max_usd: MaxUsd = None,
@@ -111,6 +127,8 @@ def submit(
         pattern=pattern,
         options=options,
         plan=plan,
+        on_failure=on_failure,
+        quorum=quorum,
         priority=priority,
         approval=approval,
         max_usd=max_usd,
@@ -127,6 +145,8 @@ def _submission(
     pattern: str | None,
     options: list[str] | None,
     plan: Path | None,
+    on_failure: str | None,
+    quorum: int | None,
     priority: str | None,
     approval: str | None,
     max_usd: float | None,
@@ -141,6 +161,8 @@ def _submission(
         pattern=pattern,
         options=tuple(options or ()),
         plan=plan,
+        on_failure=on_failure,
+        quorum=quorum,
         priority=priority,
         approval=approval,
         max_usd=max_usd,

@@ -46,6 +46,14 @@ class Approval(StrEnum):
     SUBTASKS = "subtasks"
 
 
+class OnFailure(StrEnum):
+    """What a subtask that gives no result does to its task."""
+
+    FAIL = "fail"
+    QUORUM = "quorum"
+    BEST_SO_FAR = "best_so_far"
+
+
 class PlannedSubtask(UserInput):
     """One node of a plan."""
 
@@ -57,6 +65,12 @@ class PlannedSubtask(UserInput):
         description="What is to be done; blanks alone are refused.",
     )
     depends_on: list[SubtaskId] = Field(default_factory=list)
+    quorum: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many of those that it depends on must succeed; it begins when all of them "
+        "are at their end. By default `on_failure` of the task says it.",
+    )
     output_schema: JsonObject | None = Field(
         default=None, description="The JSON Schema that its output satisfies."
     )
@@ -91,6 +105,16 @@ class TaskRequest(UserInput):
         default=None, description="What the pattern takes, such as the `stages` of a pipeline."
     )
     plan: Plan | None = Field(default=None, description="A plan of one's own; replaces `pattern`.")
+    on_failure: OnFailure | None = Field(
+        default=None,
+        description="What becomes of what depends on a subtask without a result, and of the task: "
+        "`fail` (the default) ends them; with `quorum` so many results are enough, for each "
+        "subtask and for the task; `best_so_far` goes on with those that are there, and ends with "
+        "them, also at a deadline or when the budget is spent.",
+    )
+    quorum: int | None = Field(
+        default=None, ge=1, description="With `on_failure: quorum`: how many must succeed."
+    )
     budget: Budget | None = None
     priority: Priority = Priority.NORMAL
     approval: Approval = Approval.NONE
@@ -259,8 +283,19 @@ class TaskCompleted(_TaskEvent):
     """The end: here is the answer."""
 
     type: Literal["task.completed"] = "task.completed"
-    output: object = None
+    output: object = Field(
+        default=None,
+        description="Of the last subtask; of several, and where the last is among the lost, what "
+        "there is by their ids.",
+    )
     output_ref: str | None = None
+    lost: list[SubtaskId] = Field(
+        default_factory=list,
+        description="Subtasks without a result, where `on_failure` or a `quorum` let it go on.",
+    )
+    cause: ErrorInfo | None = Field(
+        default=None, description="Why there are fewer results than planned."
+    )
     usage: Usage
     cost: Cost
 
@@ -401,6 +436,12 @@ class TaskStatus(Contract):
     subtasks: list[SubtaskView] = Field(default_factory=list)
     output: object = None
     output_ref: str | None = None
+    lost: list[SubtaskId] = Field(
+        default_factory=list, description="Of a completed task: subtasks without a result."
+    )
+    cause: ErrorInfo | None = Field(
+        default=None, description="Of a completed task: why there are fewer results than planned."
+    )
     usage: Usage = Usage()
     cost: Cost = Cost()
     accepted_at_ms: EpochMs

@@ -360,13 +360,19 @@ MOVES = st.sampled_from(
 )
 
 
+def enough_of(request, count) -> Any:
+    """How many of `count` results the request asks for."""
+    asked = {"quorum": request.quorum, "best_so_far": 1}
+    return min(count, asked.get(request.on_failure) or count)
+
+
 def check_the_log(log) -> Any:
     """What must hold of every log, whatever happened."""
     types = Counter(one.type for one in log)
     assert sum(types[kind] for kind in TERMINAL) <= 1
     assert [one.version for one in log] == list(range(1, len(log) + 1))
     plan: list[PlannedSubtask] = next((one.plan for one in log if one.type == "task.planned"), [])
-    needs = {one.id: set(one.depends_on) for one in plan}
+    nodes = {one.id: one for one in plan}
     succeeded: set[str] = set()
     ended: set[str] = set()
     attempts: Counter[str] = Counter()
@@ -374,7 +380,11 @@ def check_the_log(log) -> Any:
         id_ = str(getattr(one, "subtask_id", None))
         match one.type:
             case "subtask.dispatched":
-                assert needs.get(id_, set()) <= succeeded, "dispatched before its dependencies"
+                if (one_of := nodes.get(id_)) is not None:
+                    needs = set(one_of.depends_on)
+                    assert needs <= ended, "dispatched before its dependencies"
+                    enough = one_of.quorum or enough_of(log[0].request, len(needs))
+                    assert len(needs & succeeded) >= enough, "dispatched without enough results"
                 attempts[id_] += 1
                 assert one.attempt == attempts[id_]
             case "subtask.succeeded":
