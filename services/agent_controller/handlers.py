@@ -3,9 +3,8 @@
 from agent_controller.listing import Listing
 from agent_controller.log import TaskLog
 from agent_controller.open_tasks import Key
-from agent_controller.planning.planner import check_request
 from agent_controller.scheduling.scheduler import Scheduler
-from agent_controller.submissions import Submissions, check_same, conflict, digest, read_request
+from agent_controller.submissions import Submissions, check_same, conflict, digest
 from agent_controller.tasks.control import apply_control
 from agent_controller.tasks.fold import UnknownEvent
 from agent_controller.tasks.view import TaskView
@@ -75,9 +74,9 @@ class TaskDoors:
             ConflictError: The id stands for another request.
         """
         request = call.body.task_request()
-        check_request(request)
+        self._submissions.check(request)
         data = request.to_json()
-        read_request(data, None)
+        self._submissions.read(data, None)
         key = (call.tenant, call.body.task_id or new_id())
         await self._store(key, request, data)
         return TaskAccepted(
@@ -95,7 +94,7 @@ class TaskDoors:
                 check_same(view, request)
                 return
             if (waiting := await self._bus.last(subjects.SUBMITS, subject)) is not None:
-                known = _readable(waiting)
+                known = self._readable(waiting)
                 if known is None or digest(known) != digest(request):
                     raise conflict(key[1])
                 return
@@ -158,7 +157,7 @@ class TaskDoors:
         view = await self._scheduler.view(key)
         if not view.version:
             waiting = await self._bus.last(subjects.SUBMITS, subjects.task_submit(*key))
-            if waiting is not None and (request := _readable(waiting)) is not None:
+            if waiting is not None and (request := self._readable(waiting)) is not None:
                 await self._submissions.accept(key, request, waiting.headers)
                 view = await self._scheduler.view(key)
         if not view.version:
@@ -176,10 +175,9 @@ class TaskDoors:
         slim = [one.model_copy(update={"output": None}) for one in status.subtasks]
         return status.model_copy(update={"subtasks": slim})
 
-
-def _readable(waiting: Stored) -> TaskRequest | None:
-    """A submission that waits in its door, or None when it will be rejected there."""
-    try:
-        return read_request(waiting.data, waiting.headers)
-    except InvalidRequestError:
-        return None
+    def _readable(self, waiting: Stored) -> TaskRequest | None:
+        """A submission that waits in its door, or None when it will be rejected there."""
+        try:
+            return self._submissions.read(waiting.data, waiting.headers)
+        except InvalidRequestError:
+            return None

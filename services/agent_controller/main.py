@@ -12,6 +12,7 @@ from agent_controller.handlers import TaskDoors
 from agent_controller.listing import Listing
 from agent_controller.log import TaskLog
 from agent_controller.open_tasks import OpenTasks
+from agent_controller.planning.patterns import registered
 from agent_controller.planning.planner import TaskPlanner
 from agent_controller.presence import Presence
 from agent_controller.reports import Reports, task_of
@@ -96,7 +97,12 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     settings, bus = context.settings.controller, context.bus
     limits = limits_from(settings)
     presence = Presence(bus, context.events)
-    planner = TaskPlanner(limits, _planner_requirements(settings), presence.capabilities)
+    planner = TaskPlanner(
+        limits,
+        _planner_requirements(settings),
+        presence.capabilities,
+        registered(settings.patterns),
+    )
     objects, open_tasks, task_log = Objects(bus), OpenTasks(bus), TaskLog(bus)
     scheduler = Scheduler(
         task_log=task_log,
@@ -108,7 +114,7 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         revisit_ms=settings.reconcile_interval_ms * _REVISITS,
     )
     bus.on_reconnect(scheduler.forget)
-    submissions = Submissions(bus, scheduler, open_tasks, context.events)
+    submissions = Submissions(bus, scheduler, open_tasks, context.events, planner)
     doors = TaskDoors(bus, task_log, Listing(bus, scheduler), scheduler, submissions)
     reports = Reports(bus, scheduler, objects, limits)
     consumers = [

@@ -16,7 +16,7 @@ from opentelemetry.trace import Span, SpanKind
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent_controller.open_tasks import Key, OpenTasks
-from agent_controller.planning.planner import check_request
+from agent_controller.planning.planner import TaskPlanner
 from agent_controller.scheduling.scheduler import Scheduler
 from agent_controller.tasks.view import TaskView
 from atlas import door, subjects, telemetry
@@ -47,22 +47,6 @@ def digest(request: TaskRequest) -> str:
     """What a request says, whatever the order of its fields and the spaces between them."""
     text = json.dumps(request.model_dump(mode="json", exclude_none=True), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def read_request(data: bytes, headers: Mapping[str, str] | None) -> TaskRequest:
-    """Read and check what came through the durable door.
-
-    Raises:
-        InvalidRequestError: Names everything that is wrong with it.
-    """
-    if len(data) > _MAX_REQUEST_BYTES:
-        raise PayloadTooLargeError(
-            f"the TaskRequest has {len(data)} bytes, and at most {_MAX_REQUEST_BYTES} are taken; "
-            f"put large inputs into the object store {subjects.OBJECTS} and name them"
-        )
-    request = door.read(TaskRequest, data, headers)
-    check_request(request)
-    return request
 
 
 def check_same(view: TaskView, request: TaskRequest) -> None:
@@ -120,12 +104,41 @@ class Submissions:
     """Takes submissions in."""
 
     def __init__(
-        self, bus: Bus, scheduler: Scheduler, open_tasks: OpenTasks, events: Events
+        self,
+        bus: Bus,
+        scheduler: Scheduler,
+        open_tasks: OpenTasks,
+        events: Events,
+        planner: TaskPlanner,
     ) -> None:
         self._bus = bus
         self._scheduler = scheduler
         self._open_tasks = open_tasks
         self._events = events
+        self._planner = planner
+
+    def read(self, data: bytes, headers: Mapping[str, str] | None) -> TaskRequest:
+        """Read and check what came through the durable door.
+
+        Raises:
+            InvalidRequestError: Names everything that is wrong with it.
+        """
+        if len(data) > _MAX_REQUEST_BYTES:
+            raise PayloadTooLargeError(
+                f"the TaskRequest has {len(data)} bytes, and at most {_MAX_REQUEST_BYTES} are "
+                f"taken; put large inputs into the object store {subjects.OBJECTS} and name them"
+            )
+        request = door.read(TaskRequest, data, headers)
+        self.check(request)
+        return request
+
+    def check(self, request: TaskRequest) -> None:
+        """Refuse what can never be carried out.
+
+        Raises:
+            InvalidRequestError: Names everything that is wrong with it.
+        """
+        self._planner.check(request)
 
     async def take(self, messages: Sequence[Msg]) -> None:
         """Accept or reject stored submissions; they may be acknowledged afterwards.
@@ -141,7 +154,7 @@ class Submissions:
         key = (parsed.tenant, parsed.id)
         with _processing(key, msg.headers):
             try:
-                await self._accept(key, read_request(msg.data, msg.headers))
+                await self._accept(key, self.read(msg.data, msg.headers))
             except InvalidRequestError as error:
                 await self._reject(key, msg, error)
 

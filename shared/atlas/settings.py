@@ -136,6 +136,11 @@ class ControllerSettings(Section):
     retry_base_ms: PositiveMs = 500
     planner_requirements: JsonObject | None = None
     max_plan_nodes: int = Field(default=50, ge=1, description="In a plan made by a model.")
+    patterns: dict[Annotated[str, AfterValidator(_subject_token)], str] = Field(
+        default_factory=dict,
+        description="Patterns of one's own: name to `module:function`; the controller's Python "
+        "must find the module.",
+    )
     drain_ms: PositiveMs = 10_000
 
 

@@ -128,7 +128,7 @@ async def test_an_unknown_option_is_wrong_use(cli):
 
 
 @pytest.mark.parametrize("command", ["run", "submit"])
-@pytest.mark.parametrize("options", [("--goal", "x", "--pattern", "route"), ("--goal", " ")])
+@pytest.mark.parametrize("options", [("--goal", "x", "--pattern", "debat"), ("--goal", " ")])
 async def test_a_task_that_no_controller_would_take_is_wrong_use_before_it_is_submitted(
     command, options, bus: Bus, cli
 ):

@@ -77,9 +77,9 @@ async def test_a_task_is_stored_while_no_service_runs(atlas: Atlas, bus: Bus):
     assert task.accepted.log_subject == "atlas.default.task.t1.log"
 
 
-async def test_a_pattern_that_does_not_exist_is_refused_here(atlas: Atlas):
+async def test_a_name_that_no_pattern_can_have_is_refused_here(atlas: Atlas):
     with pytest.raises(InvalidRequestError, match="pattern"):
-        await atlas.submit("write", pattern="sideways")
+        await atlas.submit("write", pattern="side ways")
 
 
 async def test_an_id_that_may_not_stand_in_a_subject_is_refused(atlas: Atlas):

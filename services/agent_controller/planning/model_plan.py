@@ -7,10 +7,14 @@ wrong with it is named, so that the model can be asked once more.
 import json
 from collections.abc import Sequence
 
-from pydantic import ValidationError
-
 from agent_controller.tasks.limits import Limits
-from agent_controller.tasks.plan import Problem, check_plan, invalid, problems_in
+from agent_controller.tasks.plan import (
+    Problem,
+    check_plan,
+    invalid,
+    problems_in,
+    read_nodes,
+)
 from agent_controller.tasks.view import PLANNING_IDS
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import InvalidRequestError
@@ -133,25 +137,14 @@ def read_plan(output: object, limits: Limits) -> tuple[PlannedSubtask, ...]:
     if not isinstance(nodes, list):
         problem = Problem("plan", "the answer is no object with a list `subtasks` in it")
         raise invalid("plan", [problem])
-    plan: list[PlannedSubtask] = []
-    problems: list[Problem] = []
-    for index, node in enumerate(nodes):
-        try:
-            plan.append(PlannedSubtask.model_validate(node))
-        except ValidationError as error:
-            problems.extend(
-                Problem(".".join([f"plan[{index}]", *map(str, one["loc"])]), one["msg"])
-                for one in error.errors(include_url=False)
-            )
-    if problems:
-        raise invalid("plan", problems)
+    plan = read_nodes(nodes)
     check_plan(
         plan,
         max_nodes=limits.max_plan_nodes,
         capabilities=_offered(limits),
         reserved=PLANNING_IDS,
     )
-    return tuple(plan)
+    return plan
 
 
 def problems_of(error: InvalidRequestError) -> list[str]:

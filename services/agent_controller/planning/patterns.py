@@ -4,18 +4,23 @@ A pattern is a function of the request; it raises `InvalidRequestError` where it
 of it, which is found out at the door.
 """
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 
 from agent_controller.planning import fixed, shaped
-from agent_controller.tasks.plan import Problem, check_plan, invalid
+from agent_controller.tasks.plan import Problem, check_plan, invalid, read_nodes
+from atlas.contracts.errors import AtlasError, ConfigurationError
 from atlas.contracts.tasks import Pattern, PlannedSubtask, TaskRequest
 
-type MakePattern = Callable[[TaskRequest], Sequence[PlannedSubtask]]
+type MakePattern = Callable[[TaskRequest], Sequence[object]]
+"""Gives `PlannedSubtask`s, or mappings with their fields."""
 
 _MAX_PLAN_BYTES = 768 * 1024
 """A plan is one message of the log."""
+_LONGEST = 1_000
+"""Characters of what is told of a pattern that broke."""
 
-PATTERNS: Mapping[Pattern, MakePattern] = {
+PATTERNS: Mapping[str, MakePattern] = {
     Pattern.SINGLE: fixed.single,
     Pattern.SEQUENTIAL: fixed.sequential,
     Pattern.PARALLEL: fixed.parallel,
@@ -25,10 +30,34 @@ PATTERNS: Mapping[Pattern, MakePattern] = {
     Pattern.VOTE: shaped.vote,
     Pattern.EVALUATE_OPTIMIZE: shaped.evaluate_optimize,
 }
-"""Every pattern but `auto`, which asks a model."""
+"""Every pattern that comes with Atlas but `auto`, which asks a model."""
 
-SUPPORTED = (Pattern.AUTO, *PATTERNS)
-"""What `TaskRequest.pattern` may say in this version."""
+
+def registered(own: Mapping[str, str]) -> Mapping[str, MakePattern]:
+    """Atlas's patterns and those that the settings declare as `module:function`.
+
+    Raises:
+        ConfigurationError: One has a name that is taken, or is not to be found.
+    """
+    found = dict(PATTERNS)
+    for name, place in own.items():
+        where = f"controller.patterns.{name}: {place!r}"
+        if name in set(Pattern):
+            raise ConfigurationError(f"{where}: Atlas has a pattern {name!r}; choose another name")
+        module, _, function = place.partition(":")
+        if not (module and function):
+            raise ConfigurationError(f"{where}: give `module:function`")
+        try:
+            make = getattr(importlib.import_module(module), function)
+        except Exception as error:  # whatever somebody's module does when it is imported
+            raise ConfigurationError(
+                f"{where}: it cannot be imported: {type(error).__name__}: {error}; install it "
+                "where the controller runs, or set PYTHONPATH"
+            ) from error
+        if not callable(make):
+            raise ConfigurationError(f"{where}: it is no function of a TaskRequest")
+        found[name] = make
+    return found
 
 
 def make_plan(make: MakePattern, request: TaskRequest) -> tuple[PlannedSubtask, ...]:
@@ -37,7 +66,7 @@ def make_plan(make: MakePattern, request: TaskRequest) -> tuple[PlannedSubtask, 
     Raises:
         InvalidRequestError: The pattern cannot work with this request; says why.
     """
-    plan = tuple(make(request))
+    plan = read_nodes(_made(make, request))
     check_plan(plan, inputs=request.inputs or {})
     size_bytes = sum(len(one.to_json()) for one in plan)
     if size_bytes > _MAX_PLAN_BYTES:
@@ -48,3 +77,14 @@ def make_plan(make: MakePattern, request: TaskRequest) -> tuple[PlannedSubtask, 
         )
         raise invalid("TaskRequest", [problem])
     return plan
+
+
+def _made(make: MakePattern, request: TaskRequest) -> Sequence[object]:
+    """What a pattern gives; of one's own it may break in any way, and its task says how."""
+    try:
+        return list(make(request))
+    except AtlasError:
+        raise
+    except Exception as error:
+        said = f"it failed with {type(error).__name__}: {error}; correct it, or what it was given"
+        raise invalid("TaskRequest", [Problem("pattern", said[:_LONGEST])]) from error

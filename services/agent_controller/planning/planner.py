@@ -5,11 +5,12 @@ was nonsense. When both are nonsense, or no model can be reached, the goal is st
 one subtask: a plan is a means.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from agent_controller.planning import fixed, model_plan, patterns
 from agent_controller.planning.options import NoOptions, read_options
+from agent_controller.planning.patterns import MakePattern
 from agent_controller.tasks.decide import AskModel, MakePlan
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.plan import Problem, invalid, most_together, plan_problems, problems_in
@@ -24,11 +25,14 @@ from atlas.contracts.tasks import (
     SubtaskState,
     TaskRequest,
 )
+from atlas.spelling import nearest
 
 _PLANNING = "planning"
 
 
-def check_request(request: TaskRequest) -> None:
+def check_request(
+    request: TaskRequest, known: Mapping[str, MakePattern] = patterns.PATTERNS
+) -> None:
     """Refuse what can never be planned, before it is accepted.
 
     Raises:
@@ -39,14 +43,14 @@ def check_request(request: TaskRequest) -> None:
     problems: list[Problem] = []
     if not request.goal.strip():
         problems.append(Problem("goal", "it is blank; say what is to be reached"))
-    if request.plan is None and request.pattern not in patterns.SUPPORTED:
-        raise _unsupported(request.pattern, problems)
-    problems += _no_plans(request)
+    if request.plan is None and request.pattern not in {Pattern.AUTO, *known}:
+        raise _unsupported(request.pattern, known, problems)
+    problems += _no_plans(request, known)
     if problems:
         raise invalid("TaskRequest", problems)
 
 
-def _no_plans(request: TaskRequest) -> Iterator[Problem]:
+def _no_plans(request: TaskRequest, known: Mapping[str, MakePattern]) -> Iterator[Problem]:
     if request.plan is not None:
         yield from plan_problems(request.plan, inputs=request.inputs or {})
         yield from _no_schemas(request.plan)
@@ -56,7 +60,7 @@ def _no_plans(request: TaskRequest) -> Iterator[Problem]:
         return
     plan: Sequence[PlannedSubtask] = ()
     try:
-        if (make := patterns.PATTERNS.get(request.pattern)) is not None:
+        if (make := known.get(request.pattern)) is not None:
             plan = patterns.make_plan(make, request)
         else:
             read_options(request, NoOptions)
@@ -88,14 +92,18 @@ def _no_schemas(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
             yield Problem(f"plan[{index}].output_schema", problem)
 
 
-def _unsupported(pattern: Pattern, others: Sequence[Problem] = ()) -> InvalidRequestError:
-    supported = ", ".join(patterns.SUPPORTED)
+def _unsupported(
+    pattern: str, known: Mapping[str, MakePattern], others: Sequence[Problem] = ()
+) -> InvalidRequestError:
+    supported = [Pattern.AUTO.value, *known]
+    near = nearest(pattern, supported)
     problem = Problem(
         "pattern",
-        f"{pattern} is not available in this version; use one of {supported}, "
-        "or give a plan of your own",
+        f"{pattern} is not available in this version; "
+        + (f"did you mean {near!r}? There are " if near else "use one of ")
+        + f"{', '.join(supported)}; or give a plan of your own",
     )
-    return invalid("TaskRequest", [*others, problem], supported=list(patterns.SUPPORTED))
+    return invalid("TaskRequest", [*others, problem], supported=supported)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,12 @@ class TaskPlanner:
     """What a model must be able to do to plan."""
     announced: Callable[[], frozenset[str]] = frozenset
     """What workers say now that they can do, beside what is built in."""
+    known: Mapping[str, MakePattern] = field(default_factory=lambda: patterns.PATTERNS)
+    """The patterns by their names."""
+
+    def check(self, request: TaskRequest) -> None:
+        """Refuse what can never be planned; see `check_request`."""
+        check_request(request, self.known)
 
     def next_step(self, view: TaskView) -> MakePlan | AskModel | None:
         """What to do while there is no plan; None: wait for the planning subtask that runs.
@@ -119,10 +133,10 @@ class TaskPlanner:
             return None
         if request.plan is not None:
             return MakePlan(tuple(request.plan), "caller")
-        if (make := patterns.PATTERNS.get(request.pattern)) is not None:
+        if (make := self.known.get(request.pattern)) is not None:
             return MakePlan(patterns.make_plan(make, request), "pattern")
-        if request.pattern is not Pattern.AUTO:
-            raise _unsupported(request.pattern)
+        if request.pattern != Pattern.AUTO:
+            raise _unsupported(request.pattern, self.known)
         return self._ask(view)
 
     def assignment(self, view: TaskView, subtask_id: str) -> PlannedSubtask:

@@ -7,6 +7,8 @@ is asked to repair it.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.tasks import PlannedSubtask
@@ -24,6 +26,27 @@ class Problem:
 
     path: str
     message: str
+
+
+def read_nodes(nodes: Sequence[object]) -> tuple[PlannedSubtask, ...]:
+    """The subtasks of a plan that somebody made, each valid by itself.
+
+    Raises:
+        InvalidRequestError: `details.problems` names everything that is wrong with them.
+    """
+    plan: list[PlannedSubtask] = []
+    problems: list[Problem] = []
+    for index, node in enumerate(nodes):
+        try:
+            plan.append(PlannedSubtask.model_validate(node))
+        except ValidationError as error:
+            problems.extend(
+                Problem(".".join([f"plan[{index}]", *map(str, one["loc"])]), one["msg"])
+                for one in error.errors(include_url=False)
+            )
+    if problems:
+        raise invalid("plan", problems)
+    return tuple(plan)
 
 
 def check_plan(

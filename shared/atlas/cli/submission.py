@@ -1,6 +1,6 @@
 """What `atlas task run|submit` was given, read from options and files."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,20 +32,22 @@ class Submission:
     max_tokens: int | None = None
     task_id: str | None = None
 
-    def check(self) -> None:
+    def check(self, own: Collection[str] = ()) -> None:
         """Refuse what no controller would take, before anything is asked or started.
+
+        Args:
+            own: The patterns that the settings declare; others may know more.
 
         Raises:
             InvalidRequestError: Says which option, and what to give.
         """
         if not self.goal.strip():
             raise InvalidRequestError("--goal: it is blank; say what is to be reached")
-        if self.pattern is not None and self.pattern not in PATTERNS:
-            near = nearest(self.pattern, PATTERNS)
-            raise InvalidRequestError(
-                f"--pattern {self.pattern}: not available in this version"
-                + (f"; did you mean {near!r}?" if near else f"; give {_or(PATTERNS)}")
-            )
+        known = {*PATTERNS, *own}
+        if self.pattern is not None and self.pattern not in known:
+            near = nearest(self.pattern, sorted(known))
+            if near is not None:
+                raise InvalidRequestError(f"--pattern {self.pattern}: did you mean {near!r}?")
         read_options(self.options)
 
     async def send(self, atlas: Atlas, inputs: dict[str, object] | None) -> Task:
@@ -69,11 +71,6 @@ class Submission:
             approval=self.approval,
             budget=given or None,
         )
-
-
-def _or(names: Sequence[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} or {last}"
 
 
 def read_options(options: Sequence[str]) -> dict[str, object] | None:

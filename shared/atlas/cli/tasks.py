@@ -26,8 +26,8 @@ _LOG_LINES = 20
 async def run(submission: Submission, *, standalone: bool, as_json: bool) -> int:
     """Submit a task and follow it to its end; the exit status says how it ended."""
     output = Output(as_json=as_json)
-    submission.check()
     settings = configured(runs_router=standalone)
+    submission.check(settings.controller.patterns)
     inputs = await asyncio.to_thread(read_inputs, submission.inputs)
     async with _private(settings, output) if standalone else connected(settings) as atlas:
         await tell_who_answers(atlas, output)
@@ -68,9 +68,10 @@ def _end_of(log: IO[bytes]) -> str:
 async def submit(submission: Submission, *, as_json: bool) -> int:
     """Submit a task and print where it is."""
     output = Output(as_json=as_json)
-    submission.check()
+    settings = configured()
+    submission.check(settings.controller.patterns)
     inputs = await asyncio.to_thread(read_inputs, submission.inputs)
-    async with connected() as atlas:
+    async with connected(settings) as atlas:
         task = await submission.send(atlas, inputs)
     output.show(task.accepted, task.task_id)
     if output.is_terminal:

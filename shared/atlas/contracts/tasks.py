@@ -8,7 +8,7 @@ from pydantic.config import JsonDict
 
 from atlas.contracts.base import Contract, Count, EpochMs, JsonObject, PositiveMs, UserInput
 from atlas.contracts.errors import ErrorInfo
-from atlas.contracts.ids import Capability, Id, StreamId, SubtaskId, TaskId
+from atlas.contracts.ids import ID_PATTERN, Capability, Id, StreamId, SubtaskId, TaskId
 from atlas.contracts.inference import Budget, Cost, Requirements, Usage
 
 _NOT_BLANK: JsonDict = {"pattern": r"\S"}
@@ -28,6 +28,17 @@ class Pattern(StrEnum):
     VOTE = "vote"
     ROUTE = "route"
     EVALUATE_OPTIMIZE = "evaluate_optimize"
+
+
+type PatternName = Annotated[
+    str,
+    Field(
+        pattern=ID_PATTERN,
+        examples=[one.value for one in Pattern],
+        description="How a goal is broken down: a name of `Pattern`, or one that the controllers' "
+        "settings declare.",
+    ),
+]
 
 
 class Priority(StrEnum):
@@ -100,7 +111,7 @@ class TaskRequest(UserInput):
     inputs: JsonObject | None = Field(
         default=None, description="Named material for the work, such as the text of files."
     )
-    pattern: Pattern = Pattern.AUTO
+    pattern: PatternName = Pattern.AUTO.value
     pattern_options: JsonObject | None = Field(
         default=None, description="What the pattern takes, such as the `stages` of a pipeline."
     )
@@ -432,7 +443,7 @@ class TaskStatus(Contract):
     state: TaskState
     version: Count
     goal: str
-    pattern: Pattern = Pattern.AUTO
+    pattern: PatternName = Pattern.AUTO.value
     subtasks: list[SubtaskView] = Field(default_factory=list)
     output: object = None
     output_ref: str | None = None

@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 from tests.unit.controller.task_world import World, world
 
 from agent_controller.planning import patterns
-from agent_controller.planning.planner import check_request
+from agent_controller.planning.planner import TaskPlanner, check_request
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.plan import check_plan
 from agent_controller.tasks.schema import schema_problem
-from atlas.contracts.errors import InvalidRequestError
+from atlas.contracts.errors import ConfigurationError, InvalidRequestError
 from atlas.contracts.tasks import Pattern, TaskRequest
 
 CAPABILITIES = Limits().capabilities - {"planning"}
 MATERIAL = {"a.md": "A", "b.md": "B"}
-LEAST: dict[Pattern, dict[str, Any]] = {
+LEAST: dict[str, dict[str, Any]] = {
     Pattern.PIPELINE: {"pattern_options": {"stages": ["translate", "shorten"]}},
     Pattern.MAP_REDUCE: {"inputs": MATERIAL},
 }
@@ -50,7 +50,7 @@ def test_every_pattern_makes_a_valid_plan_with_one_answer(pattern, make):
     assert [schema_problem(one) for one in schemas] == [None] * len(schemas)
 
 
-@pytest.mark.parametrize("pattern", patterns.SUPPORTED)
+@pytest.mark.parametrize("pattern", [Pattern.AUTO, *patterns.PATTERNS])
 def test_an_option_that_a_pattern_does_not_know_is_refused(pattern):
     asked = dict(LEAST.get(pattern, {}))
     options = {**asked.pop("pattern_options", {}), "colour": "red"}
@@ -191,3 +191,62 @@ def test_a_subtask_of_ones_own_plan_gets_the_inputs_that_it_names_and_all_by_def
     assert refused("auto", plan=nodes, inputs={"b.md": "B"}) == {
         "plan[0].task_inputs[0]": "the task has no input 'a.md'; did you mean 'b.md'?"
     }
+
+
+def mine(request) -> Any:
+    """A pattern of one's own; `inputs` say what it gives."""
+    return request.inputs["plan"]
+
+
+NOT_CALLABLE = "no function"
+
+
+def own_plan(plan) -> Any:
+    known = patterns.registered({"mine": f"{__name__}:mine"})
+    request = TaskRequest(goal="g", pattern="mine", inputs={"plan": plan})
+    TaskPlanner(Limits(), known=known).check(request)
+    step: Any = TaskPlanner(Limits(), known=known).next_step(World(request).view)
+    return step.planner, [one.id for one in step.plan]
+
+
+def test_a_pattern_of_ones_own_is_a_function_that_gives_subtasks_or_their_fields():
+    node = {"id": "a", "capability": "general", "instruction": "do"}
+    assert own_plan([node, {**node, "id": "b", "depends_on": ["a"]}]) == ("pattern", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("plan", "path", "said"),
+    [
+        (None, "pattern", "it failed with TypeError: 'NoneType' object is not iterable"),
+        ([], "plan", "it is empty"),
+        ([{"id": "a"}], "plan[0].capability", "required"),
+        (
+            [{"id": "a", "capability": "c", "instruction": "i", "depends_on": ["a"]}],
+            "plan[0].depends_on[0]",
+            "depends on itself",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_plan_of_ones_own_pattern_is_told_at_the_door(plan, path, said):
+    with pytest.raises(InvalidRequestError) as caught:
+        own_plan(plan)
+    details: Any = caught.value.details
+    assert details["problems"][0]["path"] == path
+    assert said in details["problems"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "said"),
+    [
+        ("vote", f"{__name__}:mine", "Atlas has a pattern 'vote'"),
+        ("route", f"{__name__}:mine", "Atlas has a pattern 'route'"),
+        ("mine", __name__, "give `module:function`"),
+        ("mine", "no_such_module:mine", "No module named 'no_such_module'"),
+        ("mine", f"{__name__}:yours", "has no attribute 'yours'"),
+        ("mine", f"{__name__}:NOT_CALLABLE", "it is no function"),
+    ],
+)
+def test_a_pattern_that_cannot_be_registered_is_named_with_its_setting(name, place, said):
+    with pytest.raises(ConfigurationError, match=rf"controller\.patterns\.{name}: ") as caught:
+        patterns.registered({name: place})
+    assert said in caught.value.message
