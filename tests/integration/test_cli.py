@@ -141,7 +141,8 @@ async def test_a_task_that_no_controller_would_take_is_wrong_use_before_it_is_su
 async def test_the_help_names_only_patterns_that_are_supported(cli):
     shown = " ".join((await cli("task", "run", "--help")).out.split())
     assert "parallel" in shown
-    assert "route" not in shown
+    assert "route" in shown
+    assert "swarm" not in shown
 
 
 async def test_watching_prints_the_text_and_nothing_else(router: FakeRouter, cli):

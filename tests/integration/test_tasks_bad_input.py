@@ -60,7 +60,7 @@ async def test_what_cannot_be_done_is_refused_at_the_door_with_its_reason(nats_s
         with pytest.raises(InvalidRequestError, match="did you mean 'goal'"):
             await user.ask("task.submit", Misspelt(), TaskAccepted)
         with pytest.raises(InvalidRequestError, match="not available in this version"):
-            await user.submit(pattern="route")
+            await user.submit(pattern="swarm")
         with pytest.raises(InvalidRequestError, match="a cycle: a → b → a"):
             await user.submit(plan=plan(["a", "b"], ["b", "a"]))
         with pytest.raises(NotFoundError):
@@ -73,7 +73,8 @@ async def test_what_cannot_be_done_is_refused_at_the_door_with_its_reason(nats_s
     ("fields", "path"),
     [
         ({"goal": " \n"}, "goal"),
-        ({"pattern": "route"}, "pattern"),
+        ({"pattern": "swarm"}, "pattern"),
+        ({"pattern": "route"}, "pattern_options.routes"),
         ({"pattern": "pipeline"}, "pattern_options.stages"),
         ({"pattern": "map_reduce"}, "inputs"),
         ({"plan": [*plan(["a"]), BLANK]}, "plan[1].instruction"),
@@ -101,7 +102,7 @@ async def test_what_is_refused_at_the_door_is_named_and_leaves_nothing_behind(
         (b'{"goal": 7}', ""),
         (b'{"goal": "\\ud800"}', ""),
         (b'{"goal": " "}', " "),
-        (b'{"goal": "a poem", "pattern": "route"}', "a poem"),
+        (b'{"goal": "a poem", "pattern": "swarm"}', "a poem"),
         (b'{"goal": "a poem", "pattrn": "single"}', "a poem"),
         (
             b'{"goal": "a poem", "plan": [{"id": "a", "capability": "b", "instruction": " "}]}',

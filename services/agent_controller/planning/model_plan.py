@@ -65,13 +65,13 @@ results of the subtasks it depends on.
 _REPAIR = """\
 {rules}
 
-An earlier plan was refused:
+An earlier answer was refused:
 {previous}
 
 What was wrong with it:
 {problems}
 
-Give the whole corrected plan."""
+Give the whole corrected answer."""
 
 _PREVIOUS_SHOWN = 8_000
 
@@ -118,10 +118,10 @@ def rules(limits: Limits) -> str:
     )
 
 
-def repair(limits: Limits, previous: object, problems: Sequence[str]) -> str:
-    """What a model is asked for when its first plan was refused."""
+def repair(asked: str, previous: object, problems: Sequence[str]) -> str:
+    """What a model is asked for when its first answer was refused."""
     return _REPAIR.format(
-        rules=rules(limits),
+        rules=asked,
         previous=json.dumps(previous, ensure_ascii=False, indent=1)[:_PREVIOUS_SHOWN],
         problems="\n".join(f"- {one}" for one in problems),
     )

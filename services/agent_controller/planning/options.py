@@ -6,10 +6,11 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from agent_controller.tasks.plan import Problem, invalid, problems_in
+from agent_controller.tasks.view import PLANNING_IDS
 from atlas import door
 from atlas.contracts.base import UserInput
 from atlas.contracts.errors import InvalidRequestError
-from atlas.contracts.ids import Capability
+from atlas.contracts.ids import Capability, SubtaskId
 from atlas.contracts.tasks import TaskRequest
 
 
@@ -82,6 +83,26 @@ class VoteOptions(UserInput):
         default=None, min_length=2, max_length=50
     )
     """What may be voted for; without them each voter answers freely."""
+
+
+class Route(Step):
+    """A way to work on a goal, and for what goals it is there."""
+
+    when: Text
+
+
+def _free(name: str) -> str:
+    if name in PLANNING_IDS:
+        raise ValueError(f"{name!r} is reserved; choose another name")
+    return name
+
+
+class RouteOptions(UserInput):
+    """The routes by their names, of which a model chooses one."""
+
+    routes: dict[Annotated[SubtaskId, AfterValidator(_free)], Route] = Field(
+        min_length=2, max_length=20
+    )
 
 
 class EvaluateOptions(UserInput):

@@ -30,7 +30,7 @@ PATTERNS: Mapping[str, MakePattern] = {
     Pattern.VOTE: shaped.vote,
     Pattern.EVALUATE_OPTIMIZE: shaped.evaluate_optimize,
 }
-"""Every pattern that comes with Atlas but `auto`, which asks a model."""
+"""Every pattern that comes with Atlas but `auto` and `route`, which ask a model."""
 
 
 def registered(own: Mapping[str, str]) -> Mapping[str, MakePattern]:

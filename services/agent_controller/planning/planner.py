@@ -8,8 +8,8 @@ one subtask: a plan is a means.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from agent_controller.planning import fixed, model_plan, patterns
-from agent_controller.planning.options import NoOptions, read_options
+from agent_controller.planning import fixed, model_plan, patterns, route
+from agent_controller.planning.options import NoOptions, RouteOptions, read_options
 from agent_controller.planning.patterns import MakePattern
 from agent_controller.tasks.decide import AskModel, MakePlan
 from agent_controller.tasks.limits import Limits
@@ -28,6 +28,8 @@ from atlas.contracts.tasks import (
 from atlas.spelling import nearest
 
 _PLANNING = "planning"
+_ASKED = (Pattern.AUTO.value, Pattern.ROUTE.value)
+"""The patterns for which a model is asked."""
 
 
 def check_request(
@@ -43,7 +45,7 @@ def check_request(
     problems: list[Problem] = []
     if not request.goal.strip():
         problems.append(Problem("goal", "it is blank; say what is to be reached"))
-    if request.plan is None and request.pattern not in {Pattern.AUTO, *known}:
+    if request.plan is None and request.pattern not in {*_ASKED, *known}:
         raise _unsupported(request.pattern, known, problems)
     problems += _no_plans(request, known)
     if problems:
@@ -63,7 +65,7 @@ def _no_plans(request: TaskRequest, known: Mapping[str, MakePattern]) -> Iterato
         if (make := known.get(request.pattern)) is not None:
             plan = patterns.make_plan(make, request)
         else:
-            read_options(request, NoOptions)
+            read_options(request, RouteOptions if request.pattern == Pattern.ROUTE else NoOptions)
     except InvalidRequestError as error:
         yield from problems_in(error)
     yield from _no_quorum(request, plan)
@@ -95,7 +97,7 @@ def _no_schemas(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
 def _unsupported(
     pattern: str, known: Mapping[str, MakePattern], others: Sequence[Problem] = ()
 ) -> InvalidRequestError:
-    supported = [Pattern.AUTO.value, *known]
+    supported = [*_ASKED, *known]
     near = nearest(pattern, supported)
     problem = Problem(
         "pattern",
@@ -135,20 +137,28 @@ class TaskPlanner:
             return MakePlan(tuple(request.plan), "caller")
         if (make := self.known.get(request.pattern)) is not None:
             return MakePlan(patterns.make_plan(make, request), "pattern")
-        if request.pattern != Pattern.AUTO:
+        if request.pattern not in _ASKED:
             raise _unsupported(request.pattern, self.known)
-        return self._ask(view)
+        return self._ask(view, request)
 
     def assignment(self, view: TaskView, subtask_id: str) -> PlannedSubtask:
         """What the subtask `plan` or `plan-repair` has to do."""
-        instruction = model_plan.rules(self._offered)
+        request = view.request
+        if request is not None and request.pattern == Pattern.ROUTE:
+            instruction, schema = route.question(request), route.schema(request)
+        else:
+            instruction, schema = (
+                model_plan.rules(self._offered),
+                model_plan.plan_schema(self._offered),
+            )
         if subtask_id == PLAN_REPAIR and (first := view.subtasks.get(PLAN)) is not None:
-            instruction = model_plan.repair(self._offered, first.output, self._problems(first))
+            problems = self._problems(first, request)
+            instruction = model_plan.repair(instruction, first.output, problems)
         return PlannedSubtask(
             id=subtask_id,
             capability=_PLANNING,
             instruction=instruction,
-            output_schema=model_plan.plan_schema(self._offered),
+            output_schema=schema,
             requirements=self.requirements,
         )
 
@@ -157,7 +167,7 @@ class TaskPlanner:
         """The limits of a plan that a model makes now."""
         return replace(self.limits, capabilities=self.limits.capabilities | self.announced())
 
-    def _ask(self, view: TaskView) -> MakePlan | AskModel | None:
+    def _ask(self, view: TaskView, request: TaskRequest) -> MakePlan | AskModel | None:
         for subtask_id in (PLAN, PLAN_REPAIR):
             record = view.subtasks.get(subtask_id)
             if record is None:
@@ -168,16 +178,22 @@ class TaskPlanner:
                 why = record.error.message if record.error else f"it is {record.state}"
                 return _last_resort(f"the subtask {subtask_id!r} gave no plan: {why}")
             try:
-                return MakePlan(model_plan.read_plan(record.output, self._offered), "model")
+                return self._read(record, request)
             except InvalidRequestError as error:
                 problems = model_plan.problems_of(error)
         return _last_resort(
             f"the model's plan was refused twice, at last for: {'; '.join(problems)}"
         )
 
-    def _problems(self, record: SubtaskRecord) -> list[str]:
+    def _read(self, record: SubtaskRecord, request: TaskRequest | None) -> MakePlan:
+        if request is not None and request.pattern == Pattern.ROUTE:
+            node, reason = route.read_choice(record.output, request)
+            return MakePlan((node,), "model", reason)
+        return MakePlan(model_plan.read_plan(record.output, self._offered), "model")
+
+    def _problems(self, record: SubtaskRecord, request: TaskRequest | None) -> list[str]:
         try:
-            model_plan.read_plan(record.output, self._offered)
+            self._read(record, request)
         except InvalidRequestError as error:
             return model_plan.problems_of(error)
         return []

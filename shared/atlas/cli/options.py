@@ -26,6 +26,7 @@ PATTERNS = (
     "map_reduce",
     "debate",
     "vote",
+    "route",
     "evaluate_optimize",
 )
 """What `--pattern` takes: what the controller of this version can plan. A test compares the two."""

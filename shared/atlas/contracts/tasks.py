@@ -178,7 +178,9 @@ class TaskPlanned(_TaskEvent):
     type: Literal["task.planned"] = "task.planned"
     plan: Plan
     planner: Literal["caller", "pattern", "model", "last_resort"]
-    reason: str | None = Field(default=None, description="Why a last resort was needed.")
+    reason: str | None = Field(
+        default=None, description="Why this one: a route that was chosen, a last resort."
+    )
 
 
 class TaskReplanned(_TaskEvent):

@@ -76,7 +76,7 @@ def test_what_is_no_plan_is_refused(tmp_path, text):
 
 
 def test_the_patterns_of_the_command_line_are_those_that_the_controller_brings():
-    assert list(PATTERNS) == ["auto", *patterns.PATTERNS]
+    assert set(PATTERNS) == {"auto", "route", *patterns.PATTERNS}
 
 
 @pytest.mark.parametrize("pattern", [None, *PATTERNS, "debate-2", "swarm"])

@@ -17,9 +17,14 @@ from atlas.contracts.tasks import Pattern, TaskRequest
 
 CAPABILITIES = Limits().capabilities - {"planning"}
 MATERIAL = {"a.md": "A", "b.md": "B"}
+ROUTES = {
+    "bill": {"when": "it is about money", "instruction": "Explain the bill."},
+    "repair": {"when": "all else", "instruction": "Mend it.", "capability": "code"},
+}
 LEAST: dict[str, dict[str, Any]] = {
     Pattern.PIPELINE: {"pattern_options": {"stages": ["translate", "shorten"]}},
     Pattern.MAP_REDUCE: {"inputs": MATERIAL},
+    Pattern.ROUTE: {"pattern_options": {"routes": ROUTES}},
 }
 """What a pattern cannot do without."""
 TEXT = st.text("ab", min_size=1, max_size=3)
@@ -50,7 +55,7 @@ def test_every_pattern_makes_a_valid_plan_with_one_answer(pattern, make):
     assert [schema_problem(one) for one in schemas] == [None] * len(schemas)
 
 
-@pytest.mark.parametrize("pattern", [Pattern.AUTO, *patterns.PATTERNS])
+@pytest.mark.parametrize("pattern", [Pattern.AUTO, Pattern.ROUTE, *patterns.PATTERNS])
 def test_an_option_that_a_pattern_does_not_know_is_refused(pattern):
     asked = dict(LEAST.get(pattern, {}))
     options = {**asked.pop("pattern_options", {}), "colour": "red"}
@@ -174,6 +179,50 @@ def test_a_draft_is_judged_by_the_criteria_and_written_anew_in_each_round(rounds
         assert judged.depends_on == [f"draft-{round_}"]
         assert all(f"- {one}" in judged.instruction for one in criteria)
         assert plan[f"draft-{round_ + 1}"].depends_on == [f"draft-{round_}", judged.id]
+
+
+def routed() -> Any:
+    return world(pattern="route", pattern_options={"routes": ROUTES})
+
+
+def test_a_model_chooses_the_route_and_only_that_one_is_gone():
+    task = routed()
+    asked = task.waiting_work()["plan"]
+    assert (asked.capability, "- `bill`: it is about money" in asked.instruction) == (
+        "planning",
+        True,
+    )
+    assert asked.output_schema["properties"]["route"]["enum"] == ["bill", "repair"]
+    task.succeed("plan", {"route": "repair", "reason": "it is broken"})
+    (work,) = task.waiting_work().values()
+    assert (work.subtask_id, work.capability, work.instruction) == ("repair", "code", "Mend it.")
+    (planned_,) = [one for one in task.log if one.type == "task.planned"]
+    assert (planned_.planner, planned_.reason) == ("model", "route repair: it is broken")
+
+
+@pytest.mark.parametrize("nonsense", [{"route": "nowhere"}, {"route": ["bill"]}, "bill", None])
+def test_a_route_that_is_none_is_asked_for_again_and_at_last_the_goal_is_worked_on(nonsense):
+    task = routed().succeed("plan", nonsense)
+    asked = task.waiting_work()["plan-repair"]
+    assert "- route: give one of bill, repair" in asked.instruction
+    assert "- `bill`: it is about money" in asked.instruction
+    task.succeed("plan-repair", nonsense)
+    assert set(task.waiting_work()) == {"answer"}
+    assert task.view.planner == "last_resort"
+
+
+@pytest.mark.parametrize(
+    ("routes", "path"),
+    [
+        (None, "pattern_options.routes"),
+        ({"bill": ROUTES["bill"]}, "pattern_options.routes"),
+        ({**ROUTES, "plan": ROUTES["bill"]}, "pattern_options.routes.plan"),
+        ({**ROUTES, "a b": ROUTES["bill"]}, "pattern_options.routes.a b"),
+        ({**ROUTES, "other": {"instruction": "x"}}, "pattern_options.routes.other.when"),
+    ],
+)
+def test_routes_that_are_none_are_named(routes, path):
+    assert path in refused("route", {"routes": routes} if routes else None)
 
 
 def test_a_subtask_of_ones_own_plan_gets_the_inputs_that_it_names_and_all_by_default():
