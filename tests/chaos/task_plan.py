@@ -18,6 +18,17 @@ _FEW = 60
 _SHORT_S, _LONG_S = 11.0, 75.0
 _CAPABILITIES = ("research", "analysis", "draft", "review", "summarize", "general")
 
+_PATTERNS: dict[str, dict[str, Any]] = {
+    "single": {},
+    "sequential": {},
+    "parallel": {},
+    "pipeline": {"stages": ["Collect.", "Order.", "Write."]},
+    "debate": {"positions": ["for", "against"], "rounds": 1},
+    "vote": {"voters": 3},
+    "evaluate_optimize": {"rounds": 1},
+}
+"""Each with options that make a small plan."""
+
 type Ends = Literal["task.completed", "task.failed", "task.cancelled"]
 
 
@@ -79,11 +90,12 @@ def task_plan_of(seed: int, tasks: int, servers: int = 1) -> TaskPlan:
 
 def _task(dice: random.Random, task_id: str, length_s: float) -> PlannedTask:
     request: dict[str, Any] = {"goal": f"the goal of {task_id}"}
-    shape = dice.choice(["single", "sequential", "parallel", "graph", "graph"])
+    shape = dice.choice([*_PATTERNS, *["graph"] * len(_PATTERNS)])
     if shape == "graph":
         request["plan"] = _graph(dice)
     else:
-        request["pattern"] = shape
+        request["pattern"], request["pattern_options"] = shape, _PATTERNS[shape]
+    request["on_failure"] = dice.choice(["fail", "best_so_far"])
     request["priority"] = dice.choice(["low", "normal", "high"])
     if dice.random() < 0.15:
         request["budget"] = {"max_tokens": dice.randint(100, 3_000)}

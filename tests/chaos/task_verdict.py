@@ -68,21 +68,27 @@ def _of_subtasks(log: Sequence[Entry], end: str) -> Iterator[str]:
     )
     if any(count > 1 for count in dispatched.values()):
         yield f"attempts were dispatched twice: {dispatched}"
+    plan: list[Entry] = next(
+        (entry["plan"] for entry in log if entry["type"] == "task.planned"), []
+    )
     if end == "task.completed":
-        plan = next(entry["plan"] for entry in log if entry["type"] == "task.planned")
-        missing = {one["id"] for one in plan} - set(applied)
+        lost = set(log[-1].get("lost") or [])
+        if lost and not log[-1].get("cause"):
+            yield f"it is completed without {lost} and without a cause"
+        missing = {one["id"] for one in plan} - set(applied) - lost
         if missing:
             yield f"it is completed without the results of {missing}"
-        _, place = {}, {entry["subtask_id"]: at for at, entry in _dispatches(log)}
-        done = {
-            entry["subtask_id"]: at
-            for at, entry in enumerate(log)
-            if entry["type"] == "subtask.succeeded"
-        }
-        for one in plan:
-            early = [it for it in one.get("depends_on", []) if done[it] > place[one["id"]]]
-            if early:
-                yield f"{one['id']} was dispatched before {early} had succeeded"
+    done = {
+        entry["subtask_id"]: at
+        for at, entry in enumerate(log)
+        if entry["type"] == "subtask.succeeded"
+    }
+    begun = {entry["subtask_id"]: at for at, entry in _dispatches(log)}
+    for one in plan:
+        at = begun.get(one["id"], len(log))
+        early = [it for it in one.get("depends_on", []) if done.get(it, -1) > at]
+        if early:
+            yield f"{one['id']} was dispatched before {early} had succeeded"
 
 
 def _dispatches(log: Sequence[Entry]) -> Iterator[tuple[int, Entry]]:
