@@ -9,7 +9,6 @@ import contextlib
 import sys
 import threading
 from collections.abc import Coroutine, Iterator
-from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Self
@@ -242,23 +241,36 @@ class _Conversation:
         timeout_s: float | None = None,
         keys: Keyboard | None = None,
     ) -> T:
-        """Run a coroutine in the loop's thread; Ctrl-C or a signal cancels it, to its end."""
-        ended = threading.Event()
+        """Run a coroutine in the loop's thread; Ctrl-C or a signal cancels it, to its end.
+
+        It may run already before this thread knows its future, so it is known by its task.
+        """
+        ended, left = threading.Event(), threading.Event()
+        running: list[asyncio.Task[object]] = []
 
         async def owned() -> T:
+            if left.is_set():
+                work.close()
+                raise asyncio.CancelledError
+            running.extend(filter(None, [asyncio.current_task()]))
             try:
                 return await work
             finally:
                 ended.set()
 
-        future: Future[T] | None = None
+        def leave() -> None:
+            left.set()
+            for task in running:
+                task.cancel()
+            if not running:
+                ended.set()
+
         try:
             future = asyncio.run_coroutine_threadsafe(owned(), self._loop)
             if keys is not None:
                 keys.until_done(future, self._press)
             return future.result(timeout_s)
         except (KeyboardInterrupt, SystemExit):
-            if future is not None:
-                future.cancel()
-                ended.wait(_CLEAN_UP_S)
+            self._loop.call_soon_threadsafe(leave)
+            ended.wait(_CLEAN_UP_S)
             raise
