@@ -22,7 +22,8 @@ from atlas.contracts.base import Contract, UserInput
 from atlas.contracts.errors import AtlasError
 from atlas.contracts.inference import TASK_NEEDS, Part
 from atlas.contracts.streams import StreamEvent
-from atlas.contracts.tasks import SubtaskReport, SubtaskResult, TaskEvent
+from atlas.contracts.task_events import TaskEvent
+from atlas.contracts.tasks import SubtaskReport, SubtaskResult
 from docs.contract_subjects import SubjectRow
 
 type JsonSchema = dict[str, object]

@@ -11,7 +11,7 @@ from pathlib import Path
 from subprocess import DEVNULL
 
 from atlas.client import Atlas
-from atlas.contracts.tasks import SubtaskStarted, SubtaskSucceeded, TaskEvent
+from atlas.contracts.task_events import SubtaskStarted, SubtaskSucceeded, TaskEvent
 from atlas.embedded import standalone
 
 CONFIGURATION = Path(__file__).with_name("05_task_aware_providers.yaml")

@@ -7,7 +7,8 @@ import asyncio
 
 from atlas.client import Atlas
 from atlas.contracts.errors import WorkCancelledError
-from atlas.contracts.tasks import TaskAction, TaskAwaitingApproval, TaskControl, TaskPlanned
+from atlas.contracts.task_events import TaskAwaitingApproval, TaskPlanned
+from atlas.contracts.tasks import TaskAction, TaskControl
 
 GOAL = "Announce that the library opens on Sundays"
 

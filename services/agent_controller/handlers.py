@@ -17,15 +17,12 @@ from atlas.contracts.errors import (
     OverloadedError,
 )
 from atlas.contracts.ids import new_id
+from atlas.contracts.task_events import TASK_EVENT, TaskEvent, TaskHistory, TaskHistoryReply
 from atlas.contracts.tasks import (
-    TASK_EVENT,
     SubmitRequest,
     TaskAccepted,
     TaskControl,
-    TaskEvent,
     TaskGet,
-    TaskHistory,
-    TaskHistoryReply,
     TaskList,
     TaskListReply,
     TaskRequest,

@@ -13,7 +13,7 @@ from agent_controller.tasks.fold import LogEntry, fold, read_entry
 from agent_controller.tasks.view import TaskView
 from atlas import subjects, telemetry
 from atlas.bus import Bus
-from atlas.contracts.tasks import TASK_EVENT, TaskEvent
+from atlas.contracts.task_events import TASK_EVENT, TaskEvent
 
 _TRACE_HEADERS = ("traceparent", "tracestate")
 

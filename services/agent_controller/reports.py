@@ -13,7 +13,8 @@ from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.errors import InvalidRequestError
-from atlas.contracts.tasks import SubtaskReport, TaskEvent
+from atlas.contracts.task_events import TaskEvent
+from atlas.contracts.tasks import SubtaskReport
 from atlas.dead_letters import bury
 from atlas.objects import Objects
 

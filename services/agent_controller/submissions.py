@@ -30,7 +30,8 @@ from atlas.contracts.errors import (
 )
 from atlas.contracts.ids import ID_PATTERN, derived_id, is_id
 from atlas.contracts.inference import Cost, Usage
-from atlas.contracts.tasks import TaskAcceptedEvent, TaskEvent, TaskFailed, TaskRequest
+from atlas.contracts.task_events import TaskAcceptedEvent, TaskEvent, TaskFailed
+from atlas.contracts.tasks import TaskRequest
 from atlas.dead_letters import bury
 from atlas.service import Events
 

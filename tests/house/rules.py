@@ -18,7 +18,6 @@ MOST_FUNCTION_LINES = 70
 LONG_FILES: dict[str, str] = {
     "shared/atlas/contracts/errors.py": "one tree, drawn at its top and read as one",
     "shared/atlas/contracts/inference.py": "one vocabulary, read as one: requests and answers",
-    "shared/atlas/contracts/tasks.py": "one vocabulary, read as one: the life of a task",
 }
 """Files above the limit, each with its reason. Shorter is better than longer."""
 LONG_FUNCTIONS: dict[str, str] = {}

@@ -19,7 +19,8 @@ from atlas.contracts.streams import (
     StreamStarted,
     TextDelta,
 )
-from atlas.contracts.tasks import TaskEvent, TaskHistory, TaskHistoryReply, TaskState
+from atlas.contracts.task_events import TaskEvent, TaskHistory, TaskHistoryReply
+from atlas.contracts.tasks import TaskState
 from atlas.reading import Reading
 
 TENANT = "default"

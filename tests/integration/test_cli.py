@@ -23,7 +23,7 @@ from atlas.contracts.streams import (
     StreamState,
     StreamStatus,
 )
-from atlas.contracts.tasks import (
+from atlas.contracts.task_events import (
     SubtaskDispatched,
     SubtaskStarted,
     SubtaskSucceeded,
@@ -31,8 +31,8 @@ from atlas.contracts.tasks import (
     TaskCompleted,
     TaskEvent,
     TaskFailed,
-    TaskRequest,
 )
+from atlas.contracts.tasks import TaskRequest
 from atlas.embedded import free_port
 from tests.integration import cli_process
 from tests.integration.client_fakes import (

@@ -11,15 +11,14 @@ from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.catalogue import ModelInfo, ProviderInfo, ProvidersReply
 from atlas.contracts.inference import Cost, Usage
-from atlas.contracts.tasks import (
-    PlannedSubtask,
+from atlas.contracts.task_events import (
     SubtaskStarted,
     SubtaskSucceeded,
     TaskAcceptedEvent,
     TaskCompleted,
     TaskPlanned,
-    TaskRequest,
 )
+from atlas.contracts.tasks import PlannedSubtask, TaskRequest
 from atlas.embedded import NatsProcess
 from tests.integration.client_fakes import FakeController, FakeRouter, delta, started
 from tests.integration.terminal import on_terminal

@@ -20,18 +20,16 @@ from atlas.contracts.errors import (
 )
 from atlas.contracts.events import Event
 from atlas.contracts.inference import Cost, Usage
-from atlas.contracts.tasks import (
+from atlas.contracts.task_events import (
     TaskAcceptedEvent,
     TaskCancelled,
     TaskCompleted,
     TaskEvent,
     TaskFailed,
     TaskPaused,
-    TaskRequest,
     TaskResumed,
-    TaskState,
-    TaskStatus,
 )
+from atlas.contracts.tasks import TaskRequest, TaskState, TaskStatus
 from tests.integration.client_fakes import FakeController
 
 

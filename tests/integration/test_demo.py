@@ -16,7 +16,7 @@ import pytest
 
 from atlas.client import Atlas
 from atlas.contracts.streams import StreamCompleted
-from atlas.contracts.tasks import (
+from atlas.contracts.task_events import (
     SubtaskStarted,
     SubtaskSucceeded,
     TaskCompleted,

@@ -6,7 +6,8 @@ from agent_controller.scheduling.large import fit_event, fit_work
 from atlas import subjects
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.inference import Cost, Usage
-from atlas.contracts.tasks import Subtask, TaskFailed
+from atlas.contracts.task_events import TaskFailed
+from atlas.contracts.tasks import Subtask
 from atlas.objects import Objects
 
 MOST_BYTES = 1_000_000

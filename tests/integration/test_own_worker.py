@@ -15,7 +15,8 @@ from atlas.contracts.base import now_ms
 from atlas.contracts.errors import ProviderOverloadedError
 from atlas.contracts.events import Event
 from atlas.contracts.inference import Cost, Usage
-from atlas.contracts.tasks import SubtaskReport, TaskCancelled, TaskPaused, TaskResumed
+from atlas.contracts.task_events import TaskCancelled, TaskPaused, TaskResumed
+from atlas.contracts.tasks import SubtaskReport
 from atlas.objects import Objects
 from atlas.settings import NatsSettings
 from atlas.worker import Worker

@@ -16,7 +16,7 @@ from atlas.bus import Bus
 from atlas.client import Atlas, Task
 from atlas.contracts.errors import NotFoundError, RequestTimeoutError
 from atlas.contracts.events import Event
-from atlas.contracts.tasks import SubtaskDispatched, SubtaskStarted
+from atlas.contracts.task_events import SubtaskDispatched, SubtaskStarted
 from atlas.embedded import Stack, standalone
 from atlas.settings import NatsSettings
 

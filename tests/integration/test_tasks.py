@@ -24,6 +24,7 @@ from atlas.contracts.errors import (
     RequestTimeoutError,
 )
 from atlas.contracts.inference import Cost, Usage
+from atlas.contracts.task_events import TaskHistory, TaskHistoryReply
 from atlas.contracts.tasks import (
     PlannedSubtask,
     SubmitRequest,
@@ -33,8 +34,6 @@ from atlas.contracts.tasks import (
     TaskAccepted,
     TaskControl,
     TaskGet,
-    TaskHistory,
-    TaskHistoryReply,
     TaskList,
     TaskListReply,
     TaskRequest,

@@ -21,7 +21,8 @@ from atlas.contracts.streams import (
     StreamStarted,
     TextDelta,
 )
-from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult, TaskCancelled
+from atlas.contracts.task_events import TaskCancelled
+from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult
 from atlas.reading import text_digest
 from atlas.settings import NatsSettings, Settings, TopologySettings, WorkerSettings
 from tests.integration.test_tasks import User, controller, plan

@@ -18,13 +18,7 @@ from agent_controller.tasks.schema import schema_problem
 from agent_controller.tasks.view import PLAN, PLAN_REPAIR, SubtaskRecord, TaskView
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.inference import Requirements
-from atlas.contracts.tasks import (
-    OnFailure,
-    Pattern,
-    PlannedSubtask,
-    SubtaskState,
-    TaskRequest,
-)
+from atlas.contracts.tasks import OnFailure, Pattern, PlannedSubtask, SubtaskState, TaskRequest
 from atlas.spelling import nearest
 
 _PLANNING = "planning"

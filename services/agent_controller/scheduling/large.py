@@ -3,13 +3,8 @@
 import json
 
 from atlas.contracts.base import JsonObject
-from atlas.contracts.tasks import (
-    Subtask,
-    SubtaskResult,
-    TaskCompleted,
-    TaskEvent,
-    TaskFailed,
-)
+from atlas.contracts.task_events import TaskCompleted, TaskEvent, TaskFailed
+from atlas.contracts.tasks import Subtask, SubtaskResult
 from atlas.objects import Objects
 
 LARGE_BYTES = 256 * 1024

@@ -11,7 +11,8 @@ from agent_controller.tasks.intake import Intake, give_up, take_result
 from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.contracts.errors import ErrorInfo, InvalidRequestError
-from atlas.contracts.tasks import SubtaskResult, TaskEvent
+from atlas.contracts.task_events import TaskEvent
+from atlas.contracts.tasks import SubtaskResult
 from atlas.objects import Objects
 
 

@@ -26,7 +26,7 @@ from agent_controller.tasks.view import TaskView
 from atlas import telemetry
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError, FencedError, OverloadedError, RequestTimeoutError
-from atlas.contracts.tasks import TaskEvent
+from atlas.contracts.task_events import TaskEvent
 from atlas.objects import Objects
 from atlas.service import Events
 

@@ -3,19 +3,16 @@
 from agent_controller.tasks.decide import numbered
 from agent_controller.tasks.view import SubtaskRecord, TaskView
 from atlas.contracts.errors import InvalidRequestError, InvalidTransitionError, NotFoundError
-from atlas.contracts.tasks import (
+from atlas.contracts.task_events import (
     SubtaskCancelled,
-    SubtaskState,
-    TaskAction,
     TaskApprovalRejected,
     TaskApproved,
     TaskCancelled,
-    TaskControl,
     TaskEvent,
     TaskPaused,
     TaskResumed,
-    TaskState,
 )
+from atlas.contracts.tasks import SubtaskState, TaskAction, TaskControl, TaskState
 
 
 def apply_control(view: TaskView, control: TaskControl, now_ms: int) -> list[TaskEvent]:

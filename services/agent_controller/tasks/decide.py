@@ -14,18 +14,16 @@ from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import SubtaskRecord, TaskView
 from atlas.contracts.errors import InvalidRequestError, RequestTimeoutError
 from atlas.contracts.ids import derived_id
-from atlas.contracts.tasks import (
-    Approval,
-    PlannedSubtask,
+from atlas.contracts.task_events import (
     SubtaskCancelled,
     SubtaskDispatched,
     SubtaskFailed,
     SubtaskRetried,
-    SubtaskState,
     TaskAwaitingApproval,
     TaskEvent,
     TaskPlanned,
 )
+from atlas.contracts.tasks import Approval, PlannedSubtask, SubtaskState
 
 CONTROLLER = "controller"
 """Who cancels what cannot be reached any more."""

@@ -5,13 +5,8 @@ from collections.abc import Sequence
 from agent_controller.tasks import losses
 from agent_controller.tasks.view import SubtaskRecord, TaskView
 from atlas.contracts.errors import ErrorInfo, TaskFailedError
-from atlas.contracts.tasks import (
-    OnFailure,
-    SubtaskState,
-    TaskCancelled,
-    TaskCompleted,
-    TaskFailed,
-)
+from atlas.contracts.task_events import TaskCancelled, TaskCompleted, TaskFailed
+from atlas.contracts.tasks import OnFailure, SubtaskState
 
 
 def conclusion(view: TaskView, now_ms: int) -> TaskCompleted | TaskFailed:

@@ -16,15 +16,13 @@ from agent_controller.tasks.view import SubtaskRecord, TaskView
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import AtlasError
 from atlas.contracts.inference import Cost, Usage
-from atlas.contracts.tasks import (
+from atlas.contracts.task_events import (
     TASK_EVENT,
-    PlannedSubtask,
     SubtaskCancelled,
     SubtaskDispatched,
     SubtaskFailed,
     SubtaskRetried,
     SubtaskStarted,
-    SubtaskState,
     SubtaskSucceeded,
     TaskAcceptedEvent,
     TaskApprovalRejected,
@@ -39,6 +37,7 @@ from atlas.contracts.tasks import (
     TaskReplanned,
     TaskResumed,
 )
+from atlas.contracts.tasks import PlannedSubtask, SubtaskState
 
 type SubtaskEvent = (
     SubtaskDispatched

@@ -9,15 +9,8 @@ from agent_controller.tasks import retry, schema
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import SubtaskRecord, TaskView
 from atlas.contracts.errors import AtlasError, ErrorInfo, InvalidRequestError
-from atlas.contracts.tasks import (
-    SubtaskFailed,
-    SubtaskReport,
-    SubtaskResult,
-    SubtaskStarted,
-    SubtaskState,
-    SubtaskSucceeded,
-    TaskEvent,
-)
+from atlas.contracts.task_events import SubtaskFailed, SubtaskStarted, SubtaskSucceeded, TaskEvent
+from atlas.contracts.tasks import SubtaskReport, SubtaskResult, SubtaskState
 
 type Intake = Callable[[TaskView, int], list[TaskEvent]]
 """From the view and the time to the events that something from outside appends."""

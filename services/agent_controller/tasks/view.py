@@ -7,18 +7,17 @@ from typing import Literal
 
 from atlas.contracts.errors import ErrorInfo
 from atlas.contracts.inference import Cost, Usage
+from atlas.contracts.task_events import TaskFailed, TerminalTaskEvent
 from atlas.contracts.tasks import (
     OnFailure,
     Pattern,
     PlannedSubtask,
     SubtaskState,
     SubtaskView,
-    TaskFailed,
     TaskRequest,
     TaskState,
     TaskStatus,
     TaskSummary,
-    TerminalTaskEvent,
 )
 
 PLAN = "plan"

@@ -4,14 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from atlas.contracts.inference import Cost, Usage
-from atlas.contracts.tasks import (
-    PlannedSubtask,
+from atlas.contracts.task_events import (
     SubtaskCancelled,
     SubtaskDispatched,
     SubtaskFailed,
     SubtaskRetried,
     SubtaskStarted,
-    SubtaskState,
     SubtaskSucceeded,
     TaskAcceptedEvent,
     TaskApprovalRejected,
@@ -25,8 +23,8 @@ from atlas.contracts.tasks import (
     TaskPlanned,
     TaskReplanned,
     TaskResumed,
-    TaskState,
 )
+from atlas.contracts.tasks import PlannedSubtask, SubtaskState, TaskState
 
 _CHARACTERS_PER_TOKEN = 4
 _PER_MTOK = 1_000_000

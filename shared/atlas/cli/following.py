@@ -11,7 +11,7 @@ from atlas.cli.output import Output
 from atlas.cli.session import DONE, FAILED, report
 from atlas.client import Atlas, Task
 from atlas.contracts.errors import AtlasError
-from atlas.contracts.tasks import (
+from atlas.contracts.task_events import (
     SubtaskFailed,
     SubtaskStarted,
     SubtaskSucceeded,

@@ -2,8 +2,7 @@
 
 from atlas.cli.figures import by_and_why, clock, duration, money, one_line, tokens
 from atlas.contracts.inference import Cost, Usage
-from atlas.contracts.tasks import (
-    PlannedSubtask,
+from atlas.contracts.task_events import (
     SubtaskCancelled,
     SubtaskDispatched,
     SubtaskFailed,
@@ -23,6 +22,7 @@ from atlas.contracts.tasks import (
     TaskReplanned,
     TaskResumed,
 )
+from atlas.contracts.tasks import PlannedSubtask
 
 _WIDTH = 160
 

@@ -36,10 +36,10 @@ from atlas.contracts.inference import (
     ModelResponse,
 )
 from atlas.contracts.streams import StreamControl, StreamState, StreamStatus
+from atlas.contracts.task_events import TaskEvent
 from atlas.contracts.tasks import (
     Subtask,
     TaskControl,
-    TaskEvent,
     TaskList,
     TaskListReply,
     TaskRequest,

@@ -16,21 +16,17 @@ from atlas.contracts.errors import (
     TaskFailedError,
     error_from,
 )
-from atlas.contracts.tasks import (
+from atlas.contracts.task_events import (
     TASK_EVENT,
-    TaskAccepted,
-    TaskAction,
     TaskCancelled,
     TaskCompleted,
-    TaskControl,
     TaskEvent,
     TaskFailed,
-    TaskGet,
     TaskHistory,
     TaskHistoryReply,
-    TaskStatus,
     TerminalTaskEvent,
 )
+from atlas.contracts.tasks import TaskAccepted, TaskAction, TaskControl, TaskGet, TaskStatus
 from atlas.objects import Objects
 from atlas.reading import Verdict
 

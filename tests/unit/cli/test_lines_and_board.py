@@ -11,14 +11,12 @@ from atlas.cli.lines import line
 from atlas.cli.live_view import draw
 from atlas.contracts.errors import ProviderRateLimitError
 from atlas.contracts.inference import Cost, Usage, UsageSource
-from atlas.contracts.tasks import (
-    PlannedSubtask,
+from atlas.contracts.task_events import (
     SubtaskCancelled,
     SubtaskDispatched,
     SubtaskFailed,
     SubtaskRetried,
     SubtaskStarted,
-    SubtaskState,
     SubtaskSucceeded,
     TaskAcceptedEvent,
     TaskApprovalRejected,
@@ -31,10 +29,9 @@ from atlas.contracts.tasks import (
     TaskPaused,
     TaskPlanned,
     TaskReplanned,
-    TaskRequest,
     TaskResumed,
-    TaskState,
 )
+from atlas.contracts.tasks import PlannedSubtask, SubtaskState, TaskRequest, TaskState
 
 _PLAN = [
     PlannedSubtask(id="research", capability="research", instruction="look"),

@@ -11,7 +11,7 @@ import pytest
 
 from atlas.contracts.base import Contract
 from atlas.contracts.streams import STREAM_EVENT, StreamEvent
-from atlas.contracts.tasks import TASK_EVENT, TaskEvent
+from atlas.contracts.task_events import TASK_EVENT, TaskEvent
 
 from .examples import EXAMPLES
 from .public_models import public_models

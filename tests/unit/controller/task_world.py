@@ -17,12 +17,11 @@ from atlas.contracts.errors import (
     ProviderOverloadedError,
 )
 from atlas.contracts.inference import Cost, Usage
+from atlas.contracts.task_events import TASK_EVENT, TaskAcceptedEvent
 from atlas.contracts.tasks import (
-    TASK_EVENT,
     PlannedSubtask,
     SubtaskReport,
     SubtaskResult,
-    TaskAcceptedEvent,
     TaskControl,
     TaskRequest,
 )

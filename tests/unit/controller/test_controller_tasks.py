@@ -38,8 +38,8 @@ from atlas.contracts.errors import (
     ProviderOverloadedError,
 )
 from atlas.contracts.inference import Budget
+from atlas.contracts.task_events import TASK_EVENT
 from atlas.contracts.tasks import (
-    TASK_EVENT,
     PlannedSubtask,
     SubtaskResult,
     SubtaskState,
