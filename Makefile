@@ -102,6 +102,7 @@ bench-full: bench-peers $(VENV)/.bench  ## Measure everything, LiteLLM, TensorZe
 	$(BIN)/python -m benchmarks.crowd --save
 	$(BIN)/python -m benchmarks.extras --save
 	$(BIN)/python -m benchmarks.tasks --subtasks 5000 --rounds 30 --finished 100000 --queued 1000 --save
+	$(BIN)/python -m benchmarks.scale --save
 	$(BIN)/python -m benchmarks.transports
 	$(BIN)/python -m benchmarks.strategies
 	$(BIN)/python -m benchmarks.leaks

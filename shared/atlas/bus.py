@@ -236,7 +236,11 @@ class Bus:
         return read_reply(reply.data, answer)
 
     async def ask(
-        self, subject: str, data: bytes, headers: dict[str, str], timeout_s: float | None = None
+        self,
+        subject: str,
+        data: bytes,
+        headers: dict[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> Msg:
         """Send bytes with just these headers and wait for the answer, whatever it is.
 
@@ -319,7 +323,7 @@ class Bus:
 
     async def _get(self, stream: str, what: dict[str, object]) -> Msg:
         request = json.dumps(what).encode()
-        return await self.ask(f"$JS.API.DIRECT.GET.{stream}", request, {}, _GET_TIMEOUT_S)
+        return await self.ask(f"$JS.API.DIRECT.GET.{stream}", request, None, _GET_TIMEOUT_S)
 
     def read(
         self, stream: str, subject: str, *, from_seq: int = 1, page: int = 1000

@@ -156,9 +156,27 @@ class NatsProcess:
         self._process = None
 
 
+def cluster(directory: Path, count: int) -> list[NatsProcess]:
+    """One server, or a cluster on loopback; each keeps its data in a folder of its own."""
+    if count == 1:
+        return [NatsProcess(directory / "nats")]
+    ports = [free_port() for _ in range(count)]
+    routes = ",".join(f"nats://{_HOST}:{port}" for port in ports)
+    return [
+        NatsProcess(
+            directory / f"nats{place}",
+            extra=(
+                *("--server_name", f"n{place}", "--cluster_name", "atlas", "--routes", routes),
+                *("--cluster", f"nats://{_HOST}:{port}"),
+            ),
+        )
+        for place, port in enumerate(ports)
+    ]
+
+
 @dataclass(slots=True)
 class Services:
-    """Service processes on one NATS server."""
+    """Service processes on one NATS server, or on the cluster that the URLs name."""
 
     nats_url: str
     log_to: IO[bytes] | int | None = None

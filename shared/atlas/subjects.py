@@ -65,6 +65,11 @@ def bucket_stream(bucket: str) -> str:
     return f"KV_{bucket}"
 
 
+def objects_stream(bucket: str) -> str:
+    """The JetStream stream of an object store."""
+    return f"OBJ_{bucket}"
+
+
 def bucket_key(bucket: str, key: str) -> str:
     """Where a key of a bucket is kept; `>` stands for all of them."""
     return f"$KV.{bucket}.{key}"
