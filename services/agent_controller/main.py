@@ -62,6 +62,10 @@ class ControllerApp:
         """How many decisions it wrote into tasks' logs."""
         return {"decisions": self.scheduler.decisions}
 
+    def troubles(self) -> Sequence[str]:
+        """None of its own: all that it needs is NATS."""
+        return ()
+
 
 def limits_from(settings: ControllerSettings) -> Limits:
     """The limits of decisions, from the settings."""

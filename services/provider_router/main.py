@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
-from atlas import service, subjects
+from atlas import process, service, subjects
 from atlas.contracts.base import JsonObject
 from provider_router.accounting.accounts import Accounts
 from provider_router.accounting.counters import Counters
@@ -69,6 +69,16 @@ class Router:
             "streams": {state: ended[state] for state in ("completed", "failed", "cancelled")},
             "loop_late_ms": round(self.easing.late_s * 1000, 1),
         }
+
+    def troubles(self) -> Sequence[str]:
+        """That no provider can be asked; while one can, the others are no trouble of a router's."""
+        board = self.configuration.board
+        accounts = self.configuration.current.accounts
+        real = [name for name, one in accounts.items() if one.settings.kind != "mock"]
+        names = real or list(accounts)
+        if any(board.of(name).health != "unhealthy" for name in names):
+            return ()
+        return (f"no provider can be asked: {', '.join(names)}; `atlas providers` says why",)
 
 
 @contextlib.asynccontextmanager
@@ -163,4 +173,4 @@ def _on_hangup(reloading: Reloading) -> Iterator[None]:
 
 def main() -> None:
     """Run the provider router until SIGTERM."""
-    service.run("provider_router", subjects.ROUTERS, compose)
+    process.run("provider_router", subjects.ROUTERS, compose)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from atlas import service, subjects
+from atlas import process, subjects
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import ProviderOverloadedError
@@ -64,7 +64,7 @@ async def at_work(url, handler, name="own", **more) -> Any:
     bus = await Bus.connect(NatsSettings(url=url), name)
     try:
         async with (
-            service._context("agent_worker", name, "workers", settings(**more), bus) as context,
+            process.open_context("agent_worker", name, "workers", settings(**more), bus) as context,
             own.compose(context) as app,
         ):
             yield app

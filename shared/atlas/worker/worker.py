@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from atlas import service
+from atlas import process
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import ConfigurationError
 from atlas.contracts.ids import is_id
@@ -48,6 +48,10 @@ class WorkerApp:
     def metrics(self) -> JsonObject:
         """How the subtasks ended that ended here."""
         return {"subtasks": {"succeeded": self.desk.succeeded, "failed": self.desk.failed}}
+
+    def troubles(self) -> Sequence[str]:
+        """None of its own: all that it needs is NATS."""
+        return ()
 
     def who(self) -> JsonObject:
         """Which worker it is, and what it can do."""
@@ -108,7 +112,7 @@ class Worker:
         Settings are those of every service: `NATS_URL`, `ATLAS_*`, `atlas.yaml`. Exits with 2 and
         one line on stderr when they are wrong, NATS is away or there is no handler.
         """
-        service.run(NAME, QUEUE, self.compose)
+        process.run(NAME, QUEUE, self.compose)
 
     @contextlib.asynccontextmanager
     async def compose(self, context: Context) -> AsyncIterator[WorkerApp]:
