@@ -263,10 +263,19 @@ class Services:
         self.running = [one for one in self.running if one not in ended]
         return ended
 
-    async def kill(self, pid: int) -> None:
-        """SIGKILL one service."""
-        await _end(self._processes.pop(pid, None), signal.SIGKILL)
+    async def retire(self, pid: int) -> int:
+        """Let one service drain (SIGTERM), SIGKILL when that takes too long; gives its status."""
+        return await self._without(pid, signal.SIGTERM)
+
+    async def kill(self, pid: int) -> int:
+        """SIGKILL one service; gives its status."""
+        return await self._without(pid, signal.SIGKILL)
+
+    async def _without(self, pid: int, sign: signal.Signals) -> int:
+        process = self._processes.pop(pid)
+        await _end(process, sign)
         self.running = [one for one in self.running if one.pid != pid]
+        return process.wait()
 
 
 @dataclass(frozen=True, slots=True)
