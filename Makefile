@@ -135,8 +135,12 @@ goldens: $(STAMP)  ## Write the golden files of the wire format anew, for review
 	WRITE_GOLDENS=1 $(BIN)/pytest -q tests/unit/contracts/test_goldens.py
 
 .PHONY: contract
-contract: $(STAMP)  ## Write docs/contract.md and docs/schemas anew from the models
+contract: $(STAMP)  ## Write docs/contract.md, docs/asyncapi.json and docs/schemas anew from the models
 	$(BIN)/python -m docs.generate_contract
+
+.PHONY: docs
+docs: $(STAMP)  ## Render the documents, and the subjects from docs/asyncapi.json, into docs/build/index.html
+	$(BIN)/python -m docs.pages
 
 .PHONY: lock
 lock: $(STAMP)  ## Resolve pyproject.toml into requirements/*.txt; UPGRADE=--upgrade for the newest
