@@ -44,7 +44,7 @@ from atlas.worker.following import StreamFollower
 worker = Worker()
 
 
-@worker.handles("translate")
+@worker.handles("translate"{offer})
 async def translate(subtask, ctx):
     answer = await ctx.stream(subtask.instruction)
     await ctx.progress(asked=answer.stream_id)
@@ -74,10 +74,10 @@ async def at_work(url, handler, name="own", **more) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def processes(url, tmp_path: Path, count=1) -> Any:
+async def processes(url, tmp_path: Path, count=1, offer="") -> Any:
     """Workers as they run: scripts of their own."""
     script = tmp_path / "own_worker.py"
-    script.write_text(PROCESS)
+    script.write_text(PROCESS.replace("{offer}", f", {offer}" if offer else ""))
     environment = {**os.environ, "NATS_URL": url, "ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000"}
     running = [
         await asyncio.create_subprocess_exec(sys.executable, str(script), env=environment)
