@@ -90,6 +90,19 @@ def test_at_its_bound_a_task_that_wants_it_ends_with_the_best_so_far_and_stops_t
     assert [one.action for one in task.effects(ControlStream)] == ["cancel"] * 2
 
 
+def test_an_error_names_some_of_the_lost_subtasks_and_counts_the_others():
+    nodes = [node(f"n{number}") for number in range(70)]
+    task = world(*nodes, node("end", *(one.id for one in nodes)))
+    for one in nodes[:30]:
+        task.fail(one.id, NO_KEY)
+    for one in nodes[30:]:
+        task.control("cancel", subtask_id=one.id)
+    details = task.view.end.error.details
+    assert details["failed"] == [f"n{number}" for number in range(20)]
+    assert len(details["cancelled"]) == 20
+    assert (details["failed_more"], details["cancelled_more"]) == (10, 21)
+
+
 def test_what_a_person_cancels_or_rejects_is_lost_like_what_failed():
     task = world(*JOIN, on_failure="best_so_far", approval="subtasks")
     task.control("reject", "a").control("approve", "b").control("approve", "c")
