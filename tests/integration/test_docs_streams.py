@@ -14,7 +14,7 @@ from atlas.client import Atlas
 from atlas.contracts.streams import Ownership, StreamAdopted, TextDelta
 from atlas.embedded import Stack, standalone
 from atlas.settings import NatsSettings, Settings
-from tests.support.documents import reader_of_streams
+from tests.support.documents import reader_of
 
 PACE = {"first_token_ms": 20, "token_ms": 25}
 PROVIDERS = {
@@ -57,7 +57,7 @@ async def test_it_reads_the_whole_text_early_late_and_though_a_provider_a_router
     running: Stack, tmp_path: Path
 ):
     script = tmp_path / "reader.py"
-    script.write_text(reader_of_streams())
+    script.write_text(reader_of("streams.md"))
 
     async def read(stream_id: str) -> str:
         process = await asyncio.create_subprocess_exec(
