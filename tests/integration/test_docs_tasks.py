@@ -1,7 +1,6 @@
 """The reader of docs/tasks.md, while controllers and the NATS server are killed."""
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,9 +8,10 @@ import pytest
 
 from atlas.client import Atlas
 from atlas.contracts.task_events import SubtaskSucceeded
-from atlas.embedded import Stack, standalone
+from atlas.embedded import Stack
 from atlas.settings import Settings
 from tests.support.documents import reader_of
+from tests.support.running import read_by, running_atlas
 
 ENVIRONMENT = {
     "ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000",
@@ -28,11 +28,8 @@ PLAN: list[object] = [
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Stack]:
-    with (tmp_path / "services.log").open("wb") as log:
-        async with standalone(
-            routers=1, controllers=2, workers=1, environment=ENVIRONMENT, log_to=log
-        ) as stack:
-            yield stack
+    async with running_atlas(tmp_path, ENVIRONMENT, controllers=2) as stack:
+        yield stack
 
 
 @pytest.mark.timeout(150)
@@ -43,15 +40,7 @@ async def test_it_reads_the_whole_log_early_and_late_though_a_controller_and_nat
     script.write_text(reader_of("tasks.md"))
 
     async def read(task_id: str) -> list[str]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(script), task_id, running.nats_url),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(90):
-            out, err = await process.communicate()
-        assert process.returncode == 0, err.decode()  # nats-py says there that the line broke
-        return out.decode().splitlines()
+        return (await read_by(script, task_id, running.nats_url)).splitlines()
 
     async with (
         asyncio.timeout(120),
