@@ -77,6 +77,8 @@ def limits_from(settings: ControllerSettings) -> Limits:
         silence_ms=max(_LEAST_SILENCE_MS, settings.dispatch_timeout_ms * _SILENCES),
         retry_base_ms=settings.retry_base_ms,
         max_plan_nodes=settings.max_plan_nodes,
+        task_parallel=settings.limits.task_parallel,
+        task_waiting=settings.limits.task_waiting,
     )
 
 

@@ -32,6 +32,7 @@ from atlas.budget_settings import BudgetSettings
 from atlas.contracts.base import JsonObject, PositiveMs
 from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import ConfigurationError
+from atlas.limit_settings import TaskLimitSettings
 from atlas.provider_settings import (
     BreakerSettings,
     GroupName,
@@ -145,6 +146,7 @@ class ControllerSettings(Section):
     retry_base_ms: PositiveMs = 500
     planner_requirements: JsonObject | None = None
     max_plan_nodes: int = Field(default=50, ge=1, description="In a plan made by a model.")
+    limits: TaskLimitSettings = TaskLimitSettings()
     patterns: dict[Annotated[str, AfterValidator(_subject_token)], str] = Field(
         default_factory=dict,
         description="Patterns of one's own: name to `module:function`; the controller's Python "

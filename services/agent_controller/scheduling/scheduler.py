@@ -51,6 +51,7 @@ class _Case:
     missed: list[Intake] = field(default_factory=list)
     """What effects found that the log lacks."""
     waiting: int = 0
+    decided_at_ms: int = 0
 
 
 class Scheduler:
@@ -118,6 +119,7 @@ class Scheduler:
             for intake in intakes:
                 await self._record(case, intake)
             for _ in range(_STEPS):
+                case.decided_at_ms = now_ms()
                 if not await self._record(case, self._decide):
                     break
             else:
@@ -215,7 +217,7 @@ class Scheduler:
             self.agenda.drop(key)
             return
         next_ms = at_ms + (self._revisit_ms if is_all_done else _AGAIN_MS)
-        wake_ms = wake_at_ms(view, at_ms, self._limits)
+        wake_ms = wake_at_ms(view, case.decided_at_ms, self._limits)
         self.agenda.reset(key, min(next_ms, wake_ms or next_ms))
         self.agenda_changed.set()
 

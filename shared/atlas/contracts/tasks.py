@@ -128,6 +128,12 @@ class TaskRequest(UserInput):
     )
     budget: Budget | None = None
     priority: Priority = Priority.NORMAL
+    max_parallel: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many of its subtasks may be dispatched or running at a time; the "
+        "controllers' settings bound it too.",
+    )
     approval: Approval = Approval.NONE
     deadline_ms: EpochMs | None = Field(
         default=None, description="When it must be done, in epoch milliseconds."
