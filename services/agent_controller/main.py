@@ -19,9 +19,12 @@ from agent_controller.reports import Reports, task_of
 from agent_controller.roll import Roll
 from agent_controller.scheduling.carrier import Carrier
 from agent_controller.scheduling.keeper import Keeper
+from agent_controller.scheduling.queue_watch import QueueWatch
 from agent_controller.scheduling.scheduler import Scheduler
+from agent_controller.stock import Stock
 from agent_controller.submissions import Submissions
 from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.shares import ShareLimits, Shares
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import JsonObject
@@ -82,6 +85,18 @@ def limits_from(settings: ControllerSettings) -> Limits:
     )
 
 
+def shares_from(settings: ControllerSettings) -> Shares:
+    """What tasks share, by the settings."""
+    limits = settings.limits
+    return Shares(
+        ShareLimits(
+            lane_waiting=limits.tenant_waiting,
+            tenant=limits.tenant_parallel,
+            capabilities=limits.capabilities,
+        )
+    )
+
+
 def _planner_requirements(settings: ControllerSettings) -> Requirements | None:
     if settings.planner_requirements is None:
         return None
@@ -112,6 +127,7 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         registered(settings.patterns),
     )
     objects, open_tasks, task_log = Objects(bus), OpenTasks(bus), TaskLog(bus)
+    shares = shares_from(settings)
     scheduler = Scheduler(
         task_log=task_log,
         carrier=Carrier(bus, objects, open_tasks, context.events, limits),
@@ -119,6 +135,7 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         events=context.events,
         planner=planner,
         limits=limits,
+        shares=shares,
         revisit_ms=settings.reconcile_interval_ms * _REVISITS,
     )
     bus.on_reconnect(scheduler.forget)
@@ -137,7 +154,8 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     )
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(consumer.run()) for consumer in consumers]
-        running += [group.create_task(keeper.run()), group.create_task(presence.run())]
+        watch = QueueWatch(Stock(bus), scheduler, shares)
+        running += [group.create_task(one.run()) for one in (keeper, presence, watch)]
         await doors.open(context.doors)
         try:
             yield ControllerApp(scheduler, consumers, settings.drain_ms / 1000)

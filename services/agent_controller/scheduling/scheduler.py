@@ -22,11 +22,13 @@ from agent_controller.tasks.effects import CloseTask, Effect, effects, wake_at_m
 from agent_controller.tasks.fold import heard
 from agent_controller.tasks.intake import Intake
 from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.shares import Shares, lane_of
 from agent_controller.tasks.view import TaskView
 from atlas import telemetry
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError, FencedError, OverloadedError, RequestTimeoutError
 from atlas.contracts.task_events import TaskEvent
+from atlas.contracts.tasks import Priority
 from atlas.objects import Objects
 from atlas.service import Events
 
@@ -66,6 +68,7 @@ class Scheduler:
         events: Events,
         planner: Planner,
         limits: Limits,
+        shares: Shares,
         revisit_ms: int,
     ) -> None:
         self._log = task_log
@@ -74,11 +77,14 @@ class Scheduler:
         self._events = events
         self._planner = planner
         self._limits = limits
+        self._shares = shares
         self._revisit_ms = revisit_ms
         self._cases: dict[Key, _Case] = {}
         self.decisions = 0
         self.agenda = Agenda()
         self.agenda_changed = asyncio.Event()
+        self.room_wanted = asyncio.Event()
+        """A task stands in line for room in a queue."""
 
     @property
     def cases(self) -> int:
@@ -105,9 +111,14 @@ class Scheduler:
         case.waiting += 1
         try:
             async with case.lock:
-                await self._step(key, case, intakes)
+                try:
+                    await self._step(key, case, intakes)
+                finally:
+                    self._shares.settle(key)
                 return case.logged.view
         finally:
+            if self._shares.is_line:
+                self.room_wanted.set()
             case.waiting -= 1
             if not case.waiting and not case.lock.locked():
                 self._tidy(key, case)
@@ -129,7 +140,13 @@ class Scheduler:
             self._plan_next_visit(key, case, is_all_done=is_all_done)
 
     def _decide(self, view: TaskView, at_ms: int) -> list[TaskEvent]:
-        return decide(view, at_ms, self._limits, self._planner)
+        priority = view.request.priority if view.request is not None else Priority.NORMAL
+
+        def room(capability: str) -> bool:
+            lane = lane_of(view.tenant, capability, priority)
+            return self._shares.ask((view.tenant, view.task_id), lane, at_ms)
+
+        return decide(view, at_ms, self._limits, self._planner, room)
 
     async def _record(self, case: _Case, intake: Intake) -> bool:
         """Append what `intake` makes of the view, again after each lost race. Says if any."""

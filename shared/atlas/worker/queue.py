@@ -1,5 +1,7 @@
 """Taking work: one message at a time, the most urgent first, and only for a free hand.
 
+Now and then one that is less urgent goes first (`turns`), so that none waits for ever.
+
 Every capability and priority has a durable consumer. A worker asks one of them without waiting;
 which ones are worth asking it hears from the work's own subjects, as a hint, and once a second it
 asks them all, because a hint may be lost and a redelivery gives none.
@@ -18,6 +20,7 @@ from atlas import subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.tasks import Priority
 from atlas.settings import TopologySettings
+from atlas.turns import precedence
 
 _POLL_S = 1.0
 _FETCH_S = 2.0
@@ -29,8 +32,6 @@ _MESSAGE_HEADER = "Status"
 
 type Queue = tuple[Priority, str]
 """A priority and a capability."""
-
-_ORDER = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 
 class WorkQueue:
@@ -45,6 +46,7 @@ class WorkQueue:
         self._worth_asking: dict[Queue, None] = {}
         self._hinted_at: dict[Queue, float] = {}
         self._hint = asyncio.Event()
+        self._turn = 0
         self._polled_at = 0.0
         self._made_after = -1
         """After how many reconnects the consumers were made sure of."""
@@ -84,10 +86,11 @@ class WorkQueue:
             self._worth_asking.update(dict.fromkeys(self._queues))
         self._hint.clear()
         while self._worth_asking:
-            queue = min(self._worth_asking, key=lambda one: _ORDER[one[0]])
+            queue = min(self._worth_asking, key=lambda one: precedence(self._turn).index(one[0]))
             del self._worth_asking[queue]
             msg = await self._ask(queue)
             if msg is not None:
+                self._turn += 1
                 self._worth_asking[queue] = None  # there may be more; others have their turn first
                 return msg
         fresh = time.monotonic() - _HINT_FRESH_S
@@ -103,7 +106,7 @@ class WorkQueue:
 
     async def _hinted(self, msg: Msg) -> None:
         _, _, _, capability, priority = msg.subject.split(".")
-        if priority in _ORDER:
+        if priority in set(Priority):
             queue = (Priority(priority), capability)
             self._worth_asking[queue] = None
             self._hinted_at[queue] = time.monotonic()
