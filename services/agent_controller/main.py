@@ -23,6 +23,7 @@ from agent_controller.scheduling.queue_watch import QueueWatch
 from agent_controller.scheduling.scheduler import Scheduler
 from agent_controller.stock import Stock
 from agent_controller.submissions import Submissions
+from agent_controller.tasks.admission import Admission
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.shares import ShareLimits, Shares
 from atlas import subjects
@@ -128,6 +129,7 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     )
     objects, open_tasks, task_log = Objects(bus), OpenTasks(bus), TaskLog(bus)
     shares = shares_from(settings)
+    admission = Admission(settings.limits.open_tasks, settings.limits.submissions)
     scheduler = Scheduler(
         task_log=task_log,
         carrier=Carrier(bus, objects, open_tasks, context.events, limits),
@@ -139,8 +141,12 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         revisit_ms=settings.reconcile_interval_ms * _REVISITS,
     )
     bus.on_reconnect(scheduler.forget)
-    submissions = Submissions(bus, scheduler, open_tasks, context.events, planner)
-    doors = TaskDoors(bus, task_log, Listing(bus, scheduler), scheduler, submissions)
+    submissions = Submissions(
+        bus, scheduler, open_tasks, context.events, planner, admission=admission
+    )
+    doors = TaskDoors(
+        bus, task_log, Listing(bus, scheduler), scheduler, submissions, admission=admission
+    )
     reports = Reports(bus, scheduler, objects, limits)
     consumers = [
         Consumer(await _flow(bus, subjects.SUBMITS), submissions.take, task_of),
@@ -149,12 +155,13 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     keeper = Keeper(
         scheduler,
         open_tasks,
+        admission,
         interval_ms=settings.reconcile_interval_ms,
         concurrency=_VISITS_AT_ONCE,
     )
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(consumer.run()) for consumer in consumers]
-        watch = QueueWatch(Stock(bus), scheduler, shares)
+        watch = QueueWatch(Stock(bus), scheduler, shares, admission)
         running += [group.create_task(one.run()) for one in (keeper, presence, watch)]
         await doors.open(context.doors)
         try:

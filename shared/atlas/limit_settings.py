@@ -9,7 +9,7 @@ from atlas.provider_settings import Section
 
 
 class TaskLimitSettings(Section):
-    """Bounds of what is out at a time: dispatched to the workers, or running."""
+    """Bounds of what is out at a time (dispatched, or running), and of what waits."""
 
     task_parallel: int = Field(
         default=1_000,
@@ -34,4 +34,16 @@ class TaskLimitSettings(Section):
         ge=1,
         description="Subtasks of one task, of a capability, that are out and that no worker has "
         "begun: what another task's work may stand behind.",
+    )
+    open_tasks: int = Field(
+        default=10_000,
+        ge=1,
+        description="Open tasks of a tenant; above it `api.task.submit` answers `overloaded`, and "
+        "what comes through the durable door waits there.",
+    )
+    submissions: int = Field(
+        default=10_000,
+        ge=1,
+        description="Submissions of all tenants that wait to be accepted; above it "
+        "`api.task.submit` answers `overloaded`.",
     )

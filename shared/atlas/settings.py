@@ -85,6 +85,12 @@ class TopologySettings(Section):
         default=4 * 2**30, gt=0, description="Bound of the stream history, in bytes."
     )
     task_days: float = Field(default=30.0, gt=0, description="How long task logs are kept.")
+    max_submissions: int = Field(
+        default=100_000, gt=0, description="Submitted tasks that may wait to be accepted."
+    )
+    max_submission_bytes: int = Field(
+        default=2**30, gt=0, description="Bound of them together, in bytes."
+    )
     ack_wait_ms: PositiveMs = Field(
         default=5_000,
         description="Silence after which a request or a subtask goes to another process.",

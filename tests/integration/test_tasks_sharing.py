@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
-from atlas import subjects
-from atlas.contracts.tasks import PlannedSubtask, TaskState
+from atlas import subjects, topology
+from atlas.client import Atlas
+from atlas.contracts.errors import OverloadedError
+from atlas.contracts.tasks import PlannedSubtask, TaskRequest, TaskState
 from atlas.limit_settings import TaskLimitSettings
+from tests.integration import cli_process
 from tests.integration.test_tasks import SETTINGS, User, controller, working
 
 
@@ -146,3 +149,44 @@ async def test_a_task_asks_for_one_subtask_at_a_time(bus, nats_server, user):
         open_now += (event.type == "subtask.dispatched") - (event.type == "subtask.succeeded")
         widest = max(widest, open_now)
     assert widest == 1
+
+
+async def test_a_tenant_with_too_many_open_tasks_is_told_to_come_again(bus, nats_server, user):
+    other = User(bus, "other")
+    async with controller(nats_server.url, settings=limited(open_tasks=2)):
+        first = await user.submit(task_id="first", plan=wide(1))
+        await user.get(first)
+        second = await user.submit(plan=wide(1))
+        await user.get(second)
+        with pytest.raises(OverloadedError, match="tenant 'default' has 2 open tasks") as told:
+            await user.submit(plan=wide(1))
+        assert told.value.retry_after_ms
+        assert await user.submit(task_id="first", plan=wide(1)) == "first"  # it is there already
+        await other.submit(plan=wide(1))
+        late = subjects.task_submit("default", "late")  # the durable door keeps it
+        await bus.store(late, TaskRequest(goal="g", plan=wide(1)).to_json())
+        assert (await bus.last(subjects.SUBMITS, late)) is not None
+        async with working(bus, lambda _: "done"):
+            assert (await user.end(first)).state is TaskState.COMPLETED
+            assert (await user.end("late", 30)).state is TaskState.COMPLETED
+
+
+async def test_a_full_door_says_so_and_the_command_line_ends_with_one(bus, nats_server, tmp_path):
+    """Nobody takes submissions, as while all controllers are away, until the stream is full."""
+    config = next(
+        one
+        for one in topology.Topology(SETTINGS.topology).streams()
+        if one.name == subjects.SUBMITS
+    )
+    config.max_msgs = 1
+    await bus.jetstream.update_stream(config)
+    async with Atlas.connect(nats_server.url) as atlas:
+        await atlas.submit("one")
+        with pytest.raises(OverloadedError, match="maximum messages exceeded") as told:
+            await atlas.submit("another")
+    assert told.value.retry_after_ms
+    failed = await cli_process.atlas(
+        *("task", "submit", "--goal", "a third"), nats_url=nats_server.url, cwd=tmp_path
+    )
+    assert failed.status == 1
+    assert "maximum messages exceeded" in failed.err

@@ -11,6 +11,7 @@ import structlog
 
 from agent_controller.scheduling.scheduler import Scheduler
 from agent_controller.stock import Stock
+from agent_controller.tasks.admission import Admission
 from agent_controller.tasks.shares import Shares
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError
@@ -25,10 +26,13 @@ log = structlog.get_logger("agent_controller.scheduling")
 class QueueWatch:
     """Looks, and deals out."""
 
-    def __init__(self, stock: Stock, scheduler: Scheduler, shares: Shares) -> None:
+    def __init__(
+        self, stock: Stock, scheduler: Scheduler, shares: Shares, admission: Admission
+    ) -> None:
         self._stock = stock
         self._scheduler = scheduler
         self._shares = shares
+        self._admission = admission
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -52,6 +56,7 @@ class QueueWatch:
         """Count, and wake who may go on; says whether anybody may."""
         try:
             counts = await self._stock.work(self._shares.queues(now_ms()))
+            self._admission.saw_waiting(await self._stock.submissions())
         except AtlasError as error:
             log.warning("queues_not_counted", error=error.message)
             return False

@@ -4,13 +4,16 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.controller.task_farm import WORK_MS, Farm
 from tests.unit.controller.task_world import node
 
+from agent_controller.tasks.admission import Admission
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.shares import Counts, ShareLimits, Shares, Taken, counted, lane_of
+from atlas.contracts.errors import OverloadedError
 from atlas.contracts.tasks import Priority
 from atlas.turns import precedence
 
@@ -236,3 +239,23 @@ def test_what_a_small_task_waits_does_not_depend_on_how_large_the_others_are(
         return farm.ended_at_ms[key]
 
     assert run(600) <= run(150)
+
+
+def test_the_door_refuses_what_is_too_much_and_says_when_to_try_again():
+    admission = Admission(most_open=2, most_waiting=3)
+    admission.saw_open(["a", "b", "b"])
+    admission.check_door("a")
+    with pytest.raises(OverloadedError, match=r"tenant 'b' has 2 open tasks.*limits\.open") as told:
+        admission.check_door("b")
+    assert told.value.retry_after_ms
+    admission.opened("a")
+    with pytest.raises(OverloadedError):
+        admission.check_open("a")
+    admission.saw_open([])
+    admission.check_open("a")
+    admission.saw_waiting(2)
+    admission.stored()
+    with pytest.raises(OverloadedError, match=r"3 submissions wait.*limits\.submissions") as told:
+        admission.check_door("a")
+    assert told.value.retry_after_ms
+    admission.check_open("a")  # what waits already comes in
