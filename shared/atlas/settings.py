@@ -43,6 +43,7 @@ from atlas.provider_settings import (
     Section,
     is_http,
 )
+from atlas.worker_settings import McpServerSettings, WorkerSettings
 
 DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
 CONFIG_FILE = "atlas.yaml"
@@ -161,20 +162,6 @@ class ControllerSettings(Section):
     drain_ms: PositiveMs = 10_000
 
 
-class WorkerSettings(Section):
-    """The agent worker."""
-
-    concurrency: int = Field(default=8, ge=1)
-    capabilities: list[str] = Field(
-        default_factory=list, description="What to take; empty: every built-in specialisation."
-    )
-    model: str | None = Field(default=None, description="For subtasks that require nothing.")
-    stream_timeout_ms: PositiveMs = Field(
-        default=120_000, description="Silence of a stream after which an attempt is given up."
-    )
-    drain_ms: PositiveMs = 20_000
-
-
 _VENDORS: dict[str, tuple[Literal["anthropic", "openai", "ollama"], str, str]] = {
     "anthropic": ("anthropic", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
     "openai": ("openai", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
@@ -243,6 +230,12 @@ def tracing_endpoint() -> str | None:
         or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
         or None
     )
+
+
+def captures_content() -> bool:
+    """Whether spans may hold what tools are given and answer, as OpenTelemetry's variable says."""
+    said = os.environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "")
+    return said.lower() in ("true", "1")
 
 
 def child_environment() -> dict[str, str]:
@@ -333,6 +326,24 @@ def api_key(provider: ProviderSettings) -> SecretStr | None:
                 "give the path of a readable file"
             ) from error
     return None
+
+
+def secrets_of(server: McpServerSettings) -> dict[str, str]:
+    """What an MCP server gets that no stranger may read: variables, or headers.
+
+    Raises:
+        ConfigurationError: A variable that it names is not set.
+    """
+    plain = {**server.env, **server.headers}
+    found = {name: value.get_secret_value() for name, value in plain.items()}
+    for name, variable in server.secrets.items():
+        value = os.environ.get(variable)
+        if not value:
+            raise ConfigurationError(
+                f"secrets.{name}: {variable} is not set; set it, or remove the server"
+            )
+        found[name] = value
+    return found
 
 
 def has_real_provider(settings: Settings) -> bool:

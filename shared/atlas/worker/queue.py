@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Collection
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -73,8 +74,16 @@ class WorkQueue:
         for sub in (*self._subs, *([self._answers] if self._answers else [])):
             await _give_back(sub)
 
-    async def take(self) -> Msg | None:
+    def ask_again(self, capability: str) -> None:
+        """Work of a capability may be taken again, as far as its worker is concerned."""
+        self._worth_asking.update({one: None for one in self._queues if one[1] == capability})
+        self._hint.set()
+
+    async def take(self, without: Collection[str] = ()) -> Msg | None:
         """The next message, or None after a while without any.
+
+        Args:
+            without: Capabilities of which there is enough at work.
 
         Raises:
             NatsError: After a reconnect the consumers could not be made sure of; try again.
@@ -85,8 +94,8 @@ class WorkQueue:
             self._polled_at = time.monotonic()
             self._worth_asking.update(dict.fromkeys(self._queues))
         self._hint.clear()
-        while self._worth_asking:
-            queue = min(self._worth_asking, key=lambda one: precedence(self._turn).index(one[0]))
+        while worth := [one for one in self._worth_asking if one[1] not in without]:
+            queue = min(worth, key=lambda one: precedence(self._turn).index(one[0]))
             del self._worth_asking[queue]
             msg = await self._ask(queue)
             if msg is not None:
@@ -94,7 +103,9 @@ class WorkQueue:
                 self._worth_asking[queue] = None  # there may be more; others have their turn first
                 return msg
         fresh = time.monotonic() - _HINT_FRESH_S
-        early = [queue for queue, at in self._hinted_at.items() if at > fresh]
+        early = [
+            queue for queue, at in self._hinted_at.items() if at > fresh and queue[1] not in without
+        ]
         if early:
             await asyncio.sleep(_HINT_PAUSE_S)
             self._worth_asking.update(dict.fromkeys(early))
