@@ -274,6 +274,7 @@ def load_settings(**overrides: object) -> Settings:
     unknown = [one for one in _unknown_variables() if one.is_ours]
     found = [*map(str, unknown), *_vendor_problems()]
     found += problems.of_names(said, (*_KEYS, "mock"), origin())
+    found += problems.of_tools(said, origin())
     try:
         settings = Settings(**said)  # type: ignore[arg-type]
     except ValidationError as error:
