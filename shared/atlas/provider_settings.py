@@ -151,7 +151,7 @@ class MockSettings(Section):
     tool_rounds: int = Field(
         default=1, ge=0, description="Answers that call tools, where they are offered; then text."
     )
-    tool_calls: int = Field(default=1, ge=1, description="In each of these.")
+    tool_calls: int = Field(default=1, ge=1, description="In each of these, of different tools.")
     fault: FaultSettings = FaultSettings()
 
 

@@ -10,8 +10,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from atlas import process, subjects
+from atlas import process, subjects, telemetry
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.events import Event
@@ -340,6 +343,33 @@ async def test_no_tool_is_called_while_the_task_is_paused_and_none_after_its_end
             await called.wait()
             await end_task(bus)
         await until_no_work_is_left(bus)  # although the tool would wait for ever
+
+
+@pytest.mark.parametrize("content", [False, True])
+async def test_each_call_is_a_span_that_holds_content_only_where_that_is_wanted(
+    bus, nats_server, monkeypatch, content
+):
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", str(content).lower())
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(telemetry, "_TRACER", provider.get_tracer("test"))
+    model = Script([("add", '{"a": 1, "b": 2}'), ("sum", "{}")], "x")
+    async with routing(bus, model), at_work(nats_server.url, add):
+        await send(bus, work())
+        await result_of(bus, work())
+        await until_no_work_is_left(bus)
+    spans = {one.name: one for one in exporter.get_finished_spans()}
+    done, refused = spans["execute_tool add"], spans["execute_tool sum"]
+    outer = spans["process atlas.{tenant}.work.{capability}.{priority}"]
+    assert done.parent is not None
+    assert done.parent.span_id == outer.context.span_id
+    told = dict(done.attributes or {})
+    assert told["gen_ai.operation.name"] == "execute_tool"
+    assert (told["gen_ai.tool.name"], told["gen_ai.tool.type"]) == ("add", "function")
+    assert told["gen_ai.tool.call.id"] == "stream-s-0"
+    given = (told.get("gen_ai.tool.call.arguments"), told.get("gen_ai.tool.call.result"))
+    assert given == (('{"a": 1, "b": 2}', "3") if content else (None, None))
+    assert (refused.attributes or {})["error.type"] == "tool_not_granted"
 
 
 PROCESS = """

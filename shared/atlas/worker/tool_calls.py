@@ -27,6 +27,8 @@ from atlas.worker_settings import AgentLimits
 _MOST_SHOWN_BYTES = 400_000
 """Of all results of a loop: a request to a model is one message, and NATS takes a megabyte."""
 _LEAST_SHOWN_BYTES = 1_000
+_LONGEST_NAME = 64
+"""Of a tool, as far as it is told: a model may make up any."""
 _ASIDE_BYTES = 200
 """For what stands beside a piece of a long result."""
 
@@ -131,18 +133,18 @@ class ToolCalls:
         within_s: float | None,
     ) -> CallResult:
         """Carry out a call, in a span of its own, and tell what came of it."""
-        tool = offered.get(call.name)
+        tool, name = offered.get(call.name), call.name[:_LONGEST_NAME]
         began = time.monotonic()
         attributes: dict[str, telemetry.Attribute] = {
             telemetry.OPERATION: telemetry.EXECUTE_TOOL,
-            telemetry.TOOL_NAME: call.name,
+            telemetry.TOOL_NAME: name,
             telemetry.TOOL_CALL_ID: call.id,
             telemetry.TOOL_TYPE: tool.kind if tool else "function",
         }
         if captures_content():
             attributes[telemetry.TOOL_ARGUMENTS] = call.arguments
         with telemetry.span(
-            f"{telemetry.EXECUTE_TOOL} {call.name}", kind=SpanKind.INTERNAL, attributes=attributes
+            f"{telemetry.EXECUTE_TOOL} {name}", kind=SpanKind.INTERNAL, attributes=attributes
         ) as span:
             if place.number >= self.limits.max_calls:
                 result = CallResult(
@@ -151,9 +153,9 @@ class ToolCalls:
                     ToolNotGrantedError.code,
                 )
             elif tool is None:
-                names = ", ".join(sorted(offered)) or "none"
+                known = ", ".join(sorted(offered)) or "none"
                 result = CallResult(
-                    f"there is no tool {call.name[:64]!r} for you; these are: {names}",
+                    f"there is no tool {name!r} for you; these are: {known}",
                     ToolNotGrantedError.code,
                 )
             else:
@@ -189,7 +191,7 @@ class ToolCalls:
     ) -> None:
         """Tell of a call to whoever watches the subtask; never what it was given or answered."""
         what: JsonObject = {
-            "tool": call.name[:64],
+            "tool": call.name[:_LONGEST_NAME],
             "call": place.short,
             "state": _STATES.get(result.error, "failed"),
             "duration_ms": round(took_s * 1000),

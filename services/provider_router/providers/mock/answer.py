@@ -173,7 +173,7 @@ def _tools_to_call(
     if choice == "none" or not request.tools or rounds >= mock.tool_rounds:
         return []
     first, count = rounds * mock.tool_calls, len(request.tools)
-    return [request.tools[(first + place) % count] for place in range(mock.tool_calls)]
+    return [request.tools[(first + place) % count] for place in range(min(mock.tool_calls, count))]
 
 
 def _rounds_of_calls(request: ModelRequest) -> int:
