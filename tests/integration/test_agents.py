@@ -72,7 +72,9 @@ async def at_work(url, *tools, limits=None, grant=None, **more) -> Any:
 
     @own.handles("translate", tools=grant, limits=limits)
     async def translate(given, ctx) -> Any:
-        return (await ctx.agent(given.instruction)).content
+        schema = given.output_schema
+        wanted = schema and {"type": "json_schema", "json_schema": schema, "strict": False}
+        return (await ctx.agent(given.instruction, response_format=wanted)).content
 
     bus = await Bus.connect(NatsSettings(url=url), "own")
     try:
@@ -298,6 +300,24 @@ async def test_a_schema_holds_for_the_last_answer(bus, nats_server):
         given = work(output_schema=SCHEMA)
         await send(bus, given)
         assert (await result_of(bus, given)).output == {"n": 3}
+
+
+async def test_an_answer_that_breaks_the_schema_is_asked_for_once_more_without_tools(
+    bus, nats_server
+):
+    model = Script([("add", '{"a": 1, "b": 2}')], "It is three.", '{"n": 3}')
+    async with routing(bus, model), at_work(nats_server.url, add):
+        given = work(output_schema=SCHEMA)
+        await send(bus, given)
+        assert (await result_of(bus, given)).output == {"n": 3}
+        model.answers[2] = "Three."
+        model.asked.clear()
+        await send(bus, work("s2", output_schema=SCHEMA))
+        report = await failure_of(bus, work("s2"))
+    assert len(model.asked) == 3
+    assert model.asked[2].tool_choice == "none"
+    assert "JSON was asked for and the answer is none" in model.asked[2].messages[-1].content
+    assert (report.error.code, report.error.retryable) == ("output_mismatch", True)
 
 
 async def test_a_subtask_asks_for_tools_and_gets_these_or_a_refusal_for_good(bus, nats_server):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from atlas.contracts.errors import AtlasError, ErrorCategory
 from atlas.contracts.ids import derived_id
 from atlas.contracts.inference import (
+    JsonSchemaFormat,
     Message,
     ModelRequest,
     ModelResponse,
@@ -25,6 +26,7 @@ from atlas.objects import Objects
 from atlas.worker.calling import Caller
 from atlas.worker.grants import Grant
 from atlas.worker.journal import Journal
+from atlas.worker.output import OutputMismatchError, read_output
 from atlas.worker.tool_calls import Origin, ToolCalls, call_part
 from atlas.worker.toolbox import Toolbox
 from atlas.worker.tools import AnyTool
@@ -100,30 +102,50 @@ class _Loop:
     async def run(self) -> ModelResponse:
         """The answer of the round that calls no tool."""
         first_id = self._streams.address(_offering(self._request, self._calls.offered))
-        stream_id = first_id
+        stream_id, last_word = first_id, ""
         for number in itertools.count(1):
-            is_last = number >= self._limits.max_rounds or self._is_spent()
-            answer = await self._streams.ask(self._round(is_last=is_last), stream_id=stream_id)
-            if not answer.tool_calls:
+            if not last_word and (number >= self._limits.max_rounds or self._is_spent()):
+                last_word = _ENOUGH
+            answer = await self._streams.ask(self._round(last_word), stream_id=stream_id)
+            problem = "" if last_word else self._problem(answer)
+            if not answer.tool_calls and not problem:
                 return answer
             if number >= self._limits.max_rounds:
                 return _at_the_limit(answer, number)
             self._spent_usd += answer.cost.total_usd
-            self._messages.append(_said(answer))
-            results: list[Part] = []
-            results += await self._calls.carry_out(stream_id, answer.tool_calls, self._left_s())
-            self._messages.append(Message(role=Role.TOOL, content=results))
+            if answer.content or answer.tool_calls:
+                self._messages.append(_said(answer))
+            if answer.tool_calls:
+                results: list[Part] = []
+                results += await self._calls.carry_out(stream_id, answer.tool_calls, self._left_s())
+                self._messages.append(Message(role=Role.TOOL, content=results))
+            last_word = problem
             stream_id = derived_id(first_id, "round", number + 1)
         raise AssertionError("rounds are counted without end")
 
-    def _round(self, *, is_last: bool) -> ModelRequest:
+    def _problem(self, answer: ModelResponse) -> str:
+        """What the model is told of an answer that is not in the form that is asked for.
+
+        Some servers hold models to no form while they offer tools, so it is asked for once more.
+        """
+        wanted = self._request.response_format
+        if answer.tool_calls or not isinstance(wanted, JsonSchemaFormat):
+            return ""
+        try:
+            read_output(answer.content, wanted.json_schema)
+        except OutputMismatchError as error:
+            return f"{error.message}. Answer with the JSON that was asked for, and nothing else."
+        return ""
+
+    def _round(self, last_word: str) -> ModelRequest:
+        """The request of a round; the last one, in which no tool may be called, has a last word."""
         request = _offering(self._request, self._calls.offered)
-        if not is_last:
+        if not last_word:
             return request.model_copy(update={"messages": list(self._messages)})
-        enough = Message(role=Role.USER, content=_ENOUGH)
+        said = Message(role=Role.USER, content=last_word)
         # The tools stay: providers refuse a conversation with calls of tools that they don't know.
         return request.model_copy(
-            update={"messages": [*self._messages, enough], "tool_choice": "none"}
+            update={"messages": [*self._messages, said], "tool_choice": "none"}
         )
 
     def _is_spent(self) -> bool:
