@@ -1,6 +1,7 @@
 """Specialisations as `atlas.yaml` declares them, and MCP servers, in the built-in worker."""
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -270,3 +271,30 @@ async def test_servers_end_with_their_worker(bus, nats_server):
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert [one.role for one in model.asked[1].messages][-1] is Role.TOOL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="programs are tied to their parent on Linux")
+async def test_a_server_does_not_outlive_a_worker_that_is_killed(bus, nats_server, tmp_path):
+    declared = {
+        "worker": {"specialisations": clerk("world__*"), "mcp": {"world": BY_STDIO}},
+    }
+    (tmp_path / "atlas.yaml").write_text(json.dumps(declared))  # JSON is YAML
+    environment = {**os.environ, "ATLAS_CONFIG": str(tmp_path / "atlas.yaml")}
+    environment["NATS_URL"] = nats_server.url
+    model = Script([("world__who", "{}")], "x")
+    async with routing(bus, model):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "agent_worker"), env=environment
+        )
+        try:
+            await send(bus, work())
+            await result_of(bus, work(), 60)
+        finally:
+            process.kill()
+            await process.wait()
+        ((who, _),) = model.results(2)
+        async with asyncio.timeout(15):
+            with contextlib.suppress(ProcessLookupError):
+                while True:
+                    os.kill(json.loads(who)["pid"], 0)
+                    await asyncio.sleep(0.05)

@@ -70,8 +70,11 @@ class McpServer:
         self._client: Client | None = None
         self._tools: dict[str, AnyTool] = {}
         self._why = "it has not answered yet"
+        self._calls = 0
         self._is_there = asyncio.Event()
-        self._is_lost = asyncio.Event()
+        self._is_lost = False
+        self._has_news = asyncio.Event()
+        """It was lost, or a call was given up."""
 
     def health(self) -> JsonObject:
         """How it is."""
@@ -126,15 +129,22 @@ class McpServer:
         client = self._client
         if client is None:
             raise ToolUnavailableError(f"the MCP server {self.name!r} is gone: {self._why}")
+        self._calls += 1
         try:
             meta = {_KEY: context.idempotency_key}
             result = await client.call_tool(tool, arguments, meta=meta)  # type: ignore[arg-type]
         except MCPError as error:
             if error.code == CONNECTION_CLOSED:
                 self._why = f"its connection was lost in a call of {tool!r}"
-                self._is_lost.set()
+                self._is_lost = True
+                self._has_news.set()
                 raise ToolUnavailableError(f"the MCP server {self.name!r}: {self._why}") from error
             raise ToolProblemError(error.message) from error
+        except asyncio.CancelledError:
+            self._has_news.set()
+            raise
+        finally:
+            self._calls -= 1
         return _read(result)
 
     async def _be_connected(self) -> None:
@@ -143,7 +153,7 @@ class McpServer:
         Raises:
             Exception: Why it could not be made, or how it was lost.
         """
-        self._is_lost.clear()
+        self._is_lost = False
         async with contextlib.AsyncExitStack() as stack:
             async with asyncio.timeout(self._settings.start_timeout_ms / 1000):
                 client = await stack.enter_async_context(_client_of(self._settings))
@@ -158,14 +168,21 @@ class McpServer:
                 self._is_there.clear()
 
     async def _look_after(self, client: Client) -> None:
-        """Return when the connection is lost."""
-        while not self._is_lost.is_set():
+        """Return when the connection is lost.
+
+        While a call is carried out a server need not answer anything else: it may have one hand.
+
+        Raises:
+            TimeoutError: It does not say any more which tools it has.
+        """
+        while not self._is_lost:
+            self._has_news.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
-                    await self._is_lost.wait()
-                return
-            async with asyncio.timeout(self._settings.start_timeout_ms / 1000):
-                self._tools = await self._listed(client)
+                    await self._has_news.wait()
+            if not self._is_lost and self._calls == 0:
+                async with asyncio.timeout(self._settings.start_timeout_ms / 1000):
+                    self._tools = await self._listed(client)
 
     async def _listed(self, client: Client) -> dict[str, AnyTool]:
         """Its tools, as far as they are allowed and can be called."""
