@@ -64,11 +64,11 @@ async def shout(text: str, context: ToolContext) -> str:
 
 
 @contextlib.asynccontextmanager
-async def at_work(url, *tools, limits=None, grant=None, **more) -> Any:
+async def at_work(url, *tools, limits=None, grant=None, timeouts_ms=None, **more) -> Any:
     """A worker whose handler is an agent with these tools."""
     own = Worker()
     for one in tools:
-        own.tool(one)
+        own.tool(timeout_ms=(timeouts_ms or {}).get(one.__name__))(one)
 
     @own.handles("translate", tools=grant, limits=limits)
     async def translate(given, ctx) -> Any:
@@ -277,7 +277,8 @@ async def test_bad_tools_neither_end_the_loop_nor_hold_up_other_subtasks(bus, na
         return bad if len(request.messages) == 1 else "went on"
 
     bad = (hang, flood, leave, rubbish)
-    async with routing(bus, say), at_work(nats_server.url, *bad, tool_timeout_ms=1_500) as app:
+    bounds = {"hang": 1_500}
+    async with routing(bus, say), at_work(nats_server.url, *bad, timeouts_ms=bounds) as app:
         await send(bus, work())
         await until_reported(bus, "progress")
         await send(bus, work("s2", instruction="quick"))
