@@ -22,6 +22,8 @@ def compose(context: Context) -> AbstractAsyncContextManager[WorkerApp]:
         one = declared.get(name, SpecialisationSettings())
         worker.handles(
             name,
+            level=one.level,
+            description=one.description,
             tools=one.tools,
             deny=one.deny,
             limits=settings.limits_of(name),

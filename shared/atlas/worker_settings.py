@@ -58,7 +58,14 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _line(value: str) -> str:
+    if not value.strip() or not value.isprintable() or len(value) > _LONGEST_LINE:
+        raise ValueError(f"give one line of 1 to {_LONGEST_LINE} characters")
+    return value
+
+
 _LONGEST_SERVER = 24
+_LONGEST_LINE = 200
 type ToolName = Annotated[str, AfterValidator(_tool_name)]
 type ServerName = Annotated[str, AfterValidator(_server_name)]
 type ToolPattern = Annotated[str, AfterValidator(_pattern)]
@@ -121,6 +128,12 @@ class SpecialisationSettings(Section):
     extends: BuiltIn | None = Field(
         default=None,
         description="What it is made from; by default the built-in one of its name, or `general`.",
+    )
+    level: Literal["basic", "moderate", "strong", "exceptional"] = Field(
+        default="moderate", description="How good it is at it; models that plan are told."
+    )
+    description: Annotated[str, AfterValidator(_line)] | None = Field(
+        default=None, description="What it does, in a line for whoever plans with it."
     )
     prompt: str | None = Field(default=None, min_length=1, description="Who the model is.")
     model: str | None = Field(default=None, min_length=1)

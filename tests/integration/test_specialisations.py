@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from atlas.contracts.inference import Role
+from atlas.contracts.events import Offer
+from atlas.contracts.inference import Level, Role
 from tests.integration.test_agents import Script, calls_told
 from tests.integration.test_tasks_worker import (
     failure_of,
@@ -93,13 +94,16 @@ async def mcp_health(app, state) -> Any:
 async def test_a_specialisation_has_a_prompt_a_temperature_and_tools_of_its_own(bus, nats_server):
     model = Script([("dig", '{"depth": 3}')], "a hole")
     declared = {
-        "specialisations": clerk("dig", temperature=0.9, model="m/x"),
+        "specialisations": clerk(
+            "dig", temperature=0.9, model="m/x", level="strong", description="Keeps books."
+        ),
         "tools": {"dig": "tests.integration.test_specialisations:dig"},
     }
     async with routing(bus, model), worker(nats_server.url, **declared) as app:
         await send(bus, work())
         assert (await result_of(bus, work())).output.strip() == "a hole"
-        assert {"clerk", "draft", "general"} <= set(app.capabilities)
+        assert {"clerk", "draft", "general"} <= set(app.offers)
+        assert app.offers["clerk"] == Offer(level=Level.STRONG, description="Keeps books.")
     first = model.asked[0]
     assert first.system_prompt.startswith("You are a clerk.\n\nYou do one subtask")
     assert (first.temperature, first.model) == (0.9, "m/x")

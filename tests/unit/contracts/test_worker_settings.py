@@ -82,6 +82,17 @@ def test_the_settings_know_the_specialisations_that_are_built_in():
                 "beginning of names with a * after it"
             ),
         ),
+        (
+            "specialisations: {clerk: {level: none}}",
+            (
+                "specialisations.clerk.level: give 'basic', 'moderate', 'strong' or 'exceptional', "
+                "not 'none'"
+            ),
+        ),
+        (
+            'specialisations: {clerk: {description: "a\\nb"}}',
+            "specialisations.clerk.description: give one line of 1 to 200 characters",
+        ),
         ("tools: {search: m}", "tools.search: give `module:function`, not 'm'"),
         (
             "tools: {read_result: 'm:f'}",
