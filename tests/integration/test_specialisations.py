@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from atlas.contracts.errors import ConfigurationError
 from atlas.contracts.events import Offer
 from atlas.contracts.inference import Level, Role
 from tests.integration.test_agents import Script, calls_told
@@ -115,7 +116,10 @@ async def test_a_built_in_specialisation_has_only_the_tools_that_are_granted(bus
     model = Script("x")
     declared = {
         "specialisations": {"draft": {"tools": ["dig"]}, "code": {"tools": ["*"], "deny": ["d*"]}},
-        "tools": {"dig": "tests.integration.test_specialisations:dig"},
+        "tools": {
+            "dig": "tests.integration.test_specialisations:dig",
+            "drill": "installed_elsewhere:drill",  # nobody may use it here
+        },
     }
     async with routing(bus, model), worker(nats_server.url, **declared):
         for capability in ("draft", "code", "review"):
@@ -126,6 +130,13 @@ async def test_a_built_in_specialisation_has_only_the_tools_that_are_granted(bus
             await send(bus, given)
             assert (await failure_of(bus, given)).error.code == "tool_not_granted"
     assert [[one.name for one in asked.tools] for asked in model.asked] == [["dig"], [], []]
+
+
+async def test_a_granted_tool_that_cannot_be_imported_stops_the_worker_with_the_reason(nats_server):
+    declared = {"specialisations": clerk("drill"), "tools": {"drill": "installed_elsewhere:drill"}}
+    with pytest.raises(ConfigurationError, match=r"worker\.tools\.drill: .* cannot be imported"):
+        async with worker(nats_server.url, **declared):
+            pass
 
 
 async def test_no_more_of_a_specialisation_runs_at_once_than_it_may_and_others_go_on(

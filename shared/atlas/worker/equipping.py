@@ -23,7 +23,8 @@ async def equipped(
 ) -> AsyncIterator[Agents]:
     """Agents with tools, while the block runs.
 
-    Only the servers are started whose tools somebody may use.
+    Only what somebody may use is imported, and only the servers are started that bring such tools:
+    one configuration serves workers that have different things installed.
 
     Raises:
         ConfigurationError: A declared tool cannot be used, or the SDK of MCP is not installed.
@@ -34,7 +35,12 @@ async def equipped(
         for name, one in settings.mcp.items()
         if any(grant.may_reach(name) for grant in all_grants)
     }
-    named = [*functions, *declared_tools(settings.tools)]
+    declared = {
+        name: place
+        for name, place in settings.tools.items()
+        if any(grant.allows(name) for grant in all_grants)
+    }
+    named = [*functions, *declared_tools(declared)]
     caller = Caller(
         Threads(settings.tool_threads), settings.tool_timeout_ms / 1000, settings.max_result_bytes
     )
