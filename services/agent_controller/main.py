@@ -45,6 +45,8 @@ _SILENCES = 4
 _LEAST_SILENCE_MS = 30_000
 """A started subtask may be silent for so many waits for a start; a worker reports every 5 s."""
 _VISITS_AT_ONCE = 64
+_HEALTHS = 3
+"""Every worker that is there has said so within so many intervals of health."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,9 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     settings, bus = context.settings.controller, context.bus
     limits = limits_from(settings)
     roll = Roll(context.instance, context.settings.health_interval_ms)
-    presence = Presence(bus, context.events, roll)
+    presence = Presence(
+        bus, context.events, roll, settle_ms=context.settings.health_interval_ms * _HEALTHS
+    )
     planner = TaskPlanner(
         limits,
         _planner_requirements(settings),
@@ -138,6 +142,7 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         planner=planner,
         limits=limits,
         shares=shares,
+        is_missing=presence.is_missing,
         revisit_ms=settings.reconcile_interval_ms * _REVISITS,
     )
     bus.on_reconnect(scheduler.forget)

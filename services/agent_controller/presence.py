@@ -24,14 +24,23 @@ _LOOK_MS = 1_000
 class Presence:
     """Keeps the roll and tells who is gone."""
 
-    def __init__(self, bus: Bus, events: Events, roll: Roll) -> None:
+    def __init__(self, bus: Bus, events: Events, roll: Roll, *, settle_ms: int) -> None:
         self._bus = bus
         self._events = events
         self._roll = roll
+        self._settle_ms = settle_ms
+        self._listening_since_ms: int | None = None
 
     def offers(self) -> Mapping[str, Offer]:
         """What the workers that are there can do, as they say."""
         return self._roll.offers
+
+    def is_missing(self, capability: str) -> bool:
+        """Whether no worker announces a capability; whoever just began to listen cannot say."""
+        since_ms = self._listening_since_ms
+        if since_ms is None or now_ms() - since_ms < self._settle_ms:
+            return False
+        return not self._roll.announces(capability)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -41,12 +50,13 @@ class Presence:
             subjects.events_of("*", "*", "worker.gone"),
         ):
             await self._bus.subscribe(subject, self._hear_other)
-        look_at_ms = now_ms() + _LOOK_MS
+        look_at_ms = self._listening_since_ms = now_ms()
         while True:
             with contextlib.suppress(TimeoutError):
                 self._hear_worker(await health.next_msg(timeout=_LOOK_MS / 1000))
             if not self._bus.is_connected:
                 self._roll.excuse(now_ms())
+                self._listening_since_ms = now_ms()
             elif now_ms() >= look_at_ms:
                 look_at_ms = now_ms() + _LOOK_MS
                 await self._tell()

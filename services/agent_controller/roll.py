@@ -61,6 +61,10 @@ class Roll:
                 best[name] = max(best.get(name, offer), offer, key=_worth)
         return {name: best[name] for name in sorted(best)[:_MOST_CAPABILITIES]}
 
+    def announces(self, capability: str) -> bool:
+        """Whether a worker on the roll can do it."""
+        return any(capability == name for said in self._offers.values() for name, _ in said)
+
     def hear(self, worker: Worker, state: str, at_ms: int, offers: Offers = frozenset()) -> None:
         """A worker said how it is. One that drains may die before it can say that it stopped."""
         if state == "stopped":

@@ -9,7 +9,10 @@ import pytest
 
 from atlas import subjects, topology
 from atlas.client import Atlas
+from atlas.contracts.base import now_ms
 from atlas.contracts.errors import OverloadedError
+from atlas.contracts.events import Event
+from atlas.contracts.ids import new_id
 from atlas.contracts.tasks import PlannedSubtask, TaskRequest, TaskState
 from atlas.limit_settings import TaskLimitSettings
 from tests.integration import cli_process
@@ -190,3 +193,29 @@ async def test_a_full_door_says_so_and_the_command_line_ends_with_one(bus, nats_
     )
     assert failed.status == 1
     assert "maximum messages exceeded" in failed.err
+
+
+async def test_a_capability_without_a_worker_is_told_at_once_and_waits_until_one_comes(
+    bus, nats_server, user
+):
+    settings = limited().model_copy(update={"health_interval_ms": 50})
+    async with controller(nats_server.url, settings=settings):
+        health = {"instance": "w1", "state": "ready", "capabilities": ["draft"]}
+        event = Event(id=new_id(), type="service.health", at_ms=now_ms(), source="w1", data=health)
+        subject = subjects.event("default", "agent_worker", "service.health")
+
+        async def dispatched(capability) -> Any:
+            await bus.publish(subject, event.to_json())
+            task_id = await user.submit(plan=wide(1, capability))
+            await user.until(task_id, lambda one: one.subtasks and one.subtasks[0].attempt)
+            log = await user.log(task_id)
+            return task_id, next(one for one in log if one.type == "subtask.dispatched").warning
+
+        warning = None
+        async with asyncio.timeout(10):  # a controller that just came does not know yet
+            while warning is None:
+                task_id, warning = await dispatched("general")
+        assert warning == "no running worker announces 'general'; it waits until one takes it"
+        assert (await dispatched("draft"))[1] is None
+        async with working(bus, lambda _: "done"):
+            assert (await user.end(task_id)).state is TaskState.COMPLETED

@@ -7,7 +7,7 @@ sweep over open tasks. What this process remembers only saves work: it may be lo
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -27,7 +27,7 @@ from agent_controller.tasks.view import TaskView
 from atlas import telemetry
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError, FencedError, OverloadedError, RequestTimeoutError
-from atlas.contracts.task_events import TaskEvent
+from atlas.contracts.task_events import SubtaskDispatched, TaskEvent
 from atlas.contracts.tasks import Priority
 from atlas.objects import Objects
 from atlas.service import Events
@@ -69,6 +69,7 @@ class Scheduler:
         planner: Planner,
         limits: Limits,
         shares: Shares,
+        is_missing: Callable[[str], bool],
         revisit_ms: int,
     ) -> None:
         self._log = task_log
@@ -78,6 +79,7 @@ class Scheduler:
         self._planner = planner
         self._limits = limits
         self._shares = shares
+        self._is_missing = is_missing
         self._revisit_ms = revisit_ms
         self._cases: dict[Key, _Case] = {}
         self.decisions = 0
@@ -146,7 +148,15 @@ class Scheduler:
             lane = lane_of(view.tenant, capability, priority)
             return self._shares.ask((view.tenant, view.task_id), lane, at_ms)
 
-        return decide(view, at_ms, self._limits, self._planner, room)
+        events = decide(view, at_ms, self._limits, self._planner, room)
+        return [self._with_warning(event) for event in events]
+
+    def _with_warning(self, event: TaskEvent) -> TaskEvent:
+        """Say it at once where a subtask may wait long for a worker."""
+        if not isinstance(event, SubtaskDispatched) or not self._is_missing(event.capability):
+            return event
+        warning = f"no running worker announces {event.capability!r}; it waits until one takes it"
+        return event.model_copy(update={"warning": warning})
 
     async def _record(self, case: _Case, intake: Intake) -> bool:
         """Append what `intake` makes of the view, again after each lost race. Says if any."""
@@ -172,7 +182,7 @@ class Scheduler:
         case.logged = await self._log.append(case.logged, fitting)
         self.decisions += 1
         data: dict[str, object] = {"task_id": event.task_id, "version": event.version}
-        for name in ("subtask_id", "attempt", "worker", "stream_id"):
+        for name in ("subtask_id", "attempt", "worker", "stream_id", "warning"):
             if (value := getattr(event, name, None)) is not None:
                 data[name] = value
         await self._events.emit(event.type, data, tenant=tenant)

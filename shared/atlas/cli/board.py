@@ -162,6 +162,7 @@ class Board:
         match event:
             case SubtaskDispatched():
                 row.state, row.attempt = SubtaskState.DISPATCHED, event.attempt
+                row.note = event.warning
                 row.capability = event.capability
             case SubtaskStarted():
                 row.state, row.worker, row.stream_id = (

@@ -66,7 +66,8 @@ def _of_subtask(
 ) -> str:
     match event:
         case SubtaskDispatched():
-            return f"dispatched ({event.capability}, attempt {event.attempt})"
+            warning = f": {event.warning}" if event.warning else ""
+            return f"dispatched ({event.capability}, attempt {event.attempt}){warning}"
         case SubtaskStarted():
             stream = f", stream {event.stream_id}" if event.stream_id else ""
             return f"started (worker {event.worker}{stream})"

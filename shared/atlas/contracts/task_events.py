@@ -81,6 +81,9 @@ class SubtaskDispatched(_SubtaskEvent):
     attempt: int = Field(ge=1)
     capability: Capability
     stream_id: StreamId
+    warning: str | None = Field(
+        default=None, description="Why it may wait: no worker announces its capability now."
+    )
 
 
 class SubtaskStarted(_SubtaskEvent):

@@ -124,6 +124,8 @@ def test_what_a_model_is_asked_to_plan_with_stays_short(roll):
         can = offers(*(f"c{worker}-{number}" for number in range(90)))
         roll.hear(("default", str(worker)), "ready", 0, can)
     assert len(roll.offers) == 100
+    assert roll.announces("c2-89")
+    assert not roll.announces("c3-0")
     assert {name for name, _ in offers("fine", "not fine", *["more"] * 200)} == {"fine", "more"}
 
 

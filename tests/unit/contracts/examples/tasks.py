@@ -149,6 +149,7 @@ TASKS: dict[str, Contract] = {
         attempt=1,
         capability="research",
         stream_id="stream-7",
+        warning="no running worker announces 'research'; it waits until one takes it",
     ),
     "SubtaskStarted": SubtaskStarted(
         task_id=ID,
