@@ -137,13 +137,18 @@ def _money(cost: Cost | None, coming_usd: float) -> str:
 
 
 def _last(row: Row, width: int) -> Text:
-    """What the row has to say: the end of the answer while it runs, or what went wrong."""
+    """What the row has to say: the end of the answer while it runs, or what is wrong."""
     match row.state:
         case SubtaskState.RUNNING:
             flat = " ".join(row.tail.split())
             shown = flat if len(flat) <= width else f"…{flat[-(width - 1) :]}"
             return Text(shown or f"on {row.worker}", style="" if shown else "dim")
-        case SubtaskState.FAILED | SubtaskState.RETRYING | SubtaskState.CANCELLED:
+        case (
+            SubtaskState.FAILED
+            | SubtaskState.RETRYING
+            | SubtaskState.CANCELLED
+            | SubtaskState.DISPATCHED
+        ):
             style = "red" if row.state is SubtaskState.FAILED else "yellow"
             return Text(one_line(row.note or "", width), style=style)
         case _:

@@ -48,6 +48,14 @@ def _of(kind, **fields) -> TaskEvent:
 
 ACCEPTED = _of(TaskAcceptedEvent, request=TaskRequest(goal="a report"), request_sha256="x")
 PLANNED = _of(TaskPlanned, plan=_PLAN, planner="pattern")
+NOT_SERVED = _of(
+    SubtaskDispatched,
+    subtask_id="research",
+    attempt=1,
+    capability="search",
+    stream_id="s1",
+    warning="nobody can",
+)
 STARTED = _of(SubtaskStarted, subtask_id="research", attempt=1, worker="w1", stream_id="s1")
 
 
@@ -77,6 +85,7 @@ STARTED = _of(SubtaskStarted, subtask_id="research", attempt=1, worker="w1", str
             ),
             "write dispatched (writing, attempt 2)",
         ),
+        (NOT_SERVED, "research dispatched (search, attempt 1): nobody can"),
         (STARTED, "research started (worker w1, stream s1)"),
         (
             _of(SubtaskSucceeded, subtask_id="research", attempt=1, worker="w1", **_SPENT),
@@ -202,6 +211,15 @@ def test_a_restarted_answer_replaces_what_was_shown():
     row.say("void")
     row.say("new", restart=True)
     assert (row.tail, row.characters) == ("new", 3)
+
+
+def test_a_subtask_that_no_worker_announces_to_take_says_so_until_one_takes_it():
+    board = Board("t1")
+    for event in (ACCEPTED, PLANNED, NOT_SERVED):
+        board.take(event)
+    assert "nobody can" in _drawn(board)
+    board.take(STARTED)
+    assert "nobody can" not in _drawn(board)
 
 
 def test_a_failure_is_shown_until_the_next_attempt_starts():
