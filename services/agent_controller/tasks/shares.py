@@ -145,8 +145,11 @@ class Shares:
 
     def queues(self, now_ms: int) -> list[Queue]:
         """The queues in which it is of interest how much runs."""
+        waited_for = {lane.queue for lane in self._lines}
         old = [one for one, at_ms in self._asked_at_ms.items() if now_ms - at_ms > _INTEREST_MS]
         for queue in old:
+            if queue in waited_for:
+                continue
             del self._asked_at_ms[queue]
             self._drains.pop(queue, None)
         return list(self._asked_at_ms)

@@ -178,6 +178,13 @@ def test_a_queue_that_nobody_asked_for_lately_is_not_looked_at():
     assert shares.queues(6_001) == []
 
 
+def test_a_queue_that_a_task_waits_for_is_looked_at_however_long_that_takes():
+    shares = Shares(ShareLimits(lane_waiting=1))
+    shares.take(Counts({GENERAL: 1}, {}), 1_000)
+    assert not shares.ask(("default", "t"), GENERAL, 1_001)
+    assert shares.queues(60_000) == [GENERAL.queue]
+
+
 def test_a_subject_that_no_controller_wrote_is_not_counted():
     found = counted([("default", "general", "normal", 2), ("default", "general", "urgent", 9)])
     assert found == {GENERAL: 2}
