@@ -184,7 +184,7 @@ class Submissions:
             check_same(view, request)
             return
         await self._open_tasks.add(key)
-        self._admission.opened(key[0])
+        self._admission.opened(key)
 
         def accepted(view: TaskView, at_ms: int) -> list[TaskEvent]:
             if view.version:

@@ -65,7 +65,7 @@ class Keeper:
         except AtlasError as error:
             log.warning("sweep_failed", error=error.message)
             return
-        self._admission.saw_open(tenant for tenant, _ in keys)
+        self._admission.saw_open(keys)
         for key in keys:
             if key not in self._scheduler.agenda:
                 self._scheduler.agenda.reset(key, at_ms)

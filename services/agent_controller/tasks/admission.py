@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from agent_controller.tasks.shares import Task
 from atlas.contracts.errors import OverloadedError
 
 _OPEN_AGAIN_MS = 5_000
@@ -22,20 +23,25 @@ class Admission:
     """Of a tenant."""
     most_waiting: int
     """Submissions of all tenants that no controller has accepted yet."""
+    _known: set[Task] = field(default_factory=set)
     _open: Counter[str] = field(default_factory=Counter)
+    """How many of these each tenant has."""
     _waiting: int = 0
 
-    def saw_open(self, tenants: Iterable[str]) -> None:
-        """The index of open tasks was read: the tenant of each."""
-        self._open = Counter(tenants)
+    def saw_open(self, tasks: Iterable[Task]) -> None:
+        """The index of open tasks was read."""
+        self._known = set(tasks)
+        self._open = Counter(tenant for tenant, _ in self._known)
 
     def saw_waiting(self, submissions: int) -> None:
         """The submissions that wait were counted."""
         self._waiting = submissions
 
-    def opened(self, tenant: str) -> None:
-        """A task was accepted."""
-        self._open[tenant] += 1
+    def opened(self, task: Task) -> None:
+        """A task was entered; the index may have told of it already."""
+        if task not in self._known:
+            self._known.add(task)
+            self._open[task[0]] += 1
 
     def stored(self) -> None:
         """A submission was stored."""

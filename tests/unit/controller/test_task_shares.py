@@ -250,12 +250,14 @@ def test_what_a_small_task_waits_does_not_depend_on_how_large_the_others_are(
 
 def test_the_door_refuses_what_is_too_much_and_says_when_to_try_again():
     admission = Admission(most_open=2, most_waiting=3)
-    admission.saw_open(["a", "b", "b"])
+    admission.saw_open([("a", "1"), ("b", "1"), ("b", "2")])
     admission.check_door("a")
     with pytest.raises(OverloadedError, match=r"tenant 'b' has 2 open tasks.*limits\.open") as told:
         admission.check_door("b")
     assert told.value.retry_after_ms
-    admission.opened("a")
+    admission.opened(("a", "1"))  # it was seen already
+    admission.check_open("a")
+    admission.opened(("a", "2"))
     with pytest.raises(OverloadedError):
         admission.check_open("a")
     admission.saw_open([])
