@@ -17,6 +17,7 @@ async def main() -> None:
     async with Atlas.connect() as atlas:
         await approve_the_plan(atlas)
         await reject_the_plan(atlas)
+        await let_it_expire(atlas)
 
 
 async def approve_the_plan(atlas: Atlas) -> None:
@@ -44,6 +45,14 @@ async def reject_the_plan(atlas: Atlas) -> None:
     except WorkCancelledError as error:
         status = await task.status()
         print(f"rejected: {error.message}; {status.usage.output_tokens} tokens")
+
+
+async def let_it_expire(atlas: Atlas) -> None:
+    task = await atlas.submit(GOAL, pattern="single", approval="plan", approval_expires_ms=500)
+    try:
+        await task.result()
+    except WorkCancelledError as error:
+        print(f"expired: {error.message}")
 
 
 asyncio.run(main())

@@ -83,6 +83,7 @@ def limits_from(settings: ControllerSettings) -> Limits:
         silence_ms=max(_LEAST_SILENCE_MS, settings.dispatch_timeout_ms * _SILENCES),
         retry_base_ms=settings.retry_base_ms,
         max_plan_nodes=settings.max_plan_nodes,
+        max_plan_depth=settings.max_plan_depth,
         task_parallel=settings.limits.task_parallel,
         task_waiting=settings.limits.task_waiting,
     )

@@ -153,6 +153,7 @@ class ControllerSettings(Section):
     retry_base_ms: PositiveMs = 500
     planner_requirements: JsonObject | None = None
     max_plan_nodes: int = Field(default=50, ge=1, description="In a plan made by a model.")
+    max_plan_depth: int = Field(default=20, ge=1, description="Of these in a row.")
     limits: TaskLimitSettings = TaskLimitSettings()
     patterns: dict[Annotated[str, AfterValidator(_subject_token)], str] = Field(
         default_factory=dict,

@@ -125,6 +125,8 @@ async def test_a_person_approves_a_plan_before_it_costs_anything_and_rejects_ano
     assert len(re.findall(r"^planned: (\w+), by (\w+)$", planned, re.MULTILINE)) == 4
     assert int(approved.split()[0]) > 0
     assert "was cancelled by anna: one view is enough; 0 tokens" in approved
+    assert "expired: " in approved
+    assert "was cancelled by atlas: nobody answered within 500 ms" in approved
 
 
 async def test_a_task_ends_by_its_budget_or_its_deadline_and_what_was_done_is_kept():
@@ -190,6 +192,21 @@ async def test_models_call_the_tools_that_their_capability_is_granted_and_no_oth
         "forbidden: the subtask asks for the tools tide, and 'draft' may use no tools"
     )
     assert lost == "lost: forbidden"
+
+
+async def test_a_plan_changes_when_a_step_fails_for_good_and_what_was_finished_is_kept():
+    shown = await run_alone("15_replanning.py")
+    assert shown.splitlines()[:7] == [
+        "done: prices",
+        "lost: depths",
+        "done: replan-1",
+        "the plan changes: What failed is tried once more in another way, with what waits for it.",
+        "  because of depths",
+        "  without depths, advice",
+        "  with depths-2 after prices",
+    ]
+    assert shown.count("done: prices") == 1
+    assert re.search(r"^advice: [1-9]\d* characters, [1-9]\d* tokens$", shown, re.MULTILINE)
 
 
 async def test_a_stream_is_read_on_from_where_one_left_after_its_server_was_killed():

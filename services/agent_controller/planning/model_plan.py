@@ -15,7 +15,7 @@ from agent_controller.tasks.plan import (
     problems_in,
     read_nodes,
 )
-from agent_controller.tasks.view import PLANNING_IDS
+from agent_controller.tasks.view import PLANNING_IDS, RESERVED_IDS
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.tasks import PlannedSubtask
@@ -55,7 +55,8 @@ _RULES = """\
 Make a plan that reaches the goal.
 - Split the work into subtasks that can run side by side wherever they do not need each other's \
 results; name in `depends_on` the ids of exactly those subtasks whose results one needs.
-- Use as few subtasks as do the work well: at most {max_nodes}, and a single one for a simple goal.
+- Use as few subtasks as do the work well: at most {max_nodes}, of which at most {max_depth} wait \
+for each other in a row, and a single one for a simple goal.
 - Each `instruction` must make sense to somebody who sees only the goal, the instruction and the \
 results of the subtasks it depends on.
 - End with one subtask that depends on all others, directly or not, and writes the final answer.
@@ -82,34 +83,37 @@ def plan_schema(limits: Limits) -> JsonObject:
         "type": "object",
         "additionalProperties": False,
         "required": ["subtasks"],
-        "properties": {
-            "subtasks": {
-                "type": "array",
-                "minItems": 1,
-                "maxItems": limits.max_plan_nodes,
-                "items": {
-                    "type": "object",
-                    "additionalProperties": False,
-                    "required": ["id", "capability", "instruction", "depends_on"],
-                    "properties": {
-                        "id": {"type": "string"},
-                        "capability": {"type": "string", "enum": _offered(limits)},
-                        "instruction": {"type": "string"},
-                        "depends_on": {"type": "array", "items": {"type": "string"}},
-                    },
-                },
-            }
-        },
+        "properties": {"subtasks": nodes_schema(limits)},
         "examples": [_EXAMPLE],
     }
 
 
-def _offered(limits: Limits) -> list[str]:
+def nodes_schema(limits: Limits) -> JsonObject:
+    """The JSON Schema of a list of subtasks."""
+    return {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": limits.max_plan_nodes,
+        "items": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["id", "capability", "instruction", "depends_on"],
+            "properties": {
+                "id": {"type": "string"},
+                "capability": {"type": "string", "enum": offered(limits)},
+                "instruction": {"type": "string"},
+                "depends_on": {"type": "array", "items": {"type": "string"}},
+            },
+        },
+    }
+
+
+def offered(limits: Limits) -> list[str]:
     """What a plan may use: everything but planning itself."""
     return sorted(limits.capabilities - {"planning"})
 
 
-def _described(limits: Limits) -> str:
+def described(limits: Limits) -> str:
     """What workers say of the capabilities that they have; nothing where they say nothing."""
     lines = [f"\n  - {name}: {limits.described[name]}" for name in sorted(limits.described)]
     return "".join([" What the workers say of some of them:", *lines] if lines else [])
@@ -119,8 +123,9 @@ def rules(limits: Limits) -> str:
     """What a model is asked for."""
     return _RULES.format(
         max_nodes=limits.max_plan_nodes,
-        capabilities=", ".join(_offered(limits)),
-        described=_described(limits),
+        max_depth=limits.max_plan_depth,
+        capabilities=", ".join(offered(limits)),
+        described=described(limits),
         reserved=", ".join(f"`{id_}`" for id_ in PLANNING_IDS),
     )
 
@@ -148,8 +153,9 @@ def read_plan(output: object, limits: Limits) -> tuple[PlannedSubtask, ...]:
     check_plan(
         plan,
         max_nodes=limits.max_plan_nodes,
-        capabilities=_offered(limits),
-        reserved=PLANNING_IDS,
+        max_depth=limits.max_plan_depth,
+        capabilities=offered(limits),
+        reserved=RESERVED_IDS,
     )
     return plan
 

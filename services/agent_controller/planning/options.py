@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from agent_controller.tasks.plan import Problem, invalid, problems_in
-from agent_controller.tasks.view import PLANNING_IDS
+from agent_controller.tasks.view import RESERVED_IDS
 from atlas import door
 from atlas.contracts.base import UserInput
 from atlas.contracts.errors import InvalidRequestError
@@ -92,7 +92,7 @@ class Route(Step):
 
 
 def _free(name: str) -> str:
-    if name in PLANNING_IDS:
+    if name in RESERVED_IDS:
         raise ValueError(f"{name!r} is reserved; choose another name")
     return name
 

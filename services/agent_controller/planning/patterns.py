@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agent_controller.planning import fixed, shaped
 from agent_controller.tasks.plan import Problem, check_plan, invalid, read_nodes
+from agent_controller.tasks.view import RESERVED_IDS
 from atlas.contracts.errors import AtlasError, ConfigurationError
 from atlas.contracts.tasks import Pattern, PlannedSubtask, TaskRequest
 
@@ -67,7 +68,8 @@ def make_plan(make: MakePattern, request: TaskRequest) -> tuple[PlannedSubtask, 
         InvalidRequestError: The pattern cannot work with this request; says why.
     """
     plan = read_nodes(_made(make, request))
-    check_plan(plan, inputs=request.inputs or {})
+    reserved = RESERVED_IDS if request.max_replans else ()
+    check_plan(plan, reserved=reserved, inputs=request.inputs or {})
     size_bytes = sum(len(one.to_json()) for one in plan)
     if size_bytes > _MAX_PLAN_BYTES:
         problem = Problem(

@@ -2,27 +2,44 @@
 
 Making a plan with a model is a subtask like any other: `plan`, and `plan-repair` when its answer
 was nonsense. When both are nonsense, or no model can be reached, the goal is still worked on, as
-one subtask: a plan is a means.
+one subtask: a plan is a means. So is a change of a plan: `replan-1`, `replan-1-repair` and so on;
+when nothing comes of it, the task goes on, or ends, with the plan that it has.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from agent_controller.planning import fixed, model_plan, patterns, route
+from agent_controller.planning import fixed, model_change, model_plan, patterns, route
 from agent_controller.planning.options import NoOptions, RouteOptions, read_options
 from agent_controller.planning.patterns import MakePattern
-from agent_controller.tasks.decide import AskModel, MakePlan
+from agent_controller.tasks.decide import AskModel, KeepPlan, MakePlan
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.plan import Problem, invalid, most_together, plan_problems, problems_in
+from agent_controller.tasks.replanning import Change
 from agent_controller.tasks.schema import schema_problem
-from agent_controller.tasks.view import PLAN, PLAN_REPAIR, SubtaskRecord, TaskView
+from agent_controller.tasks.view import (
+    PLANNING,
+    PLAN,
+    PLAN_REPAIR,
+    PLANNING_IDS,
+    REPLANNING_IDS,
+    RESERVED_IDS,
+    SubtaskRecord,
+    TaskView,
+)
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.events import Offer
 from atlas.contracts.inference import Level, Requirements
-from atlas.contracts.tasks import OnFailure, Pattern, PlannedSubtask, SubtaskState, TaskRequest
+from atlas.contracts.tasks import (
+    Approval,
+    OnFailure,
+    Pattern,
+    PlannedSubtask,
+    SubtaskState,
+    TaskRequest,
+)
 from atlas.spelling import nearest
 
-_PLANNING = "planning"
 _ASKED = (Pattern.AUTO.value, Pattern.ROUTE.value)
 """The patterns for which a model is asked."""
 
@@ -42,14 +59,15 @@ def check_request(
         problems.append(Problem("goal", "it is blank; say what is to be reached"))
     if request.plan is None and request.pattern not in {*_ASKED, *known}:
         raise _unsupported(request.pattern, known, problems)
-    problems += _no_plans(request, known)
+    problems += [*_no_plans(request, known), *_no_expiry(request)]
     if problems:
         raise invalid("TaskRequest", problems)
 
 
 def _no_plans(request: TaskRequest, known: Mapping[str, MakePattern]) -> Iterator[Problem]:
     if request.plan is not None:
-        yield from plan_problems(request.plan, inputs=request.inputs or {})
+        reserved = RESERVED_IDS if request.max_replans else ()
+        yield from plan_problems(request.plan, reserved=reserved, inputs=request.inputs or {})
         yield from _no_schemas(request.plan)
         if request.pattern_options is not None:
             yield Problem("pattern_options", "a plan of one's own takes none; remove them")
@@ -79,6 +97,14 @@ def _no_quorum(request: TaskRequest, plan: Sequence[PlannedSubtask]) -> Iterator
             "quorum",
             f"{request.quorum}, and no subtask depends on more than {most} others; give no more",
         )
+
+
+def _no_expiry(request: TaskRequest) -> Iterator[Problem]:
+    """What is wrong with how an approval expires."""
+    if request.approval_expires_ms is not None and request.approval is Approval.NONE:
+        yield Problem("approval_expires_ms", "nothing waits for one; give `approval` too")
+    if request.on_approval_expired is not None and request.approval_expires_ms is None:
+        yield Problem("on_approval_expired", "it never expires; give `approval_expires_ms` too")
 
 
 def _no_schemas(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
@@ -138,6 +164,8 @@ class TaskPlanner:
 
     def assignment(self, view: TaskView, subtask_id: str) -> PlannedSubtask:
         """What the subtask `plan` or `plan-repair` has to do."""
+        if subtask_id not in PLANNING_IDS:
+            return self._change_assignment(view, subtask_id)
         request = view.request
         if request is not None and request.pattern == Pattern.ROUTE:
             instruction, schema = route.question(request), route.schema(request)
@@ -151,10 +179,54 @@ class TaskPlanner:
             instruction = model_plan.repair(instruction, first.output, problems)
         return PlannedSubtask(
             id=subtask_id,
-            capability=_PLANNING,
+            capability=PLANNING,
             instruction=instruction,
             output_schema=schema,
             requirements=self.requirements,
+        )
+
+    def next_change(self, view: TaskView) -> Change | AskModel | KeepPlan | None:
+        """What to do where the plan must change; None: wait for the subtask that asks a model.
+
+        What the model answers is read for the task as it stands now. A change that cannot be made,
+        also when the model was told what is wrong with it, leaves the plan as it is, for good.
+        """
+        first, again = REPLANNING_IDS[view.replans]
+        subtask_id = again if again in view.subtasks else first
+        record = view.subtasks.get(subtask_id)
+        if record is None:
+            return AskModel(first)
+        if not record.state.is_terminal:
+            return None
+        if record.state is not SubtaskState.SUCCEEDED:
+            why = record.error.message if record.error else f"it is {record.state}"
+            return KeepPlan(f"the subtask {subtask_id!r} gave no change: {why}")
+        try:
+            return model_change.read_change(view, record.output, self._offered)
+        except InvalidRequestError as error:
+            if subtask_id == first:
+                return AskModel(again)
+            problems = "; ".join(model_plan.problems_of(error))
+            return KeepPlan(f"the model's change was refused twice, at last for: {problems}")
+
+    def _change_assignment(self, view: TaskView, subtask_id: str) -> PlannedSubtask:
+        """What a subtask has to do that asks a model for a change of the plan."""
+        instruction = model_change.rules(view, self._offered)
+        first, again = REPLANNING_IDS[view.replans]
+        if subtask_id == again and (answer := view.subtasks.get(first)) is not None:
+            problems: list[str] = []
+            try:
+                model_change.read_change(view, answer.output, self._offered)
+            except InvalidRequestError as error:
+                problems = model_plan.problems_of(error)
+            instruction = model_plan.repair(instruction, answer.output, problems)
+        return PlannedSubtask(
+            id=subtask_id,
+            capability=PLANNING,
+            instruction=instruction,
+            output_schema=model_change.change_schema(view, self._offered),
+            requirements=self.requirements,
+            inputs={model_change.PROGRESS: model_change.progress(view)},
         )
 
     @property

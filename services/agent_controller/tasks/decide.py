@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from agent_controller.tasks import budget, ending, losses, order, retry
+from agent_controller.tasks import approvals, budget, ending, losses, order, replanning, retry
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.order import Room, room_for_all
-from agent_controller.tasks.view import SubtaskRecord, TaskView
+from agent_controller.tasks.replanning import Change
+from agent_controller.tasks.view import PLANNING, REPLANNING_IDS, SubtaskRecord, TaskView
 from atlas.contracts.errors import InvalidRequestError, RequestTimeoutError
 from atlas.contracts.ids import derived_id
 from atlas.contracts.task_events import (
@@ -23,11 +24,12 @@ from atlas.contracts.task_events import (
     TaskAwaitingApproval,
     TaskEvent,
     TaskPlanned,
+    TaskReplanned,
 )
 from atlas.contracts.tasks import Approval, PlannedSubtask, SubtaskState
 
 CONTROLLER = "controller"
-"""Who cancels what cannot be reached any more."""
+"""Who cancels what cannot be reached any more, or is in the plan no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,13 @@ class AskModel:
     subtask_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class KeepPlan:
+    """No better plan came of it; the task goes on, or ends, with the one that it has."""
+
+    reason: str
+
+
 class Planner(Protocol):
     """How a goal becomes a plan. Implementations are pure."""
 
@@ -55,6 +64,10 @@ class Planner(Protocol):
         Raises:
             InvalidRequestError: There is no way to plan this task.
         """
+        ...
+
+    def next_change(self, view: TaskView) -> Change | AskModel | KeepPlan | None:
+        """What to do where the plan must change; None: wait for the subtask that asks a model."""
         ...
 
     def assignment(self, view: TaskView, subtask_id: str) -> PlannedSubtask:
@@ -76,20 +89,45 @@ def decide(
         return [ending.rejected(view, now_ms)]
     if (spent := budget.exceeded(view, now_ms)) is not None:
         return [ending.out_of_budget(view, now_ms, spent.to_info())]
-    events = [*_overdue(view, now_ms, limits), *_retries(view, now_ms, limits)]
+    events = [
+        *_overdue(view, now_ms, limits),
+        *_retries(view, now_ms, limits),
+        *approvals.expired(view, now_ms),
+    ]
     if not events and view.plan is None:
         events = list(_planning(view, now_ms, limits, planner, room))
     elif not events:
-        events = _onward(view, now_ms, limits, view.request.approval, room)
+        events = _onward(view, now_ms, limits, view.request.approval, planner, room)
     return numbered(view, events)
 
 
-def _onward(
-    view: TaskView, now_ms: int, limits: Limits, approval: Approval, room: Room
+def _onward(  # noqa: PLR0917 - what decide was given
+    view: TaskView,
+    now_ms: int,
+    limits: Limits,
+    approval: Approval,
+    planner: Planner,
+    room: Room,
 ) -> list[TaskEvent]:
-    """Along the plan: ask, stop what cannot be reached, start what is ready, conclude."""
+    """Along the plan: ask, change it, stop what cannot be reached, start what is ready, conclude.
+
+    While a change of the plan is asked for, nothing new starts, and what runs goes on.
+    """
     if approval is Approval.PLAN and not view.is_plan_approved:
         return [] if view.is_plan_awaiting_approval else [_awaiting(view, now_ms, None)]
+    kept = None
+    if replanning.causes(view):
+        match planner.next_change(view):
+            case KeepPlan(reason):
+                kept = reason
+            case Change() as change:
+                return list(_changed(view, now_ms, change))
+            case step if not view.is_paused:
+                asked = [] if step is None else [SubtaskRecord(step.subtask_id, PLANNING)]
+                going = order.next_up(view, now_ms, limits, room, asked)
+                return [_dispatched(view, now_ms, one) for one in going]
+            case _:
+                return []
     events = [*_unreachable(view, now_ms)]
     if not view.is_paused:
         if approval is Approval.SUBTASKS:
@@ -98,8 +136,42 @@ def _onward(
         going = order.next_up(view, now_ms, limits, room)
         events.extend(_dispatched(view, now_ms, one) for one in going)
     if not events and all(record.state.is_terminal for record in view.planned):
-        events.append(ending.conclusion(view, now_ms))
+        events.append(ending.conclusion(view, now_ms, kept))
     return events
+
+
+def _changed(view: TaskView, now_ms: int, change: Change) -> Iterator[TaskEvent]:
+    """Another plan; what runs and is in it no more is stopped first, so that its worker hears."""
+    for subtask_id in change.removed:
+        record = view.subtasks[subtask_id]
+        if record.attempt and not record.state.is_terminal:
+            yield _stopped(view, now_ms, subtask_id, f"the plan changes: {change.reason}")
+    yield TaskReplanned(
+        task_id=view.task_id,
+        version=1,
+        at_ms=now_ms,
+        added=list(change.added),
+        removed=list(change.removed),
+        reason=change.reason,
+        because=list(_asking(view).because),
+    )
+
+
+def _asking(view: TaskView) -> SubtaskRecord:
+    """The subtask whose answer is the change: the last that asked for one."""
+    first, again = REPLANNING_IDS[view.replans]
+    return view.subtasks.get(again) or view.subtasks[first]
+
+
+def _stopped(view: TaskView, now_ms: int, subtask_id: str, reason: str) -> SubtaskCancelled:
+    return SubtaskCancelled(
+        task_id=view.task_id,
+        version=1,
+        at_ms=now_ms,
+        subtask_id=subtask_id,
+        by=CONTROLLER,
+        reason=reason,
+    )
 
 
 def numbered(view: TaskView, drafts: list[TaskEvent]) -> list[TaskEvent]:
@@ -192,10 +264,11 @@ def _planning(
                 reason=step.reason,
             )
             return
+            return
         case _ if view.is_paused:
             return
         case AskModel():
-            asked = [SubtaskRecord(step.subtask_id, "planning")]
+            asked = [SubtaskRecord(step.subtask_id, PLANNING)]
         case None:
             asked = []
     for record in order.next_up(view, now_ms, limits, room, asked):
@@ -204,13 +277,18 @@ def _planning(
 
 def _awaiting(view: TaskView, now_ms: int, subtask_id: str | None) -> TaskAwaitingApproval:
     return TaskAwaitingApproval(
-        task_id=view.task_id, version=view.version + 1, at_ms=now_ms, subtask_id=subtask_id
+        task_id=view.task_id,
+        version=view.version + 1,
+        at_ms=now_ms,
+        subtask_id=subtask_id,
+        expires_at_ms=approvals.expires_at_ms(view, now_ms),
     )
 
 
 def _unreachable(view: TaskView, now_ms: int) -> Iterator[TaskEvent]:
     """Subtasks that a person rejected, or that wait for a result that will never come."""
-    if not any(one.is_rejected or one.state in losses.LOST for one in view.subtasks.values()):
+    records = view.subtasks.values()
+    if not (view.removed or any(one.is_rejected or one.state in losses.LOST for one in records)):
         return
     for record in view.planned:
         if record.state not in (SubtaskState.WAITING, SubtaskState.AWAITING_APPROVAL):
@@ -221,11 +299,4 @@ def _unreachable(view: TaskView, now_ms: int) -> Iterator[TaskEvent]:
             else losses.why_unreachable(view, record)
         )
         if reason is not None:
-            yield SubtaskCancelled(
-                task_id=view.task_id,
-                version=1,
-                at_ms=now_ms,
-                subtask_id=record.subtask_id,
-                by=CONTROLLER,
-                reason=reason,
-            )
+            yield _stopped(view, now_ms, record.subtask_id, reason)

@@ -7,7 +7,7 @@ do it again, and whoever does not know may, because each of them is harmless whe
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from agent_controller.tasks import budget, losses, retry
+from agent_controller.tasks import approvals, budget, losses, retry
 from agent_controller.tasks.decide import Planner, timeout_at_ms
 from agent_controller.tasks.ending import value
 from agent_controller.tasks.limits import Limits
@@ -93,7 +93,11 @@ def wake_at_ms(view: TaskView, now_ms: int, limits: Limits) -> int | None:
     """
     if view.end is not None or view.request is None:
         return None
-    due = [view.request.deadline_ms, budget.time_is_up_at_ms(view)]
+    due = [
+        view.request.deadline_ms,
+        budget.time_is_up_at_ms(view),
+        approvals.next_at_ms(view),
+    ]
     if not view.is_paused:
         for record in view.subtasks.values():
             if record.state is SubtaskState.RETRYING:
@@ -191,7 +195,7 @@ def _controlled(view: TaskView, action: ControlAction, reason: str) -> Iterator[
 
 
 def _cancelled_streams(view: TaskView) -> Iterator[ControlStream]:
-    for record in view.subtasks.values():
+    for record in (*view.subtasks.values(), *view.removed.values()):
         for stream_id in record.abandoned:
             yield ControlStream(
                 f"cancel:{stream_id}",

@@ -9,8 +9,8 @@ from atlas.contracts.task_events import TaskCancelled, TaskCompleted, TaskFailed
 from atlas.contracts.tasks import OnFailure, SubtaskState
 
 
-def conclusion(view: TaskView, now_ms: int) -> TaskCompleted | TaskFailed:
-    """The end of a task whose subtasks are all at theirs."""
+def conclusion(view: TaskView, now_ms: int, kept: str | None = None) -> TaskCompleted | TaskFailed:
+    """The end of a task whose subtasks are all at theirs; `kept`: why its plan did not change."""
     sinks = losses.sinks(view)
     done = [one for one in sinks if one.state is SubtaskState.SUCCEEDED]
     lost = _unfinished(view)
@@ -18,7 +18,8 @@ def conclusion(view: TaskView, now_ms: int) -> TaskCompleted | TaskFailed:
     if len(done) < len(sinks) and view.on_failure is OnFailure.BEST_SO_FAR:
         done = losses.best_so_far(view)
     if cause is not None and len(done) < losses.needed_of(view, len(sinks)):
-        return failed(view, now_ms, cause)
+        why = f"{cause.message}; the plan could not be changed: {kept}" if kept else cause.message
+        return failed(view, now_ms, cause.model_copy(update={"message": why}))
     return _completed(view, now_ms, done, cause)
 
 

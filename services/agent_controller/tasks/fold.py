@@ -6,14 +6,16 @@ over, because a rolling upgrade mixes versions; a gap in the versions is an erro
 may be decided on half a log.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import get_args
 
 from pydantic import ValidationError
 
+from agent_controller.tasks import replanning
 from agent_controller.tasks.order import by_urgency, longest_paths
-from agent_controller.tasks.view import SubtaskRecord, TaskView
+from agent_controller.tasks.view import RESERVED_IDS, SubtaskRecord, TaskView
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import AtlasError
 from atlas.contracts.inference import Cost, Usage
@@ -68,26 +70,7 @@ class UnknownEvent(Contract):
 type LogEntry = TaskEvent | UnknownEvent
 
 _KNOWN = frozenset(
-    kind.model_fields["type"].default
-    for kind in (
-        TaskAcceptedEvent,
-        TaskPlanned,
-        TaskReplanned,
-        TaskAwaitingApproval,
-        TaskApproved,
-        TaskApprovalRejected,
-        SubtaskDispatched,
-        SubtaskStarted,
-        SubtaskSucceeded,
-        SubtaskFailed,
-        SubtaskRetried,
-        SubtaskCancelled,
-        TaskPaused,
-        TaskResumed,
-        TaskCompleted,
-        TaskFailed,
-        TaskCancelled,
-    )
+    kind.model_fields["type"].default for kind in get_args(get_args(TaskEvent.__value__)[0])
 )
 
 
@@ -202,33 +185,66 @@ def _new_records(
 
 
 def _replanned(view: TaskView, event: TaskReplanned) -> TaskView:
-    removed = set(event.removed)
-    plan = (*(node for node in view.plan or () if node.id not in removed), *event.added)
+    answered = [
+        replace(view.subtasks[id_], replan=None) for id_ in event.because if id_ in view.subtasks
+    ]
+    changed = with_change(_with(view, *answered), event.added, event.removed)
+    is_same = not event.added and not event.removed
+    return replace(
+        changed,
+        replans=view.replans + 1,
+        is_plan_approved=view.is_plan_approved and is_same,  # what changed is another plan
+    )
+
+
+def with_change(
+    view: TaskView, added: Sequence[PlannedSubtask], removed: Collection[str]
+) -> TaskView:
+    """The view with another plan: without some subtasks, and with others."""
+    gone = set(removed)
+    kept: dict[str, SubtaskRecord] = {}
+    out: dict[str, SubtaskRecord] = {}
+    for id_, record in view.subtasks.items():
+        if id_ in gone:
+            out[id_] = _without_stream(record)
+        else:
+            kept[id_] = record
+    plan = (*(node for node in view.plan or () if node.id not in gone), *added)
     view, paths = _with_plan(view, plan)
     kept = {
-        id_: replace(record, path=paths.get(id_, record.path))
-        for id_, record in view.subtasks.items()
-        if id_ not in removed
+        id_: replace(record, path=paths.get(id_, record.path)) for id_, record in kept.items()
     }
-    view = replace(view, subtasks=MappingProxyType(kept))
-    return _with(view, *_new_records(event.added, paths))
+    view = replace(
+        view,
+        subtasks=MappingProxyType(kept),
+        removed=MappingProxyType({**view.removed, **out}),
+    )
+    return _with(view, *_new_records(added, paths))
 
 
 def _resumed(view: TaskView, event: TaskResumed) -> TaskView:
     if view.paused_at_ms is None:
         return view
-    pause_ms = max(0, event.at_ms - view.paused_at_ms)
+    paused_at_ms = view.paused_at_ms
+    pause_ms = max(0, event.at_ms - paused_at_ms)
+
+    def later(since_ms: int | None) -> int | None:
+        """A time from which something counts, moved on by as much of the pause as came after it."""
+        if since_ms is None:
+            return None
+        return since_ms + max(0, event.at_ms - max(paused_at_ms, since_ms))
+
     moved = [
-        replace(
-            record,
-            clock_from_ms=record.clock_from_ms + pause_ms if record.clock_from_ms else None,
-            last_heard_ms=event.at_ms,
-        )
-        for record in view.live
+        replace(record, clock_from_ms=later(record.clock_from_ms), last_heard_ms=event.at_ms)
+        if record.is_live
+        else replace(record, waits_from_ms=later(record.waits_from_ms))
+        for record in view.subtasks.values()
+        if record.is_live or record.waits_from_ms is not None
     ]
     view = replace(
         view,
         paused_at_ms=None,
+        plan_waits_from_ms=later(view.plan_waits_from_ms),
         paused_ms=view.paused_ms + pause_ms,
         control_version=event.version,
         resumed_at_ms=event.at_ms,
@@ -244,13 +260,13 @@ def _approval(
         return _with(view, _approval_of(record, event))
     match event:
         case TaskAwaitingApproval():
-            return replace(view, is_plan_awaiting_approval=True)
+            return replace(view, plan_waits_from_ms=event.at_ms)
         case TaskApproved():
-            return replace(view, is_plan_awaiting_approval=False, is_plan_approved=True)
+            return replace(view, plan_waits_from_ms=None, is_plan_approved=True)
         case TaskApprovalRejected():
             return replace(
                 view,
-                is_plan_awaiting_approval=False,
+                plan_waits_from_ms=None,
                 is_plan_rejected=True,
                 rejected_by=event.by,
                 rejected_reason=event.reason,
@@ -262,13 +278,15 @@ def _approval_of(
 ) -> SubtaskRecord:
     if record.state.is_terminal:
         return record
+    waiting = replace(record, state=SubtaskState.WAITING, waits_from_ms=None)
     match event:
         case TaskAwaitingApproval():
-            return replace(record, state=SubtaskState.AWAITING_APPROVAL)
+            since_ms = event.at_ms
+            return replace(record, state=SubtaskState.AWAITING_APPROVAL, waits_from_ms=since_ms)
         case TaskApproved():
-            return replace(record, state=SubtaskState.WAITING, is_approved=True)
+            return replace(waiting, is_approved=True)
         case TaskApprovalRejected():
-            return replace(record, state=SubtaskState.WAITING, is_rejected=True)
+            return replace(waiting, is_rejected=True)
 
 
 def _ended(view: TaskView, event: TaskCompleted | TaskFailed | TaskCancelled) -> TaskView:
@@ -281,12 +299,7 @@ def _ended(view: TaskView, event: TaskCompleted | TaskFailed | TaskCancelled) ->
 
 
 def _subtask(view: TaskView, event: SubtaskEvent) -> TaskView:
-    if isinstance(event, SubtaskDispatched) and view.plan is None:
-        record = view.subtasks.get(event.subtask_id) or SubtaskRecord(
-            event.subtask_id, event.capability
-        )
-    else:
-        record = _known(view, event.subtask_id, event)
+    record = _asking(view, event) or _known(view, event.subtask_id, event)
     if record.state.is_terminal:
         return view
     if isinstance(event, SubtaskSucceeded | SubtaskFailed):
@@ -296,6 +309,18 @@ def _subtask(view: TaskView, event: SubtaskEvent) -> TaskView:
             cost=view.cost + (event.cost or Cost()),
         )
     return _with(view, _subtask_after(record, event))
+
+
+def _asking(view: TaskView, event: SubtaskEvent) -> SubtaskRecord | None:
+    """A subtask that asks a model for a plan, or for another one: it begins with its dispatch."""
+    if not isinstance(event, SubtaskDispatched) or event.subtask_id in view.subtasks:
+        return None
+    if view.plan is None:
+        return SubtaskRecord(event.subtask_id, event.capability)
+    if event.subtask_id not in RESERVED_IDS:
+        return None
+    because = tuple(replanning.causes(view))
+    return SubtaskRecord(event.subtask_id, event.capability, because=because)
 
 
 def _subtask_after(record: SubtaskRecord, event: SubtaskEvent) -> SubtaskRecord:
@@ -332,6 +357,7 @@ def _subtask_after(record: SubtaskRecord, event: SubtaskEvent) -> SubtaskRecord:
                 worker=event.worker,
                 output=event.output,
                 output_ref=event.output_ref,
+                replan=event.replan,
                 error=None,
             )
         case SubtaskFailed():

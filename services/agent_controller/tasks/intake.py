@@ -128,6 +128,7 @@ def take_result(
             worker=result.worker,
             output=result.output,
             output_ref=result.output_ref,
+            replan=result.replan,
             usage=result.usage,
             cost=result.cost,
         )

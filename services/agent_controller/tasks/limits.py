@@ -37,6 +37,8 @@ class Limits:
     """Subtasks of a task and capability that are dispatched and not yet started."""
     max_plan_nodes: int = 50
     """In a plan that a model made."""
+    max_plan_depth: int = 20
+    """How many subtasks of such a plan may wait for each other in a row."""
     capabilities: frozenset[str] = BUILT_IN_CAPABILITIES
     """What a plan that a model made may use."""
     described: Mapping[str, str] = field(default_factory=dict)

@@ -1,15 +1,17 @@
 """What the loss of a subtask does to those that depend on it, as `on_failure` asks. Pure.
 
-A subtask is lost when it will never have a result: it failed for good, or was cancelled.
+A subtask is lost when it will never have a result: it failed for good, was cancelled, or is gone
+because the plan was changed.
 """
 
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 
 from agent_controller.tasks.view import SubtaskRecord, TaskView
 from atlas.contracts.tasks import OnFailure, SubtaskState
 
-LOST = (SubtaskState.FAILED, SubtaskState.CANCELLED)
-"""The ends without a result."""
+LOST = (SubtaskState.FAILED, SubtaskState.CANCELLED, None)
+"""The ends without a result; None: it is not in the plan any more."""
 
 
 def needed_of(view: TaskView, count: int) -> int:
@@ -29,7 +31,7 @@ def why_unreachable(view: TaskView, record: SubtaskRecord) -> str | None:
     if len(record.depends_on) - len(lost) >= _needed(view, record):
         return None
     if _needed(view, record) == len(record.depends_on):
-        return f"it depends on {lost[0]!r}, which is {view.subtasks[lost[0]].state}"
+        return f"it depends on {lost[0]!r}, which is {_state(view, lost[0]) or 'removed'}"
     return (
         f"it needs {_needed(view, record)} of {len(record.depends_on)} results, and {len(lost)} "
         "will never come"
@@ -38,14 +40,21 @@ def why_unreachable(view: TaskView, record: SubtaskRecord) -> str | None:
 
 def is_ready(view: TaskView, record: SubtaskRecord) -> bool:
     """Whether all that it depends on are at their end, and enough of them succeeded."""
-    if not all(view.subtasks[one].state.is_terminal for one in record.depends_on):
+    states = [_state(view, one) for one in record.depends_on]
+    if not all(state is None or state.is_terminal for state in states):
         return False
     return len(record.depends_on) - len(lost_of(view, record)) >= _needed(view, record)
 
 
 def lost_of(view: TaskView, record: SubtaskRecord) -> list[str]:
-    """Those that it depends on and that are lost."""
-    return [one for one in record.depends_on if view.subtasks[one].state in LOST]
+    """Those that it depends on and that are lost, or that the plan has no more."""
+    return [one for one in record.depends_on if _state(view, one) in LOST]
+
+
+def _state(view: TaskView, subtask_id: str) -> SubtaskState | None:
+    """Where a subtask is; None when the plan was changed and it is gone."""
+    record = view.subtasks.get(subtask_id)
+    return record.state if record is not None else None
 
 
 def _needed(view: TaskView, record: SubtaskRecord) -> int:
@@ -55,7 +64,17 @@ def _needed(view: TaskView, record: SubtaskRecord) -> int:
 
 
 def sinks(view: TaskView) -> list[SubtaskRecord]:
-    """The subtasks whose results are the task's: no other depends on them."""
+    """The subtasks whose results are the task's: no other depends on them, or ever did."""
+    needed = {
+        dependency
+        for record in (*view.planned, *view.removed.values())
+        for dependency in record.depends_on
+    }
+    last = [record for record in view.planned if record.subtask_id not in needed]
+    return last or _needed_by_none(view)
+
+
+def _needed_by_none(view: TaskView) -> list[SubtaskRecord]:
     needed = {dependency for record in view.planned for dependency in record.depends_on}
     return [record for record in view.planned if record.subtask_id not in needed]
 
@@ -64,6 +83,27 @@ def best_so_far(view: TaskView) -> list[SubtaskRecord]:
     """The results that went into no other result."""
     used = {dependency for record in _succeeded(view) for dependency in record.depends_on}
     return [record for record in _succeeded(view) if record.subtask_id not in used]
+
+
+def is_doomed(view: TaskView) -> bool:
+    """Whether the task can only fail, even if all that can still succeed does."""
+    waits_for = {
+        one.subtask_id: [id_ for id_ in one.depends_on if id_ in view.subtasks]
+        for one in view.planned
+    }
+    good: set[str] = set()
+    for id_ in TopologicalSorter(waits_for).static_order():
+        record = view.subtasks[id_]
+        if record.state in _LOST or record.is_rejected:
+            continue
+        there = sum(one in good for one in record.depends_on)
+        if record.attempt or there >= _needed(view, record):
+            good.add(id_)
+    if view.on_failure is OnFailure.BEST_SO_FAR:
+        return not good
+    last = sinks(view)
+    done = sum(one.subtask_id in good for one in last)
+    return not last or done < needed_of(view, len(last))
 
 
 def _succeeded(view: TaskView) -> Iterator[SubtaskRecord]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from agent_controller.tasks import losses, retry
 from agent_controller.tasks.limits import Limits
-from agent_controller.tasks.view import SubtaskRecord, TaskView
+from agent_controller.tasks.view import PLANNING, SubtaskRecord, TaskView
 from atlas.contracts.tasks import Approval, PlannedSubtask, SubtaskState
 
 type Room = Callable[[str], bool]
@@ -58,7 +58,9 @@ def parallel(view: TaskView, limits: Limits) -> int:
 
 
 def asks_first(view: TaskView, record: SubtaskRecord) -> bool:
-    """Whether a person must approve a subtask before it begins."""
+    """Whether a person must approve a subtask of the plan before it begins."""
+    if record.planned is None:
+        return False
     asks = view.request is not None and view.request.approval is Approval.SUBTASKS
     return asks and not record.is_approved
 
@@ -78,11 +80,19 @@ def next_up(
     now_ms: int,
     limits: Limits,
     room: Room,
-    more: Iterable[SubtaskRecord] = (),
+    asked: Sequence[SubtaskRecord] | None = None,
 ) -> list[SubtaskRecord]:
-    """The subtasks that are dispatched now, the most urgent first; `more` stand in no plan yet.
+    """The subtasks that are dispatched now, the most urgent first.
 
     It looks no further than there is room, because it is asked after each result of a fan-out.
+
+    Args:
+        view: The task.
+        now_ms: The time.
+        limits: How much of it may be out.
+        room: What there is beside other tasks.
+        asked: While a plan or its change is asked for, those that ask: of all others only what was
+            tried before goes on.
     """
     live = view.live
     free = parallel(view, limits) - len(live)
@@ -90,11 +100,13 @@ def next_up(
         return []
     waiting = Counter(one.capability for one in live if one.state is SubtaskState.DISPATCHED)
     full = {one for one, count in waiting.items() if count >= limits.task_waiting}
-    if view.capabilities and full >= view.capabilities:
+    fresh = ready(view) if asked is None else asked
+    known = view.capabilities if asked is None else view.capabilities | {PLANNING}
+    if known and full >= known:
         return []
     again = [one for one in view.subtasks.values() if retry.is_due(one, now_ms)]
     chosen: list[SubtaskRecord] = []
-    for record in heapq.merge(sorted(again, key=_urgency), ready(view), more, key=_urgency):
+    for record in heapq.merge(sorted(again, key=_urgency), fresh, key=_urgency):
         capability = record.capability
         if capability in full or asks_first(view, record):
             continue
@@ -105,7 +117,7 @@ def next_up(
         waiting[capability] += 1
         if waiting[capability] >= limits.task_waiting:
             full.add(capability)
-        if len(chosen) == free or full >= view.capabilities:
+        if len(chosen) == free or full >= known:
             break
     return chosen
 

@@ -6,6 +6,7 @@ is asked to repair it.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 
 from pydantic import ValidationError
 
@@ -28,8 +29,12 @@ class Problem:
     message: str
 
 
-def read_nodes(nodes: Sequence[object]) -> tuple[PlannedSubtask, ...]:
-    """The subtasks of a plan that somebody made, each valid by itself.
+type Placed = tuple[str, PlannedSubtask]
+"""A subtask, and its path."""
+
+
+def read_nodes(nodes: Sequence[object], name: str = "plan") -> tuple[PlannedSubtask, ...]:
+    """The subtasks of a plan that somebody made, each valid by itself; `name` stands in paths.
 
     Raises:
         InvalidRequestError: `details.problems` names everything that is wrong with them.
@@ -41,11 +46,11 @@ def read_nodes(nodes: Sequence[object]) -> tuple[PlannedSubtask, ...]:
             plan.append(PlannedSubtask.model_validate(node))
         except ValidationError as error:
             problems.extend(
-                Problem(".".join([f"plan[{index}]", *map(str, one["loc"])]), one["msg"])
+                Problem(".".join([f"{name}[{index}]", *map(str, one["loc"])]), one["msg"])
                 for one in error.errors(include_url=False)
             )
     if problems:
-        raise invalid("plan", problems)
+        raise invalid(name, problems)
     return tuple(plan)
 
 
@@ -53,6 +58,7 @@ def check_plan(
     plan: Sequence[PlannedSubtask],
     *,
     max_nodes: int | None = None,
+    max_depth: int | None = None,
     capabilities: Collection[str] | None = None,
     reserved: Collection[str] = (),
     inputs: Collection[str] | None = None,
@@ -63,7 +69,12 @@ def check_plan(
         InvalidRequestError: The message and `details.problems` name each problem.
     """
     problems = plan_problems(
-        plan, max_nodes=max_nodes, capabilities=capabilities, reserved=reserved, inputs=inputs
+        plan,
+        max_nodes=max_nodes,
+        max_depth=max_depth,
+        capabilities=capabilities,
+        reserved=reserved,
+        inputs=inputs,
     )
     if problems:
         raise invalid("plan", problems)
@@ -72,30 +83,37 @@ def check_plan(
 def plan_problems(
     plan: Sequence[PlannedSubtask],
     *,
+    name: str = "plan",
     max_nodes: int | None = None,
+    max_depth: int | None = None,
     capabilities: Collection[str] | None = None,
     reserved: Collection[str] = (),
     inputs: Collection[str] | None = None,
+    others: Collection[str] | None = None,
 ) -> list[Problem]:
     """Everything that is wrong with a plan.
 
     Args:
         plan: The subtasks; each has passed its own validation.
+        name: What it is called in paths.
         max_nodes: How many there may be.
+        max_depth: How many may wait for each other in a row.
         capabilities: The capabilities that may be named; None when any may.
         reserved: Ids that it may not use.
         inputs: The names of the task's inputs; None where a wrong one is passed over.
+        others: Where these are added to a plan, which may be nothing: whom else they may wait for.
     """
+    nodes = [(f"{name}[{index}]", node) for index, node in enumerate(plan)]
     problems = [
-        *_size(plan, max_nodes),
-        *_ids(plan, reserved),
-        *_instructions(plan),
-        *_capabilities(plan, capabilities),
-        *_inputs(plan, inputs),
-        *_dependencies(plan),
-        *_quorums(plan),
+        *_size(plan, name, max_nodes, is_whole=others is None),
+        *_ids(nodes, reserved),
+        *_instructions(nodes),
+        *_capabilities(nodes, capabilities),
+        *_inputs(nodes, inputs),
+        *_dependencies(nodes, others or ()),
+        *_quorums(nodes),
     ]
-    return problems or list(_cycles(plan))
+    return problems or list(_cycles(nodes)) or list(_depth(plan, name, max_depth))
 
 
 def invalid(what: str, problems: Sequence[Problem], **details: object) -> InvalidRequestError:
@@ -125,68 +143,68 @@ def most_together(plan: Sequence[PlannedSubtask]) -> int:
     return max(sinks, *(len(node.depends_on) for node in plan))
 
 
-def _size(plan: Sequence[PlannedSubtask], max_nodes: int | None) -> Iterator[Problem]:
-    if not plan:
-        yield Problem("plan", "it is empty; name at least one subtask")
+def _size(
+    plan: Sequence[PlannedSubtask], name: str, max_nodes: int | None, *, is_whole: bool
+) -> Iterator[Problem]:
+    if is_whole and not plan:
+        yield Problem(name, "it is empty; name at least one subtask")
     if max_nodes is not None and len(plan) > max_nodes:
-        yield Problem("plan", f"{len(plan)} subtasks, and at most {max_nodes} are allowed")
+        yield Problem(name, f"{len(plan)} subtasks, and at most {max_nodes} are allowed")
 
 
-def _ids(plan: Sequence[PlannedSubtask], reserved: Collection[str]) -> Iterator[Problem]:
-    first: dict[str, int] = {}
-    for index, node in enumerate(plan):
+def _ids(nodes: Sequence[Placed], reserved: Collection[str]) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for place, node in nodes:
         if node.id in first:
-            yield Problem(
-                f"plan[{index}].id", f"{node.id!r} is the id of plan[{first[node.id]}] already"
-            )
+            yield Problem(f"{place}.id", f"{node.id!r} is the id of {first[node.id]} already")
         else:
-            first[node.id] = index
+            first[node.id] = place
         if node.id in reserved:
-            yield Problem(f"plan[{index}].id", f"{node.id!r} is reserved; choose another id")
+            yield Problem(f"{place}.id", f"{node.id!r} is reserved; choose another id")
 
 
-def _instructions(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
-    for index, node in enumerate(plan):
+def _instructions(nodes: Sequence[Placed]) -> Iterator[Problem]:
+    for place, node in nodes:
         if not node.instruction.strip():
-            yield Problem(f"plan[{index}].instruction", "it is blank; say what is to be done")
+            yield Problem(f"{place}.instruction", "it is blank; say what is to be done")
 
 
 def _capabilities(
-    plan: Sequence[PlannedSubtask], capabilities: Collection[str] | None
+    nodes: Sequence[Placed], capabilities: Collection[str] | None
 ) -> Iterator[Problem]:
     if capabilities is None:
         return
     known = sorted(capabilities)
-    for index, node in enumerate(plan):
+    for place, node in nodes:
         if node.capability not in capabilities:
             yield Problem(
-                f"plan[{index}].capability",
+                f"{place}.capability",
                 f"no worker knows {node.capability!r}; use one of {', '.join(known)}",
             )
 
 
-def _inputs(plan: Sequence[PlannedSubtask], names: Collection[str] | None) -> Iterator[Problem]:
+def _inputs(nodes: Sequence[Placed], names: Collection[str] | None) -> Iterator[Problem]:
     if names is None:
         return
     known = set(names)
-    for index, node in enumerate(plan):
+    for place, node in nodes:
         for position, name in enumerate(node.task_inputs or ()):
             if name not in known:
                 near = nearest(name, known)
                 hint = f"; did you mean {near!r}?" if near else "; remove it, or give the input"
                 yield Problem(
-                    f"plan[{index}].task_inputs[{position}]",
+                    f"{place}.task_inputs[{position}]",
                     f"the task has no input {name!r}{hint}",
                 )
 
 
-def _dependencies(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
-    ids = [node.id for node in plan]
+def _dependencies(nodes: Sequence[Placed], others: Collection[str]) -> Iterator[Problem]:
+    ids = [*(node.id for _, node in nodes), *others]
     known = set(ids)
     hints = _SHOWN  # each is a search through all ids, and no more than these are read
-    for index, node in enumerate(plan):
+    for place, node in nodes:
         for position, dependency in enumerate(node.depends_on):
-            path = f"plan[{index}].depends_on[{position}]"
+            path = f"{place}.depends_on[{position}]"
             if dependency == node.id:
                 yield Problem(path, f"{node.id!r} depends on itself")
             elif dependency not in known:
@@ -198,37 +216,54 @@ def _dependencies(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
                 yield Problem(path, f"{dependency!r} stands there twice")
 
 
-def _quorums(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
-    for index, node in enumerate(plan):
+def _quorums(nodes: Sequence[Placed]) -> Iterator[Problem]:
+    for place, node in nodes:
         if node.quorum is not None and node.quorum > len(node.depends_on):
             yield Problem(
-                f"plan[{index}].quorum",
+                f"{place}.quorum",
                 f"{node.quorum}, and it depends on {len(node.depends_on)}; give no more than that",
             )
 
 
-def _cycles(plan: Sequence[PlannedSubtask]) -> Iterator[Problem]:
+def _cycles(placed: Sequence[Placed]) -> Iterator[Problem]:
     """The first cycle that a walk along the dependencies meets, named as a path."""
-    nodes = {node.id: (index, node) for index, node in enumerate(plan)}
+    nodes = {node.id: (place, node) for place, node in placed}
     done: set[str] = set()
     for start in nodes:
         trail: list[tuple[str, int]] = [(start, 0)]
         on_trail = {start}
         while trail:
             here, position = trail[-1]
-            index, node = nodes[here]
-            if here in done or position >= len(node.depends_on):
+            if here not in nodes or here in done or position >= len(nodes[here][1].depends_on):
                 done.add(here)
                 on_trail.discard(here)
                 trail.pop()
                 continue
+            place, node = nodes[here]
             trail[-1] = (here, position + 1)
             onward = node.depends_on[position]
             if onward in on_trail:
                 ids = [id_ for id_, _ in trail]
                 path = " → ".join([*ids[ids.index(onward) :], onward])
-                yield Problem(f"plan[{index}].depends_on[{position}]", f"a cycle: {path}")
+                yield Problem(f"{place}.depends_on[{position}]", f"a cycle: {path}")
                 return
             if onward not in done:
                 on_trail.add(onward)
                 trail.append((onward, 0))
+
+
+def _depth(plan: Sequence[PlannedSubtask], name: str, max_depth: int | None) -> Iterator[Problem]:
+    """Of a plan without cycles: a chain that is too long."""
+    if max_depth is None or not plan:
+        return
+    waits_for = {node.id: node.depends_on for node in plan}
+    depths: dict[str, int] = {}
+    for id_ in TopologicalSorter(waits_for).static_order():
+        before = (depths[one] for one in waits_for.get(id_, ()))
+        depths[id_] = max(before, default=0) + (id_ in waits_for)
+    if (depth := max(depths.values())) > max_depth:
+        yield Problem(
+            name,
+            f"{depth} subtasks wait for each other in a row, and at most {max_depth} may; let them "
+            "run side by side, or join some",
+        )

@@ -9,6 +9,7 @@ from atlas.contracts.errors import ErrorInfo
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import TaskFailed, TerminalTaskEvent
 from atlas.contracts.tasks import (
+    MOST_REPLANS,
     OnFailure,
     Pattern,
     PlannedSubtask,
@@ -25,6 +26,14 @@ PLAN = "plan"
 PLAN_REPAIR = "plan-repair"
 """The subtask that asks once more, naming what was wrong."""
 PLANNING_IDS = (PLAN, PLAN_REPAIR)
+PLANNING = "planning"
+"""The capability of subtasks that ask a model for a plan."""
+REPLANNING_IDS = tuple(
+    (f"replan-{number}", f"replan-{number}-repair") for number in range(1, MOST_REPLANS + 1)
+)
+"""For each change of a plan the subtasks that ask a model for it: at first, and once more."""
+RESERVED_IDS = (*PLANNING_IDS, *(one for pair in REPLANNING_IDS for one in pair))
+"""What no subtask of a plan that is changed, or that a model makes, may be called."""
 
 _GOAL_SHOWN = 200
 
@@ -57,8 +66,14 @@ class SubtaskRecord:
     failed_at_ms: int | None = None
     not_before_ms: int | None = None
     """While retrying: when the next attempt may be dispatched; None until that was decided."""
+    waits_from_ms: int | None = None
+    """Since when it waits for its approval, moved on by every pause."""
     is_approved: bool = False
     is_rejected: bool = False
+    replan: str | None = None
+    """Why its result asks for another plan; None when that was answered, or it does not."""
+    because: tuple[str, ...] = ()
+    """Of a subtask that asks a model to change the plan: whose failure or result caused it."""
 
     @property
     def depends_on(self) -> tuple[str, ...]:
@@ -70,12 +85,18 @@ class SubtaskRecord:
         """Whether a worker has it, or should have it."""
         return self.state in (SubtaskState.DISPATCHED, SubtaskState.RUNNING)
 
+    @property
+    def _instruction(self) -> str:
+        if self.planned is not None:
+            return self.planned.instruction
+        return "Change the plan." if self.because else "Make a plan for the goal."
+
     def to_view(self) -> SubtaskView:
         """As `TaskStatus` shows it."""
         return SubtaskView(
             subtask_id=self.subtask_id,
             capability=self.capability,
-            instruction=self.planned.instruction if self.planned else "Make a plan for the goal.",
+            instruction=self._instruction,
             depends_on=list(self.depends_on),
             state=self.state,
             attempt=self.attempt,
@@ -106,6 +127,10 @@ class TaskView:
     capabilities: frozenset[str] = frozenset()
     """What the plan needs of workers."""
     subtasks: Mapping[str, SubtaskRecord] = field(default_factory=lambda: MappingProxyType({}))
+    replans: int = 0
+    """How often the plan was changed."""
+    removed: Mapping[str, SubtaskRecord] = field(default_factory=lambda: MappingProxyType({}))
+    """What changes took out of the plan. No id is used twice: each has one place for its result."""
     usage: Usage = field(default_factory=Usage)
     cost: Cost = field(default_factory=Cost)
     paused_at_ms: int | None = None
@@ -114,7 +139,8 @@ class TaskView:
     control_version: int = 0
     """The version of the last pause or resume; 0 when there was none."""
     resumed_at_ms: int | None = None
-    is_plan_awaiting_approval: bool = False
+    plan_waits_from_ms: int | None = None
+    """Since when it waits for the approval of its plan, moved on by every pause."""
     is_plan_approved: bool = False
     rejected_by: str | None = None
     rejected_reason: str | None = None
@@ -138,6 +164,11 @@ class TaskView:
     def is_paused(self) -> bool:
         """Whether it stands still now."""
         return self.paused_at_ms is not None
+
+    @property
+    def is_plan_awaiting_approval(self) -> bool:
+        """Whether a person must approve its plan before it goes on."""
+        return self.plan_waits_from_ms is not None
 
     @property
     def planned(self) -> list[SubtaskRecord]:

@@ -82,6 +82,8 @@ class Board:
     started_at_ms: int | None = None
     ended_at_ms: int | None = None
     rows: dict[str, Row] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
+    """Why the plan was changed, each time."""
     usage: Usage = field(default_factory=Usage)
     """Of all attempts that have ended, also of subtasks that the plan lost; so is the cost."""
     cost: Cost = field(default_factory=Cost)
@@ -108,6 +110,7 @@ class Board:
                 self._plan(event.plan, [])
             case TaskReplanned():
                 self._plan(event.added, event.removed)
+                self.changes.append(event.reason)
             case TaskAwaitingApproval():
                 self.waits_for = event.subtask_id or "the plan"
                 self.state = TaskState.AWAITING_APPROVAL

@@ -65,6 +65,8 @@ class Graph:
     spent: str
     layers: tuple[tuple[Node, ...], ...]
     """The first waits for nothing, each other one for something in the layer before it."""
+    changes: tuple[str, ...] = ()
+    """Why the plan was changed, each time."""
 
     @property
     def nodes(self) -> Iterator[Node]:
@@ -75,6 +77,11 @@ class Graph:
     def edges(self) -> Iterator[tuple[str, str]]:
         """Every dependency: what must be done, and what waits for it."""
         return ((before, node.subtask_id) for node in self.nodes for before in node.depends_on)
+
+    @property
+    def history(self) -> str:
+        """Why the plan is another than at first; empty where it is not."""
+        return f"the plan was changed: {'; '.join(self.changes)}" if self.changes else ""
 
     @property
     def summary(self) -> str:
@@ -97,7 +104,14 @@ def graph_of(board: Board, now: int) -> Graph:
     for name, row in board.rows.items():  # in the plan's order, which its author chose
         layers[depths[name]].append(_node(row, waits_for[name], now))
     spent = f"{duration(board.took_ms(now) / 1000)}, {tokens(board.usage)}, {money(board.cost)}"
-    return Graph(board.task_id, board.goal, board.state, spent, tuple(map(tuple, layers)))
+    return Graph(
+        board.task_id,
+        board.goal,
+        board.state,
+        spent,
+        tuple(map(tuple, layers)),
+        tuple(board.changes),
+    )
 
 
 def _node(row: Row, depends_on: tuple[str, ...], now: int) -> Node:

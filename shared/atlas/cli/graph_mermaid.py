@@ -12,6 +12,7 @@ from atlas.contracts.tasks import SubtaskState
 
 _NOTE_WIDTH = 80
 _TITLE_WIDTH = 120
+_HEAD_WIDTH = 240
 _PLAIN = re.compile(r"[^A-Za-z0-9 ,.:_$~≥·✓✗⊘▶↻○?-]")
 _COLOURS = {
     SubtaskState.WAITING: ("#e5e7eb", "#9ca3af"),
@@ -29,7 +30,8 @@ _COLOURS = {
 def as_mermaid(graph: Graph) -> str:
     """The text of a flowchart, from what waits for nothing downwards."""
     names = {node.subtask_id: f"n{number}" for number, node in enumerate(graph.nodes, 1)}
-    title = _yaml(one_line(graph.goal, _TITLE_WIDTH) or graph.task_id)
+    said = [one_line(graph.goal, _TITLE_WIDTH) or graph.task_id, graph.history]
+    title = _yaml(one_line(" — ".join(filter(None, said)), _HEAD_WIDTH))
     used = sorted({node.state for node in graph.nodes})
     return "\n".join(
         [

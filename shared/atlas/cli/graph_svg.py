@@ -9,6 +9,8 @@ from atlas.cli.graph_layout import BOX_HEIGHT, BOX_WIDTH, Layout, Point, layout_
 
 _HEAD = 52
 """What the title takes above the boxes."""
+_HISTORY = 18
+"""What a line about changes of the plan takes there, where there are any."""
 _LEAST_WIDTH = 560
 _CHARACTERS = 36
 """That fit into a box in 12 pixels, also in a wide font such as DejaVu Sans."""
@@ -41,7 +43,8 @@ text { fill: var(--ink); font: 12px ui-sans-serif, system-ui, sans-serif; }
 def as_svg(graph: Graph) -> str:
     """A picture on its own: no script, no font and no style from elsewhere."""
     layout = layout_of(graph)
-    width, height = max(layout.width, _LEAST_WIDTH), layout.height + _HEAD
+    head = _HEAD + (_HISTORY if graph.changes else 0)
+    width, height = max(layout.width, _LEAST_WIDTH), layout.height + head
     root = ET.Element(
         "svg",
         xmlns="http://www.w3.org/2000/svg",
@@ -50,13 +53,15 @@ def as_svg(graph: Graph) -> str:
         height=f"{height:g}",
         role="img",
     )
-    _text(root, "title", graph.summary)
+    _text(root, "title", "; ".join(filter(None, [graph.summary, graph.history])))
     ET.SubElement(root, "style").text = _STYLE
     _arrow(root)
     fits = int(width / _TITLE_PIXELS)
     _line(root, one_line(graph.goal, fits) or graph.task_id, 16, 24, "title")
     _line(root, one_line(graph.summary, fits), 16, 42, "soft")
-    place = ET.SubElement(root, "g", transform=f"translate({(width - layout.width) / 2:g} {_HEAD})")
+    if graph.changes:
+        _line(root, one_line(graph.history, fits), 16, 42 + _HISTORY, "soft")
+    place = ET.SubElement(root, "g", transform=f"translate({(width - layout.width) / 2:g} {head})")
     for before, after in graph.edges:
         _edge(place, layout, before, after)
     for node in graph.nodes:

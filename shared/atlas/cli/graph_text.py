@@ -5,11 +5,14 @@ from atlas.cli.graph import Graph, Node
 
 _GOAL_WIDTH = 200
 _NOTE_WIDTH = 200
+_HISTORY_WIDTH = 400
 
 
 def as_text(graph: Graph) -> str:
     """A line for each subtask; what stands in one step may run at the same time."""
-    lines = [graph.summary, f"goal  {one_line(graph.goal, _GOAL_WIDTH)}", ""]
+    lines = [graph.summary, f"goal  {one_line(graph.goal, _GOAL_WIDTH)}"]
+    lines += [one_line(graph.history, _HISTORY_WIDTH)] if graph.changes else []
+    lines.append("")
     cells = {node.subtask_id: _cells(node) for node in graph.nodes}
     widths = [max(map(len, column)) for column in zip(*cells.values(), strict=True)]
     number = len(str(len(graph.layers)))

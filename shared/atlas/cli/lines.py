@@ -87,7 +87,8 @@ def _of_approval(event: TaskAwaitingApproval | TaskApproved | TaskApprovalReject
     match event:
         case TaskAwaitingApproval():
             only = f" --subtask {event.subtask_id}" if event.subtask_id else ""
-            return f"{what} waits for approval: atlas task approve {event.task_id}{only}"
+            until = f" until {clock(event.expires_at_ms)}" if event.expires_at_ms else ""
+            return f"{what} waits for approval{until}: atlas task approve {event.task_id}{only}"
         case TaskApproved():
             return f"{what} approved{by_and_why(event.by, event.reason)}"
         case TaskApprovalRejected():

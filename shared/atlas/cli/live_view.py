@@ -43,6 +43,9 @@ def draw(board: Board, width: int, height: int) -> RenderableType:
         parts.append(_table(board, rows, now, width))
     if hidden:
         parts.append(Text(f"  … and {hidden} more", style="dim"))
+    if board.changes:
+        change = one_line(f"the plan was changed: {board.changes[-1]}", max(width - 4, 20))
+        parts.append(Text(f"  {change}", style="dim"))
     if board.waits_for:
         parts.append(
             Text(

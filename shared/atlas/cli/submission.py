@@ -26,8 +26,10 @@ class Submission:
     plan: Path | None = None
     on_failure: str | None = None
     quorum: int | None = None
+    max_replans: int | None = None
     priority: str | None = None
     approval: str | None = None
+    approval_expires_ms: int | None = None
     max_usd: float | None = None
     max_tokens: int | None = None
     task_id: str | None = None
@@ -67,8 +69,10 @@ class Submission:
             task_id=self.task_id,
             on_failure=self.on_failure or ("quorum" if self.quorum is not None else None),
             quorum=self.quorum,
+            max_replans=self.max_replans,
             priority=self.priority,
             approval=self.approval,
+            approval_expires_ms=self.approval_expires_ms,
             budget=given or None,
         )
 

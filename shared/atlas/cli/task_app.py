@@ -48,6 +48,18 @@ PriorityName = Annotated[str | None, typer.Option("--priority", help="high, norm
 ApprovalName = Annotated[
     str | None, typer.Option("--approval", help="What you approve first: none, plan, subtasks.")
 ]
+MaxReplans = Annotated[
+    int | None,
+    typer.Option(
+        "--max-replans", min=0, help="How often a model may change the plan where it fails."
+    ),
+]
+ApprovalExpires = Annotated[
+    int | None,
+    typer.Option(
+        "--approval-expires-ms", min=1, help="After so long it is taken as rejected, by nobody."
+    ),
+]
 MaxUsd = Annotated[float | None, typer.Option("--max-usd", help="What it may cost at most.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Tokens at most.")]
 OwnId = Annotated[str | None, typer.Option("--id", help="An id of your own: a repeat is harmless.")]
@@ -64,8 +76,10 @@ def run(
     plan: PlanFile = None,
     on_failure: OnFailureName = None,
     quorum: Quorum = None,
+    max_replans: MaxReplans = None,
     priority: PriorityName = None,
     approval: ApprovalName = None,
+    approval_expires_ms: ApprovalExpires = None,
     max_usd: MaxUsd = None,
     max_tokens: MaxTokens = None,
     task_id: OwnId = None,
@@ -89,8 +103,10 @@ def run(
         plan=plan,
         on_failure=on_failure,
         quorum=quorum,
+        max_replans=max_replans,
         priority=priority,
         approval=approval,
+        approval_expires_ms=approval_expires_ms,
         max_usd=max_usd,
         max_tokens=max_tokens,
         task_id=task_id,
@@ -110,8 +126,10 @@ def submit(
     plan: PlanFile = None,
     on_failure: OnFailureName = None,
     quorum: Quorum = None,
+    max_replans: MaxReplans = None,
     priority: PriorityName = None,
     approval: ApprovalName = None,
+    approval_expires_ms: ApprovalExpires = None,
     max_usd: MaxUsd = None,
     max_tokens: MaxTokens = None,
     task_id: OwnId = None,
@@ -129,8 +147,10 @@ def submit(
         plan=plan,
         on_failure=on_failure,
         quorum=quorum,
+        max_replans=max_replans,
         priority=priority,
         approval=approval,
+        approval_expires_ms=approval_expires_ms,
         max_usd=max_usd,
         max_tokens=max_tokens,
         task_id=task_id,
@@ -147,8 +167,10 @@ def _submission(
     plan: Path | None,
     on_failure: str | None,
     quorum: int | None,
+    max_replans: int | None,
     priority: str | None,
     approval: str | None,
+    approval_expires_ms: int | None,
     max_usd: float | None,
     max_tokens: int | None,
     task_id: str | None,
@@ -163,8 +185,10 @@ def _submission(
         plan=plan,
         on_failure=on_failure,
         quorum=quorum,
+        max_replans=max_replans,
         priority=priority,
         approval=approval,
+        approval_expires_ms=approval_expires_ms,
         max_usd=max_usd,
         max_tokens=max_tokens,
         task_id=task_id,

@@ -41,12 +41,16 @@ class TaskPlanned(_TaskEvent):
 
 
 class TaskReplanned(_TaskEvent):
-    """The plan changed; finished work is kept."""
+    """The plan changed; finished work is kept. What is removed and ran was cancelled before."""
 
     type: Literal["task.replanned"] = "task.replanned"
     added: list[PlannedSubtask] = Field(default_factory=list)
     removed: list[SubtaskId] = Field(default_factory=list)
     reason: str
+    because: list[SubtaskId] = Field(
+        default_factory=list,
+        description="The subtasks whose failure, or whose result, asked for it.",
+    )
 
 
 class TaskAwaitingApproval(_TaskEvent):
@@ -54,6 +58,10 @@ class TaskAwaitingApproval(_TaskEvent):
 
     type: Literal["task.awaiting_approval"] = "task.awaiting_approval"
     subtask_id: SubtaskId | None = None
+    expires_at_ms: EpochMs | None = Field(
+        default=None,
+        description="When it is answered by itself if nobody does; a pause puts that off.",
+    )
 
 
 class TaskApproved(_TaskEvent):
@@ -103,6 +111,9 @@ class SubtaskSucceeded(_SubtaskEvent):
     worker: str
     output: object = None
     output_ref: str | None = Field(default=None, description="Object name when it is large.")
+    replan: str | None = Field(
+        default=None, description="Why the rest of the plan must change, as the worker says."
+    )
     usage: Usage
     cost: Cost
 

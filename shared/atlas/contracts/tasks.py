@@ -57,6 +57,17 @@ class Approval(StrEnum):
     SUBTASKS = "subtasks"
 
 
+class OnApprovalExpired(StrEnum):
+    """What an approval that nobody gives in time is taken for."""
+
+    REJECT = "reject"
+    APPROVE = "approve"
+
+
+MOST_REPLANS = 10
+"""How often the plan of a task may be changed at most."""
+
+
 class OnFailure(StrEnum):
     """What a subtask that gives no result does to its task."""
 
@@ -129,6 +140,14 @@ class TaskRequest(UserInput):
     quorum: int | None = Field(
         default=None, ge=1, description="With `on_failure: quorum`: how many must succeed."
     )
+    max_replans: int | None = Field(
+        default=None,
+        ge=0,
+        le=MOST_REPLANS,
+        description="How often a model may change the plan, where a subtask that failed for good "
+        "would end the task, or where a result asks for it (`replan`). By default once where a "
+        "model made the plan (`auto`), and else never.",
+    )
     budget: Budget | None = None
     priority: Priority = Priority.NORMAL
     max_parallel: int | None = Field(
@@ -138,6 +157,15 @@ class TaskRequest(UserInput):
         "controllers' settings bound it too.",
     )
     approval: Approval = Approval.NONE
+    approval_expires_ms: PositiveMs | None = Field(
+        default=None,
+        description="How long the plan, or a subtask, waits for its approval; pauses do not count. "
+        "By default until somebody answers.",
+    )
+    on_approval_expired: OnApprovalExpired | None = Field(
+        default=None,
+        description="What is done then, by `atlas`: `reject` (the default) or `approve`.",
+    )
     deadline_ms: EpochMs | None = Field(
         default=None, description="When it must be done, in epoch milliseconds."
     )
@@ -347,6 +375,12 @@ class SubtaskResult(Contract):
     worker: str
     output: object = None
     output_ref: str | None = None
+    replan: str | None = Field(
+        default=None,
+        max_length=4_000,
+        description="Why the rest of the plan must change, where the work showed that; the output "
+        "counts all the same. A model changes the plan if the task's `max_replans` allows it.",
+    )
     usage: Usage = Usage()
     cost: Cost = Cost()
 

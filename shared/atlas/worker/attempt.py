@@ -56,6 +56,8 @@ class Outcome:
     """How an attempt ended: an output, or an error; and what it used up either way."""
 
     output: object = None
+    replan: str | None = None
+    """Why the rest of the plan must change, where the handler said so."""
     error: ErrorInfo | None = None
     usage: Usage = field(default_factory=Usage)
     cost: Cost = field(default_factory=Cost)
@@ -103,16 +105,16 @@ class Attempt:
             if error.retryable:
                 raise
             return Outcome(error=error.to_info())
-        output, failure = None, None
+        output, replan, failure = None, None, None
         try:
-            output = await self._handled(complete)
+            output, replan = await self._handled(complete)
         except AtlasError as error:
             failure = error
         if self.streams.interruption is not None:  # whatever the handler made of it
             raise self.streams.interruption
         await self.streams.give_up(failure.message if failure else "the subtask is done without it")
         error_info = failure.to_info() if failure else None
-        return Outcome(output, error_info, self.streams.usage, self.streams.cost)
+        return Outcome(output, replan, error_info, self.streams.usage, self.streams.cost)
 
     async def abandon(self) -> None:
         """Nobody waits for it any more: end what it asked of models."""
@@ -133,7 +135,8 @@ class Attempt:
                 pass
         return ends(event, self.subtask)
 
-    async def _handled(self, subtask: Subtask) -> object:
+    async def _handled(self, subtask: Subtask) -> tuple[object, str | None]:
+        """What the handler made, and why the plan must change, if it says so."""
         handling = self.shared.handlings[subtask.capability]
         origin = Origin(self.tenant, subtask, self.voice, self.streams)
 
@@ -173,7 +176,7 @@ class Attempt:
             ) from error
         try:
             check_not_empty(given, self.streams.last)
-            return read_output(given, subtask.output_schema)
+            return read_output(given, subtask.output_schema), ctx.replan
         except AtlasError as error:
             await self._blame(error, given)
             raise

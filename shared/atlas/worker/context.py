@@ -12,6 +12,7 @@ from atlas.worker_settings import AgentLimits
 
 _TASK_INPUTS = "task"
 """The key under which a subtask's inputs hold those of the task."""
+_LONGEST_REASON = 4_000
 
 type RunAgent = Callable[
     [ModelRequest, Sequence[str], AgentLimits | None], Awaitable[ModelResponse]
@@ -26,6 +27,7 @@ class WorkContext:
         tenant: Whose task it is.
         inputs: What the subtasks made that this one depends on, by their ids; large ones too.
         task_inputs: The named material that came with the task.
+        replan: Why the rest of the plan must change; set by `ask_to_replan`.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class WorkContext:
         self.tenant = tenant
         self.inputs: JsonObject = given
         self.task_inputs: JsonObject = material if isinstance(material, dict) else {}
+        self.replan: str | None = None
 
     async def stream(
         self, prompt: Prompt, *, model: str | None = None, **fields: object
@@ -151,6 +154,22 @@ class WorkContext:
         }
         metadata = {**(request.metadata or {}), **origin}
         return request.model_copy(update={"metadata": metadata})
+
+    def ask_to_replan(self, reason: str) -> None:
+        """Say with the result that the rest of the plan must change, and why.
+
+        What the handler returns counts all the same. A model changes the plan if the task's
+        `max_replans` allows it; of several reasons the last is told.
+
+        Raises:
+            InvalidRequestError: There is no reason, or it has more than 4,000 characters.
+        """
+        if not reason.strip() or len(reason) > _LONGEST_REASON:
+            raise InvalidRequestError(
+                f"ask_to_replan: the reason has {len(reason)} characters; say in 1 to "
+                f"{_LONGEST_REASON} what was found and what must change"
+            )
+        self.replan = reason
 
     async def progress(self, **what: object) -> None:
         """Tell how far it is, in JSON values of your own; one that is lost is nothing.

@@ -236,6 +236,7 @@ class Desk:
             attempt=subtask.attempt,
             worker=self.worker,
             output=outcome.output,
+            replan=outcome.replan,
             usage=outcome.usage,
             cost=outcome.cost,
         )

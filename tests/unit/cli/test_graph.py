@@ -59,6 +59,15 @@ def _wide(depth: int, width: int) -> Graph:
     return graph_of(_board(*rows), _NOW)
 
 
+@pytest.mark.parametrize("drawn", [as_text, as_mermaid, as_svg])
+def test_why_a_plan_was_changed_stands_above_it(drawn):
+    board = _board(_row("a"), _row("b", "a"))
+    assert "changed" not in drawn(graph_of(board, _NOW))
+    board.changes = ["the source is gone"]
+    assert "the plan was changed" in drawn(graph_of(board, _NOW))
+    assert "the source is gone" in drawn(graph_of(board, _NOW))
+
+
 @given(_plans())
 @example(_wide(1, 200))
 @example(_wide(200, 1))

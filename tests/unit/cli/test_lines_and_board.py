@@ -1,6 +1,7 @@
 """A task's log as lines and as rows."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -176,6 +177,12 @@ def test_what_a_subtask_used_that_the_plan_lost_stays_in_the_total():
         board.take(event)
     assert list(board.rows) == ["write"]
     assert (board.usage.output_tokens, board.cost.total_usd) == (20, 0.25)
+    assert "the plan was changed: too slow" in _drawn(board)
+
+
+def test_an_approval_that_expires_says_until_when_it_waits():
+    said = line(_of(TaskAwaitingApproval, expires_at_ms=3_600_000))
+    assert re.search(r"the plan waits for approval until \d\d:\d\d:\d\d: atlas task approve", said)
 
 
 def test_a_line_break_in_a_goal_does_not_break_the_line():

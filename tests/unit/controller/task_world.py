@@ -88,13 +88,19 @@ class World:
         self.append(take_report(self.view, report, self.now_ms, LIMITS))
         return self.settle()
 
-    def succeed(self, subtask_id, output="done", attempt=None, schema=None, tokens=5) -> Any:
+    def succeed(self, subtask_id, output="done", attempt=None, **more) -> Any:
+        attempt = attempt or self.view.subtasks[subtask_id].attempt
+        return self.say(subtask_id, output, attempt=attempt, **more)
+
+    def say(self, subtask_id, output, *, attempt=1, schema=None, tokens=5, replan=None) -> Any:
+        """A worker's result, whether or not anybody waits for it."""
         result = SubtaskResult(
             task_id="t1",
             subtask_id=subtask_id,
-            attempt=attempt or self.view.subtasks[subtask_id].attempt,
+            attempt=attempt,
             worker="w1",
             output=output,
+            replan=replan,
             usage=Usage(input_tokens=tokens, output_tokens=tokens),
             cost=Cost(total_usd=0.01),
         )

@@ -24,6 +24,7 @@ from atlas.contracts.task_events import (
 )
 from atlas.contracts.tasks import (
     Approval,
+    OnApprovalExpired,
     OnFailure,
     Pattern,
     PlannedSubtask,
@@ -73,9 +74,12 @@ REQUEST = TaskRequest(
     on_failure=OnFailure.QUORUM,
     quorum=1,
     max_parallel=4,
+    max_replans=2,
     budget=BUDGET,
     priority=Priority.HIGH,
     approval=Approval.PLAN,
+    approval_expires_ms=3_600_000,
+    on_approval_expired=OnApprovalExpired.APPROVE,
     deadline_ms=AT_MS + 600_000,
     metadata={"team": "maps"},
 )
@@ -131,9 +135,14 @@ TASKS: dict[str, Contract] = {
         added=[NODE],
         removed=["guess"],
         reason="the first source was gone",
+        because=["facts"],
     ),
     "TaskAwaitingApproval": TaskAwaitingApproval(
-        task_id=ID, version=3, at_ms=AT_MS, subtask_id="facts"
+        task_id=ID,
+        version=3,
+        at_ms=AT_MS,
+        subtask_id="facts",
+        expires_at_ms=AT_MS + 3_600_000,
     ),
     "TaskApproved": TaskApproved(
         task_id=ID, version=4, at_ms=AT_MS, subtask_id="facts", by="ada", reason="looks right"
@@ -169,6 +178,7 @@ TASKS: dict[str, Contract] = {
         worker="worker-1",
         output={"facts": ["deep", "cold"]},
         output_ref="default/survey-1/facts",
+        replan="the sources are in Romansh",
         usage=USAGE,
         cost=COST,
     ),

@@ -44,6 +44,7 @@ WORK: dict[str, Contract] = {
         worker="worker-1",
         output={"facts": ["deep", "cold"]},
         output_ref="default/survey-1/facts",
+        replan="the sources are in Romansh",
         usage=USAGE,
         cost=COST,
     ),
