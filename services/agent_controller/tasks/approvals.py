@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.task_events import TaskApprovalRejected, TaskApproved, TaskEvent
-from atlas.contracts.tasks import OnApprovalExpired
+from atlas.contracts.tasks import OnApprovalExpired, SubtaskState
 
 _BY = "atlas"
 """Who answers where no person does."""
@@ -48,5 +48,7 @@ def _waiting(view: TaskView) -> Iterator[tuple[str | None, int]]:
     if (at_ms := expires_at_ms(view, view.plan_waits_from_ms)) is not None:
         yield None, at_ms
     for record in view.planned:
+        if record.state is not SubtaskState.AWAITING_APPROVAL:
+            continue
         if (at_ms := expires_at_ms(view, record.waits_from_ms)) is not None:
             yield record.subtask_id, at_ms

@@ -87,6 +87,13 @@ def test_a_deadline_comes_before_an_expiry_that_is_later():
     assert task.view.end.error.category == "timeout"
 
 
+def test_what_was_cancelled_while_it_waited_needs_no_answer_any_more():
+    task = asked(node("a"), node("b"), approval="subtasks", approval_expires_ms=1_000)
+    task.control("approve", "a").control("cancel", "b").wait(1_000).succeed("a", "A")
+    assert "task.approval_rejected" not in task.types()
+    assert task.view.end.outputs == {"a": "A"}
+
+
 def test_an_answer_after_the_expiry_is_refused_and_changes_nothing():
     task = asked(approval_expires_ms=1_000).wait(1_000)
     with pytest.raises(InvalidTransitionError, match="the task is cancelled"):
