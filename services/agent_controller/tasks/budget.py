@@ -44,7 +44,8 @@ def share(view: TaskView, now_ms: int) -> Budget | None:
     """What one subtask may use: an equal part of the rest for each that is not finished.
 
     As nobody gets more than an equal part, subtasks that run side by side cannot overrun the
-    budget together; what one leaves over raises the parts of those that follow. Time is no such
+    budget together, unless the plan grows while they run: then the budget that all streams of the
+    task share holds. What one leaves over raises the parts of those that follow. Time is no such
     part: each has what is left of it. It is given as a duration, which a pause does not use up.
     """
     budget = view.request.budget if view.request else None
