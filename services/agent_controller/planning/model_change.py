@@ -196,10 +196,11 @@ def _problems(view: TaskView, change: Change, limits: Limits) -> Iterator[Proble
         reserved=RESERVED_IDS,
         others=_to_depend_on(view, change.removed),
     )
-    yield from by_itself
-    if not by_itself:
+    found = [*by_itself, *replanning.misnamed(view, change)]
+    yield from found
+    if not found:  # only then it is a graph that can be followed
         after = with_change(view, change.added, change.removed)
-        yield from replanning.change_problems(view, after, change)
+        yield from replanning.stranded(after, change)
 
 
 def _to_depend_on(view: TaskView, removed: Sequence[str]) -> list[str]:

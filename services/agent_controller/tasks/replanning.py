@@ -62,14 +62,8 @@ def removable(view: TaskView, removed: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def change_problems(before: TaskView, after: TaskView, change: Change) -> Iterator[Problem]:
-    """What is wrong with a change, beyond what is wrong with the plan that it makes.
-
-    Args:
-        before: The task as it stands.
-        after: The same with the change.
-        change: What is asked for.
-    """
+def misnamed(before: TaskView, change: Change) -> Iterator[Problem]:
+    """Where a change removes what is not there, or adds under an id that is or was."""
     planned = {one.subtask_id for one in before.planned}
     for index, id_ in enumerate(change.removed):
         if id_ not in planned:
@@ -81,11 +75,10 @@ def change_problems(before: TaskView, after: TaskView, change: Change) -> Iterat
             yield Problem(
                 f"added[{index}].id", f"{node.id!r} is the id of an earlier subtask; choose another"
             )
-    yield from _stranded(after, change)
 
 
-def _stranded(after: TaskView, change: Change) -> Iterator[Problem]:
-    """What could not be carried out any more, and what keeps the task from its end."""
+def stranded(after: TaskView, change: Change) -> Iterator[Problem]:
+    """What could not be carried out after a change, and what would keep the task from its end."""
     places = {node.id: f"added[{index}]" for index, node in enumerate(change.added)}
     is_told = False
     for record in after.planned:

@@ -213,6 +213,20 @@ def test_a_change_that_cannot_be_made_is_named_and_asked_for_again(answer, said)
     assert replanned(task).because == ["b"]
 
 
+def test_an_old_id_that_would_close_a_circle_is_named_like_any_other():
+    task = broken(node("a"), node("b"), node("c", "a", "b", quorum=1), node("d", "b"))
+    task.succeed("replan-1", change(added("b", "c"), removed=["b", "d"]))
+    work = task.waiting_work()["replan-1-repair"]
+    assert "added[0].id: 'b' is the id of an earlier subtask" in work.instruction
+
+
+def test_the_id_of_what_an_earlier_change_removed_is_not_used_again():
+    task = broken(max_replans=2).succeed("replan-1", MENDED).fail("b2", NO_KEY)
+    again = change(added("b"), added("c3", "a", "b"), removed=["b2", "c2"])
+    work = task.succeed("replan-2", again).waiting_work()["replan-2-repair"]
+    assert "added[0].id: 'b' is the id of an earlier subtask" in work.instruction
+
+
 def test_a_plan_of_one_that_failed_needs_something_in_its_place():
     task = world(node("a"), max_replans=1).fail("a", NO_KEY)
     task.succeed("replan-1", change(removed=["a"]))
