@@ -134,6 +134,10 @@ $(PEERS)/dbos/.ready: $(STAMP)
 goldens: $(STAMP)  ## Write the golden files of the wire format anew, for review
 	WRITE_GOLDENS=1 $(BIN)/pytest -q tests/unit/contracts/test_goldens.py
 
+.PHONY: task-logs
+task-logs: $(STAMP)  ## Record logs of tasks as this version writes them, at a release
+	$(BIN)/python -m tests.support.task_logs
+
 .PHONY: contract
 contract: $(STAMP)  ## Write docs/contract.md, docs/asyncapi.json and docs/schemas anew from the models
 	$(BIN)/python -m docs.generate_contract
