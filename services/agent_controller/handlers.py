@@ -8,9 +8,11 @@ from agent_controller.submissions import Submissions, check_same, conflict, dige
 from agent_controller.tasks.admission import Admission
 from agent_controller.tasks.control import apply_control
 from agent_controller.tasks.fold import UnknownEvent
+from agent_controller.tasks.plan import Problem, invalid
 from agent_controller.tasks.view import TaskView
 from atlas import subjects, wire
 from atlas.bus import Bus
+from atlas.contracts.base import now_ms
 from atlas.contracts.errors import (
     FencedError,
     InvalidRequestError,
@@ -101,6 +103,7 @@ class TaskDoors:
                 if known is None or digest(known) != digest(request):
                     raise conflict(key[1])
                 return
+            _check_deadline(request)
             self._admission.check_door(key[0])
             try:
                 await self._bus.store(subject, data, expected_last=0)
@@ -189,3 +192,19 @@ class TaskDoors:
             return self._submissions.read(waiting.data, waiting.headers)
         except InvalidRequestError:
             return None
+
+
+def _check_deadline(request: TaskRequest) -> None:
+    """Refuse what is over before it begins; a repeat of a task that was accepted in time is none.
+
+    Raises:
+        InvalidRequestError: Its deadline is in the past.
+    """
+    at_ms = now_ms()
+    if request.deadline_ms is not None and request.deadline_ms <= at_ms:
+        problem = Problem(
+            "deadline_ms",
+            f"{request.deadline_ms} is over, now is {at_ms}; give a later time in epoch "
+            "milliseconds, or leave it out",
+        )
+        raise invalid("TaskRequest", [problem])

@@ -9,10 +9,12 @@ import pytest
 
 from atlas import subjects, topology
 from atlas.bus import Bus
-from atlas.contracts.base import UserInput
+from atlas.client import Atlas
+from atlas.contracts.base import UserInput, now_ms
 from atlas.contracts.errors import (
     ConflictError,
     InvalidRequestError,
+    InvalidTransitionError,
     NotFoundError,
     PayloadTooLargeError,
 )
@@ -25,6 +27,7 @@ from atlas.contracts.tasks import (
     TaskGet,
     TaskList,
     TaskListReply,
+    TaskRequest,
     TaskState,
     TaskStatus,
 )
@@ -51,6 +54,13 @@ async def until_acked(bus, seq) -> None:
             await asyncio.sleep(0.02)
 
 
+class WithoutId(UserInput):
+    """A plan whose subtask has no id, as somebody may send it."""
+
+    goal: str = "g"
+    plan: tuple[dict[str, str], ...] = ({"capability": "general", "instruction": "do"},)
+
+
 class Misspelt(UserInput):
     gaol: str = "x"
 
@@ -59,6 +69,8 @@ async def test_what_cannot_be_done_is_refused_at_the_door_with_its_reason(nats_s
     async with controller(nats_server.url):
         with pytest.raises(InvalidRequestError, match="did you mean 'goal'"):
             await user.ask("task.submit", Misspelt(), TaskAccepted)
+        with pytest.raises(InvalidRequestError, match=r"plan\[0\]\.id: .*required"):
+            await user.ask("task.submit", WithoutId(), TaskAccepted)
         with pytest.raises(InvalidRequestError, match="not available in this version"):
             await user.submit(pattern="swarm")
         with pytest.raises(InvalidRequestError, match="a cycle: a → b → a"):
@@ -78,6 +90,12 @@ async def test_what_cannot_be_done_is_refused_at_the_door_with_its_reason(nats_s
         ({"pattern": "pipeline"}, "pattern_options.stages"),
         ({"pattern": "map_reduce"}, "inputs"),
         ({"plan": [*plan(["a"]), BLANK]}, "plan[1].instruction"),
+        ({"plan": plan(["a"], ["a"])}, "plan[1].id"),
+        ({"plan": plan(["a", "b"])}, "plan[0].depends_on[0]"),
+        ({"plan": plan(["a", "b"], ["b", "a"])}, "plan[1].depends_on[0]"),
+        ({"plan": plan(["replan-1"]), "max_replans": 1}, "plan[0].id"),
+        ({"deadline_ms": 1}, "deadline_ms"),
+        ({"approval_expires_ms": 1}, "approval_expires_ms"),
     ],
 )
 async def test_what_is_refused_at_the_door_is_named_and_leaves_nothing_behind(
@@ -272,3 +290,89 @@ async def test_a_wildcard_is_no_name_and_reads_nobody_elses_task(bus, nats_serve
             with pytest.raises(InvalidRequestError, match=r"'\*' is no (tenant|id)"):
                 await bus.request(subject, body, TaskStatus, timeout_s=5)
         assert (await other.get("t1")).state is TaskState.RUNNING
+
+
+async def test_a_goal_of_ten_megabytes_is_refused_before_it_is_sent(nats_server, user):
+    goal = "g" * 10_000_000
+    async with controller(nats_server.url), Atlas.connect(nats_server.url) as atlas:
+        for submitted in (user.submit(goal), atlas.submit(goal)):
+            with pytest.raises(PayloadTooLargeError, match="10000"):
+                await submitted
+        assert (await user.ask("task.list", TaskList(), TaskListReply)).tasks == []
+
+
+async def test_a_request_that_fits_a_message_and_not_a_log_is_refused_or_ends_with_its_reason(
+    bus, nats_server, user
+):
+    request = TaskRequest(goal="g" * 600_000)
+    async with controller(nats_server.url):
+        with pytest.raises(PayloadTooLargeError, match="at most 524288 are taken"):
+            await user.submit(request.goal)
+        await bus.store(subjects.task_submit("default", "t1"), request.to_json())
+        status = await user.end("t1")
+    assert (status.error.code, status.state) == ("payload_too_large", TaskState.FAILED)
+    assert status.goal == "g" * 1_000
+
+
+async def test_a_deadline_in_the_past_ends_what_came_while_every_service_was_down(
+    bus, nats_server, user
+):
+    late = TaskRequest(goal="g", pattern="single", deadline_ms=now_ms() - 1)
+    await bus.store(subjects.task_submit("default", "t1"), late.to_json())
+    async with controller(nats_server.url):
+        status = await user.end("t1")
+        types = [one.type for one in await user.log("t1")]
+        again = await user.submit(task_id="t1", pattern="single", deadline_ms=late.deadline_ms)
+    assert (status.state, status.error.category) == (TaskState.FAILED, "timeout")
+    assert types == ["task.accepted", "task.failed"], "nothing was begun"
+    assert again == "t1", "the same request again is the same task"
+
+
+async def test_a_finished_task_takes_no_control_and_says_what_it_is(bus, nats_server, user):
+    async with controller(nats_server.url), working(bus, lambda _: "done"):
+        await user.submit(task_id="t1", pattern="single", plan=plan(["a"]))
+        end = await user.end("t1")
+        for action in ("pause", "resume", "cancel", "approve", "reject"):
+            with pytest.raises(InvalidTransitionError, match="the task is completed"):
+                await user.control("t1", action)
+        with pytest.raises(InvalidTransitionError, match="the task is completed"):
+            await user.control("t1", "approve", subtask_id="a")
+        assert (await user.get("t1")).version == end.version
+
+
+async def test_an_approval_twice_is_one_and_one_of_nothing_is_refused(bus, nats_server, user):
+    async with controller(nats_server.url), working(bus, lambda _: "done"):
+        await user.submit(task_id="t1", plan=plan(["a"], ["b", "a"]), approval="subtasks")
+        await user.until("t1", lambda one: one.state == "awaiting_approval")
+        with pytest.raises(NotFoundError, match="has no subtask 'z'"):
+            await user.control("t1", "approve", subtask_id="z")
+        with pytest.raises(InvalidTransitionError, match="subtask 'b' is waiting"):
+            await user.control("t1", "approve", subtask_id="b")
+        for _ in range(2):
+            await user.control("t1", "approve", subtask_id="a")
+        await user.until("t1", lambda one: one.subtasks[1].state == "awaiting_approval")
+        await user.control("t1", "approve")
+        await user.end("t1")
+        approved = [one for one in await user.log("t1") if one.type == "task.approved"]
+    assert [(one.subtask_id, one.by) for one in approved] == [("a", None), ("b", None)]
+
+
+async def test_a_result_that_breaks_its_schema_ends_the_subtask_with_what_is_wrong(
+    bus, nats_server, user
+):
+    (node,) = plan(["a"])
+    node = node.model_copy(update={"output_schema": {"type": "object", "required": ["sum"]}})
+    async with controller(nats_server.url), working(bus, lambda _: {"total": 3}):
+        await user.submit(task_id="t1", plan=[node])
+        status = await user.end("t1")
+    assert "'sum' is a required property" in status.error.message
+
+
+async def test_a_capability_that_no_worker_has_waits_for_one_that_does(bus, nats_server, user):
+    (node,) = plan(["a"])
+    node = node.model_copy(update={"capability": "draft"})
+    async with controller(nats_server.url):
+        await user.submit(task_id="t1", plan=[node])
+        await user.until("t1", lambda one: [it.state for it in one.subtasks] == ["dispatched"])
+        async with working(bus, lambda _: "done"):
+            assert (await user.end("t1")).output == "done"
