@@ -23,10 +23,11 @@ from .task_world import TERMINAL, World, node, world
 
 ACTIONS = tuple(TaskAction)
 REFUSED, SILENT = "refused", ""
+NO_KEY = ProviderKeyRefusedError("no")
 
 
 def failed(*plan: Any) -> Any:
-    return world(*plan).fail(plan[0].id, ProviderKeyRefusedError("no"))
+    return world(*plan).fail(plan[0].id, NO_KEY)
 
 
 TASKS: dict[str, Callable[[], World]] = {
@@ -36,6 +37,7 @@ TASKS: dict[str, Callable[[], World]] = {
     "subtask awaits approval": lambda: world(node("a"), node("b", "a"), approval="subtasks"),
     "plan approved": lambda: world(node("a"), approval="plan").control("approve"),
     "running": lambda: world(node("a")).start("a"),
+    "plan changes": lambda: world(node("a"), max_replans=1).fail("a", NO_KEY),
     "paused": lambda: world(node("a")).start("a").control("pause"),
     "completed": lambda: world(node("a")).succeed("a"),
     "failed": lambda: failed(node("a")),
@@ -51,6 +53,7 @@ TASK_TABLE = {
     "subtask awaits approval": ("paused",    SILENT,      "cancelled", "approved",  "rejected"),
     "plan approved":           ("paused",    SILENT,      "cancelled", SILENT,      REFUSED),
     "running":                 ("paused",    SILENT,      "cancelled", REFUSED,     REFUSED),
+    "plan changes":            ("paused",    SILENT,      "cancelled", REFUSED,     REFUSED),
     "paused":                  (SILENT,      "resumed",   "cancelled", REFUSED,     REFUSED),
     "completed":               (REFUSED,     REFUSED,     REFUSED,     REFUSED,     REFUSED),
     "failed":                  (REFUSED,     REFUSED,     REFUSED,     REFUSED,     REFUSED),
