@@ -42,6 +42,8 @@ from atlas.spelling import nearest
 
 _ASKED = (Pattern.AUTO.value, Pattern.ROUTE.value)
 """The patterns for which a model is asked."""
+_LONGEST_REASON = 1_000
+"""Characters of why a plan could not be changed: they stand in the task's end."""
 
 
 def check_request(
@@ -206,7 +208,7 @@ class TaskPlanner:
         except InvalidRequestError as error:
             if subtask_id == first:
                 return AskModel(again)
-            problems = "; ".join(model_plan.problems_of(error))
+            problems = "; ".join(model_plan.problems_of(error))[:_LONGEST_REASON]
             return KeepPlan(f"the model's change was refused twice, at last for: {problems}")
 
     def _change_assignment(self, view: TaskView, subtask_id: str) -> PlannedSubtask:

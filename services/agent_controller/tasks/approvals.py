@@ -45,6 +45,8 @@ def expired(view: TaskView, now_ms: int) -> Iterator[TaskEvent]:
 
 def _waiting(view: TaskView) -> Iterator[tuple[str | None, int]]:
     """What waits for an answer that will expire, None being the plan, and when."""
+    if view.request is None or view.request.approval_expires_ms is None:
+        return  # a plan may have thousands of subtasks to look at
     if (at_ms := expires_at_ms(view, view.plan_waits_from_ms)) is not None:
         yield None, at_ms
     for record in view.planned:
