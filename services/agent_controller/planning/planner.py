@@ -18,9 +18,9 @@ from agent_controller.tasks.plan import Problem, invalid, most_together, plan_pr
 from agent_controller.tasks.replanning import Change
 from agent_controller.tasks.schema import schema_problem
 from agent_controller.tasks.view import (
-    PLANNING,
     PLAN,
     PLAN_REPAIR,
+    PLANNING,
     PLANNING_IDS,
     REPLANNING_IDS,
     RESERVED_IDS,

@@ -264,7 +264,6 @@ def _planning(
                 reason=step.reason,
             )
             return
-            return
         case _ if view.is_paused:
             return
         case AskModel():

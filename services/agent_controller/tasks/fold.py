@@ -211,9 +211,7 @@ def with_change(
             kept[id_] = record
     plan = (*(node for node in view.plan or () if node.id not in gone), *added)
     view, paths = _with_plan(view, plan)
-    kept = {
-        id_: replace(record, path=paths.get(id_, record.path)) for id_, record in kept.items()
-    }
+    kept = {id_: replace(record, path=paths.get(id_, record.path)) for id_, record in kept.items()}
     view = replace(
         view,
         subtasks=MappingProxyType(kept),

@@ -94,7 +94,7 @@ def is_doomed(view: TaskView) -> bool:
     good: set[str] = set()
     for id_ in TopologicalSorter(waits_for).static_order():
         record = view.subtasks[id_]
-        if record.state in _LOST or record.is_rejected:
+        if record.state in LOST or record.is_rejected:
             continue
         there = sum(one in good for one in record.depends_on)
         if record.attempt or there >= _needed(view, record):

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from atlas.client.requests import Prompt, body, messages_of
 from atlas.contracts.base import JsonObject
+from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.inference import ModelRequest, ModelResponse
 from atlas.contracts.tasks import Subtask
 from atlas.worker.progress import Tell, check_progress
