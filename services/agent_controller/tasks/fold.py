@@ -7,9 +7,9 @@ may be decided on half a log.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from types import MappingProxyType
 
+from msgspec.structs import replace
 from pydantic import ValidationError
 
 from agent_controller.tasks.view import SubtaskRecord, TaskView
