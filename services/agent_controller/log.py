@@ -13,8 +13,16 @@ from agent_controller.tasks.fold import LogEntry, fold, read_entry
 from agent_controller.tasks.view import TaskView
 from atlas import subjects, telemetry
 from atlas.bus import Bus
-from atlas.contracts.task_events import TASK_EVENT, TaskEvent
+from atlas.contracts.task_events import (
+    TASK_EVENT,
+    SubtaskDispatched,
+    SubtaskRetried,
+    SubtaskStarted,
+    TaskEvent,
+)
 
+_PLAIN = (SubtaskDispatched, SubtaskStarted, SubtaskRetried)
+"""Events that are read as they were written; in others JSON may change a value, such as NaN."""
 _TRACE_HEADERS = ("traceparent", "tracestate")
 
 
@@ -77,7 +85,8 @@ class TaskLog:
         trace = dict(known.trace)
         if event.version == 1:
             telemetry.inject(trace)
-        return Logged(fold(view, [read_entry(data)]), seq, trace)
+        entry = event if isinstance(event, _PLAIN) else read_entry(data)
+        return Logged(fold(view, [entry]), seq, trace)
 
     async def entries(self, tenant: str, task_id: str) -> AsyncIterator[LogEntry]:
         """The log from its beginning."""
