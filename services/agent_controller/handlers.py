@@ -88,7 +88,7 @@ class TaskDoors:
         for _ in range(_TRIES):
             view = await self._scheduler.view(key)
             if view.version:
-                check_same(view, request)
+                check_same(view, digest(request))
                 return
             if (waiting := await self._bus.last(subjects.SUBMITS, subject)) is not None:
                 known = self._readable(waiting)

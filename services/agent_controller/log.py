@@ -5,7 +5,6 @@ folded; the server refuses it when there is a later one. After a refusal, and af
 got lost, one reads again: the refusal may be one's own success.
 """
 
-import hashlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
@@ -51,8 +50,10 @@ class TaskLog:
             RequestTimeoutError: NATS is silent.
         """
         subject = subjects.task_write(known.view.tenant, known.view.task_id)
-        stored = self._bus.read(subjects.TASKS, subject, from_seq=known.last_seq + 1)
-        async for message in stored:
+        last = await self._bus.last(subjects.TASKS, subject)  # mostly there is nothing new
+        if last is None or last.seq <= known.last_seq:
+            return known
+        async for message in self._bus.read(subjects.TASKS, subject, from_seq=known.last_seq + 1):
             view = fold(known.view, [read_entry(message.data)])
             trace = known.trace
             if view.version == 1:
@@ -73,14 +74,10 @@ class TaskLog:
         """
         data = TASK_EVENT.dump_json(event, exclude_none=True)
         view = known.view
-        # The digest is in the id, because the server takes a repeated id for a success even when
-        # another controller's event of that version stands there.
-        digest = hashlib.sha256(data).hexdigest()[:16]
+        # Without a message id: that the same event is not stored twice, the expected sequence sees
+        # to, and the server would remember two minutes of ids.
         seq = await self._bus.store(
-            subjects.task_write(view.tenant, view.task_id),
-            data,
-            msg_id=f"{view.tenant}:{view.task_id}:{event.version}:{digest}",
-            expected_last=known.last_seq,
+            subjects.task_write(view.tenant, view.task_id), data, expected_last=known.last_seq
         )
         trace = dict(known.trace)
         if event.version == 1:

@@ -14,6 +14,9 @@ import asyncio
 
 import structlog
 from nats.aio.client import Client
+from nats.protocol import command
+
+from atlas.wire import header_block
 
 _TURNS = 4
 """Of the event loop, that a publish waits for others: 30 µs when there are none."""
@@ -46,6 +49,25 @@ class NatsClient(Client):
         self._is_write_due = False
         if self._flush_queue is not None and self._flush_queue.empty():
             self._flush_queue.put_nowait(loop.create_future())
+
+    async def _send_publish(
+        self,
+        subject: str,
+        reply: str,
+        payload: bytes,
+        payload_size: int,
+        headers: dict[str, str] | None,
+    ) -> None:
+        """As nats-py's, which cleans each header by two regular expressions."""
+        block = header_block(headers) if headers else None
+        if block is None:
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            return
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += payload_size
+        await self._send_command(command.hpub_cmd(subject, reply, block, payload))
+        if not self._is_write_due:
+            await self._flush_pending()
 
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
         if self._pending and self._transport is not None:

@@ -110,6 +110,14 @@ def outgoing_headers() -> dict[str, str]:
     return headers
 
 
+def header_block(headers: Mapping[str, str]) -> bytes | None:
+    """Headers as NATS sends them; None when one is no line of its own and needs cleaning."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+        return None
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
 @dataclass(frozen=True, slots=True)
 class Ack:
     """What JetStream says of a message that it stored."""

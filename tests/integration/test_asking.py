@@ -67,3 +67,10 @@ async def test_a_flush_is_behind_all_that_was_published_before_it(
         assert heard.pending_msgs == 3
         await heard.unsubscribe()
     await other.close()
+
+
+async def test_a_header_that_would_add_another_is_sent_as_one(bus: Bus):
+    heard = await bus.open("news")
+    await bus.publish("news", b"", headers={"tracestate": "a=b\r\nNats-Rollup: all"})
+    headers = (await heard.next_msg(timeout=5)).headers or {}
+    assert list(headers) == ["tracestate"]
