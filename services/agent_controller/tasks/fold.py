@@ -7,11 +7,11 @@ may be decided on half a log.
 """
 
 from collections.abc import Iterable
-from types import MappingProxyType
 
 from msgspec.structs import replace
 from pydantic import ValidationError
 
+from agent_controller.tasks.records import Records
 from agent_controller.tasks.view import SubtaskRecord, TaskView
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import AtlasError
@@ -188,7 +188,7 @@ def _replanned(view: TaskView, event: TaskReplanned) -> TaskView:
     removed = set(event.removed)
     kept = {id_: record for id_, record in view.subtasks.items() if id_ not in removed}
     plan = [node for node in view.plan or () if node.id not in removed]
-    view = replace(view, plan=(*plan, *event.added), subtasks=MappingProxyType(kept))
+    view = replace(view, plan=(*plan, *event.added), subtasks=Records(kept))
     return _with(view, *(_new_record(node) for node in event.added))
 
 
@@ -351,5 +351,4 @@ def _known(view: TaskView, subtask_id: str, event: TaskEvent) -> SubtaskRecord:
 def _with(view: TaskView, *records: SubtaskRecord) -> TaskView:
     if not records:
         return view
-    changed = {record.subtask_id: record for record in records}
-    return replace(view, subtasks=MappingProxyType({**view.subtasks, **changed}))
+    return replace(view, subtasks=Records.of(view.subtasks).with_changed(records))
