@@ -184,6 +184,8 @@ class Scheduler:
         """
         view = case.logged.view
         found = effects(view, now_ms(), self._limits, self._planner, case.carried_out)
+        if not found:
+            return True
         room = asyncio.Semaphore(_EFFECTS_AT_ONCE)
         async with asyncio.TaskGroup() as group:
             tries = [
