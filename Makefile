@@ -102,6 +102,7 @@ bench-full: bench-peers $(VENV)/.bench  ## Measure everything, LiteLLM, TensorZe
 	$(BIN)/python -m benchmarks.crowd --save
 	$(BIN)/python -m benchmarks.extras --save
 	$(BIN)/python -m benchmarks.tasks --subtasks 5000 --rounds 30 --finished 100000 --queued 1000 --save
+	$(BIN)/python -m benchmarks.scale --save
 	$(BIN)/python -m benchmarks.transports
 	$(BIN)/python -m benchmarks.strategies
 	$(BIN)/python -m benchmarks.leaks
@@ -134,8 +135,12 @@ goldens: $(STAMP)  ## Write the golden files of the wire format anew, for review
 	WRITE_GOLDENS=1 $(BIN)/pytest -q tests/unit/contracts/test_goldens.py
 
 .PHONY: contract
-contract: $(STAMP)  ## Write docs/contract.md and docs/schemas anew from the models
+contract: $(STAMP)  ## Write docs/contract.md, docs/asyncapi.json and docs/schemas anew from the models
 	$(BIN)/python -m docs.generate_contract
+
+.PHONY: docs
+docs: $(STAMP)  ## Render the documents, and the subjects from docs/asyncapi.json, into docs/build/index.html
+	$(BIN)/python -m docs.pages
 
 .PHONY: lock
 lock: $(STAMP)  ## Resolve pyproject.toml into requirements/*.txt; UPGRADE=--upgrade for the newest

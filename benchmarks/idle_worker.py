@@ -9,14 +9,14 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from atlas import service, subjects, topology
+from atlas import process, service, subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import FencedError
@@ -92,6 +92,10 @@ class IdleWorker:
         """How much it answered."""
         return {"done": self.done}
 
+    def troubles(self) -> Sequence[str]:
+        """None."""
+        return ()
+
 
 async def _batch(answers: Subscription) -> AsyncIterator[Msg]:
     """The messages of one request, each as it comes, until it is filled or its time is over."""
@@ -121,4 +125,4 @@ async def compose(context: service.Context) -> AsyncIterator[service.App]:
 
 
 if __name__ == "__main__":
-    service.run("idle_worker", "workers", compose)
+    process.run("idle_worker", "workers", compose)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nats.aio.msg import Msg
 
-from atlas import service, subjects
+from atlas import process, service, subjects
 from provider_router import main
 
 FIGURES = "benchmark.figures"
@@ -48,4 +48,4 @@ async def compose(context: service.Context) -> AsyncIterator[service.App]:
 
 
 if __name__ == "__main__":
-    service.run("provider_router", subjects.ROUTERS, compose)
+    process.run("provider_router", subjects.ROUTERS, compose)

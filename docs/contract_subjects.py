@@ -13,6 +13,7 @@ def public_subjects() -> list[SubjectRow]:
         ("generate", "router", "`GenerateRequest` → `ModelResponse`, `StreamAccepted` if streamed"),
         ("embed", "router", "`EmbedRequest` → `EmbedResponse`"),
         ("stream.history", "router", "`HistoryRequest` → `HistoryReply`"),
+        ("stream.feedback", "router", "`StreamFeedback` → `FeedbackTaken`"),
         ("providers", "router", "`ProvidersRequest` → `ProvidersReply`"),
         ("task.submit", "controller", "`SubmitRequest` → `TaskAccepted`"),
         ("task.get", "controller", "`TaskGet` → `TaskStatus`"),

@@ -1,4 +1,4 @@
-"""Writes docs/contract.md and docs/schemas from the contract's models: `make contract`.
+"""Writes docs/contract.md, docs/asyncapi.json and docs/schemas from the models: `make contract`.
 
 The prose stands in docs/contract.template.md; `{{…}}` there asks for a table. Which models are told
 where is the template's choice, and what it does not mention follows at the end, so no model is ever
@@ -14,11 +14,13 @@ from pathlib import Path
 from atlas import subjects
 from atlas.contracts.base import ATLAS_VERSION
 from docs import contract_tables as tables
+from docs.asyncapi import document
 from docs.contract_subjects import internal_subjects, public_subjects
 
 DOCS = Path(__file__).parent
 TEMPLATE = DOCS / "contract.template.md"
 CONTRACT = DOCS / "contract.md"
+ASYNCAPI = DOCS / "asyncapi.json"
 SCHEMAS = DOCS / "schemas"
 
 
@@ -63,10 +65,13 @@ def _rest(told: set[str]) -> str:
 
 def files() -> dict[Path, str]:
     """Every generated file with its content."""
-    return {CONTRACT: contract()} | {
-        SCHEMAS / f"{name}.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-        for name, schema in tables.schemas().items()
+    return {CONTRACT: contract(), ASYNCAPI: _json(document())} | {
+        SCHEMAS / f"{name}.json": _json(schema) for name, schema in tables.schemas().items()
     }
+
+
+def _json(value: dict[str, object]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> None:

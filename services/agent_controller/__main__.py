@@ -1,7 +1,7 @@
 """`python -m agent_controller`, and the console script `atlas-agent-controller`."""
 
 from agent_controller.main import NAME, QUEUE, compose
-from atlas.service import run
+from atlas.process import run
 
 
 def main() -> None:

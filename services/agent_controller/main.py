@@ -16,6 +16,7 @@ from agent_controller.planning.patterns import registered
 from agent_controller.planning.planner import TaskPlanner
 from agent_controller.presence import Presence
 from agent_controller.reports import Reports, task_of
+from agent_controller.roll import Roll
 from agent_controller.scheduling.carrier import Carrier
 from agent_controller.scheduling.keeper import Keeper
 from agent_controller.scheduling.scheduler import Scheduler
@@ -62,6 +63,10 @@ class ControllerApp:
         """How many decisions it wrote into tasks' logs."""
         return {"decisions": self.scheduler.decisions}
 
+    def troubles(self) -> Sequence[str]:
+        """None of its own: all that it needs is NATS."""
+        return ()
+
 
 def limits_from(settings: ControllerSettings) -> Limits:
     """The limits of decisions, from the settings."""
@@ -96,11 +101,12 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     """Build the controller on a context, and run it."""
     settings, bus = context.settings.controller, context.bus
     limits = limits_from(settings)
-    presence = Presence(bus, context.events)
+    roll = Roll(context.instance, context.settings.health_interval_ms)
+    presence = Presence(bus, context.events, roll)
     planner = TaskPlanner(
         limits,
         _planner_requirements(settings),
-        presence.capabilities,
+        presence.offers,
         registered(settings.patterns),
     )
     objects, open_tasks, task_log = Objects(bus), OpenTasks(bus), TaskLog(bus)

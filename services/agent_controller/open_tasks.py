@@ -55,7 +55,7 @@ class OpenTasks:
         """
         subject = _PREFIX + subjects.open_task(*key)
         request = json.dumps({"filter": subject}).encode()
-        reply = await self._bus.ask(f"$JS.API.STREAM.PURGE.{_BUCKET}", request, {})
+        reply = await self._bus.ask(f"$JS.API.STREAM.PURGE.{_BUCKET}", request)
         if not _Purged.model_validate_json(reply.data).success:
             raise StoreRefusedError(f"{subject} was not removed: {reply.data[:200]!r}")
 

@@ -1,7 +1,7 @@
 """`python -m agent_worker`, and the console script `atlas-agent-worker`."""
 
 from agent_worker.main import compose
-from atlas.service import run
+from atlas.process import run
 from atlas.worker.worker import NAME, QUEUE
 
 

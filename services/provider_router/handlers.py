@@ -47,6 +47,7 @@ from provider_router.embedding import Embedder, estimated, texts_of
 from provider_router.routing.circuit_record import FOREVER_MS
 from provider_router.routing.provider_accounts import Account
 from provider_router.streaming.controls import check_terminal
+from provider_router.streaming.job import asker_of
 from provider_router.streaming.peers import Peers
 from provider_router.streaming.spending import Spendings
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
@@ -226,7 +227,8 @@ class Handlers:
         explanation = None
         if call.body.explain is not None:
             choice = routing.catalogue.choice(call.body.explain, explains=True)
-            explanation = routing.chooser.explain(choice)
+            asker = asker_of(call.tenant, call.body.explain)
+            explanation = routing.chooser.explain(choice, asker)
         spent = await self.spendings.told(call.tenant)
         return ProvidersReply(
             router=self.store.router,

@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
-from atlas import service, subjects
+from atlas import process, service, subjects
 from atlas.contracts.base import JsonObject
 from provider_router.accounting.accounts import Accounts
 from provider_router.accounting.counters import Counters
@@ -14,6 +14,7 @@ from provider_router.accounting.reconciling import Reconciler
 from provider_router.accounting.reservations import Reservations
 from provider_router.accounting.usage import UsageCounters
 from provider_router.configuration import Configuration, Reloading
+from provider_router.feedback import Feedback
 from provider_router.handlers import Handlers
 from provider_router.prober import Prober
 from provider_router.sharing import CircuitSharing
@@ -70,6 +71,16 @@ class Router:
             "loop_late_ms": round(self.easing.late_s * 1000, 1),
         }
 
+    def troubles(self) -> Sequence[str]:
+        """That no provider can be asked; while one can, the others are no trouble of a router's."""
+        board = self.configuration.board
+        accounts = self.configuration.current.accounts
+        real = [name for name, one in accounts.items() if one.settings.kind != "mock"]
+        names = real or list(accounts)
+        if any(board.of(name).health != "unhealthy" for name in names):
+            return ()
+        return (f"no provider can be asked: {', '.join(names)}; `atlas providers` says why",)
+
 
 @contextlib.asynccontextmanager
 async def compose(context: service.Context) -> AsyncIterator[Router]:
@@ -93,6 +104,7 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
     intake = Intake(bus, supervisor, settings.router.max_streams)
     handlers = Handlers(bus, store, configuration, supervisor, peers, spendings)
     await handlers.open(context.doors)
+    await Feedback(bus, store, context.events, configuration.board.answers).open(context.doors)
     ack_wait_s = settings.topology.ack_wait_ms / 1000
     async with asyncio.TaskGroup() as group:  # one that crashes ends the service
         pulling = group.create_task(intake.run())
@@ -163,4 +175,4 @@ def _on_hangup(reloading: Reloading) -> Iterator[None]:
 
 def main() -> None:
     """Run the provider router until SIGTERM."""
-    service.run("provider_router", subjects.ROUTERS, compose)
+    process.run("provider_router", subjects.ROUTERS, compose)

@@ -239,7 +239,11 @@ class Bus:
         return read_reply(reply.data, answer)
 
     async def ask(
-        self, subject: str, data: bytes, headers: dict[str, str], timeout_s: float | None = None
+        self,
+        subject: str,
+        data: bytes,
+        headers: dict[str, str] | None = None,
+        timeout_s: float | None = None,
     ) -> Msg:
         """Send bytes with just these headers and wait for the answer, whatever it is.
 
@@ -280,10 +284,6 @@ class Bus:
         return await self.nats.subscribe(
             subject, pending_msgs_limit=pending, pending_bytes_limit=256 * 2**20
         )
-
-    async def inbox(self) -> Inbox:
-        """A subject of its own, for answers to what is published with it as `reply`."""
-        return await Inbox.open(self.nats)
 
     async def listen(self, subject: str, *, bound_bytes: int = BOUND_BYTES) -> Live:
         """Messages of a subject for one reader, the cheapest way; see `Live`."""
@@ -326,7 +326,7 @@ class Bus:
 
     async def _get(self, stream: str, what: dict[str, object]) -> Msg:
         request = json.dumps(what).encode()
-        return await self.ask(f"$JS.API.DIRECT.GET.{stream}", request, {}, _GET_TIMEOUT_S)
+        return await self.ask(f"$JS.API.DIRECT.GET.{stream}", request, None, _GET_TIMEOUT_S)
 
     def read(
         self, stream: str, subject: str, *, from_seq: int = 1, page: int = 1000
@@ -339,7 +339,7 @@ class Bus:
             RequestTimeoutError: The server fell silent.
             NoResponderError: No server holds the stream right now.
         """
-        return replay(self.inbox, self.publish, stream, subject, from_seq, page)
+        return replay(self.nats, self.publish, stream, subject, from_seq, page)
 
     async def pull(self, stream: str, consumer: str) -> Pull:
         """Bind to a durable pull consumer that `topology` made."""
@@ -348,7 +348,7 @@ class Bus:
 
     async def flow(self, stream: str, consumer: str, *, bound: int) -> Flow:
         """Read a durable pull consumer as its messages come, at most `bound` of them ahead."""
-        inbox = await self.inbox()
+        inbox = await Inbox.open(self.nats)
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         return Flow(self.nats, inbox, subject, lambda: self.reconnects, self.wait_connected, bound)
 

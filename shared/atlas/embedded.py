@@ -156,9 +156,27 @@ class NatsProcess:
         self._process = None
 
 
+def cluster(directory: Path, count: int) -> list[NatsProcess]:
+    """One server, or a cluster on loopback; each keeps its data in a folder of its own."""
+    if count == 1:
+        return [NatsProcess(directory / "nats")]
+    ports = [free_port() for _ in range(count)]
+    routes = ",".join(f"nats://{_HOST}:{port}" for port in ports)
+    return [
+        NatsProcess(
+            directory / f"nats{place}",
+            extra=(
+                *("--server_name", f"n{place}", "--cluster_name", "atlas", "--routes", routes),
+                *("--cluster", f"nats://{_HOST}:{port}"),
+            ),
+        )
+        for place, port in enumerate(ports)
+    ]
+
+
 @dataclass(slots=True)
 class Services:
-    """Service processes on one NATS server."""
+    """Service processes on one NATS server, or on the cluster that the URLs name."""
 
     nats_url: str
     log_to: IO[bytes] | int | None = None
@@ -245,10 +263,19 @@ class Services:
         self.running = [one for one in self.running if one not in ended]
         return ended
 
-    async def kill(self, pid: int) -> None:
-        """SIGKILL one service."""
-        await _end(self._processes.pop(pid, None), signal.SIGKILL)
+    async def retire(self, pid: int) -> int:
+        """Let one service drain (SIGTERM), SIGKILL when that takes too long; gives its status."""
+        return await self._without(pid, signal.SIGTERM)
+
+    async def kill(self, pid: int) -> int:
+        """SIGKILL one service; gives its status."""
+        return await self._without(pid, signal.SIGKILL)
+
+    async def _without(self, pid: int, sign: signal.Signals) -> int:
+        process = self._processes.pop(pid)
+        await _end(process, sign)
         self.running = [one for one in self.running if one.pid != pid]
+        return process.wait()
 
 
 @dataclass(frozen=True, slots=True)

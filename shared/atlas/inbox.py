@@ -22,7 +22,7 @@ type _Raw = tuple[bytes, bytes, bytes, bytes | None]
 
 
 class Inbox:
-    """A subscription; made by `Bus.inbox`, given back by `close`."""
+    """A subscription; made by `Inbox.open`, given back by `close`."""
 
     def __init__(self, nats: LiveClient, subject: str) -> None:
         self._nats = nats

@@ -1,7 +1,7 @@
 """What JetStream holds of a subject, read without a consumer (batched direct get, ADR-31)."""
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from nats.aio.msg import Msg
@@ -10,6 +10,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from atlas import wire
 from atlas.contracts.errors import RequestTimeoutError
 from atlas.inbox import Inbox
+from atlas.live import LiveClient
 from atlas.wire import Stored, read_stored
 
 _NEXT_S = 15.0
@@ -24,7 +25,7 @@ class Publish(Protocol):
 
 
 async def replay(  # noqa: PLR0917 - Bus.read names them
-    open_inbox: Callable[[], Awaitable[Inbox]],
+    nats: LiveClient,
     publish: Publish,
     stream: str,
     subject: str,
@@ -32,7 +33,7 @@ async def replay(  # noqa: PLR0917 - Bus.read names them
     page: int,
 ) -> AsyncGenerator[Stored]:
     """See `Bus.read`, the only caller. The server sends no more than 64 MB of a page at a time."""
-    inbox = await open_inbox()
+    inbox = await Inbox.open(nats)
     try:
         while True:
             request = {"seq": from_seq, "next_by_subj": subject, "batch": page}

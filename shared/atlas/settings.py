@@ -66,6 +66,15 @@ class NatsSettings(Section):
     request_timeout_ms: PositiveMs = 10_000
 
 
+class MonitoringSettings(Section):
+    """Where a service answers monitors: `/livez` and `/readyz` over HTTP."""
+
+    host: str = Field(default="127.0.0.1", description="0.0.0.0 where others ask.")
+    port: int | None = Field(
+        default=None, ge=0, le=65_535, description="0: any that is free; not set: nobody listens."
+    )
+
+
 class TopologySettings(Section):
     """Sizes of the JetStream assets; every service of a deployment must say the same."""
 
@@ -182,6 +191,7 @@ class Settings(BaseSettings):
         default=None, gt=0, description="A service ends when this is no longer its parent process."
     )
     nats: NatsSettings = NatsSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     topology: TopologySettings = TopologySettings()
     router: RouterSettings = RouterSettings()
     controller: ControllerSettings = ControllerSettings()

@@ -37,6 +37,7 @@ LANES = ("interactive", "batch")
 API_GENERATE_ALL = "atlas.*.api.generate"
 API_EMBED_ALL = "atlas.*.api.embed"
 API_STREAM_HISTORY_ALL = "atlas.*.api.stream.history"
+API_STREAM_FEEDBACK_ALL = "atlas.*.api.stream.feedback"
 API_PROVIDERS_ALL = "atlas.*.api.providers"
 API_TASK_SUBMIT_ALL = "atlas.*.api.task.submit"
 API_TASK_GET_ALL = "atlas.*.api.task.get"
@@ -63,6 +64,11 @@ RESERVATION_ALL = "atlas.*.reservation.*"
 def bucket_stream(bucket: str) -> str:
     """The JetStream stream of a key-value bucket."""
     return f"KV_{bucket}"
+
+
+def objects_stream(bucket: str) -> str:
+    """The JetStream stream of an object store."""
+    return f"OBJ_{bucket}"
 
 
 def bucket_key(bucket: str, key: str) -> str:

@@ -1,7 +1,7 @@
 """The JetStream assets: what they are, made idempotently, checked at start and after reconnects.
 
 An asset that is already there but configured differently is never changed silently: somebody may
-have meant it. The error names each difference and what to do.
+have meant it. The error names each difference and what to do; `assets` does it.
 """
 
 import re
@@ -62,10 +62,53 @@ _COMPARED = (
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What an asset should be; of a bucket, whose stream the server makes, only what we ask for."""
+
+    config: StreamConfig
+    compared: tuple[str, ...] = _COMPARED
+
+    @property
+    def name(self) -> str:
+        """Of its JetStream stream."""
+        return self.config.name or ""
+
+    def differences(self, found: StreamConfig) -> list[tuple[str, str, str]]:
+        """Each field that is not as it should be, as found and as expected."""
+        pairs = [
+            (field, _shown(getattr(found, field)), _shown(should))
+            for field in self.compared
+            if (should := getattr(self.config, field)) is not None
+        ]
+        return [(field, is_, should) for field, is_, should in pairs if is_ != should]
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
     """All assets, for the given sizes."""
 
     settings: TopologySettings
+
+    def expected(self) -> list[Expected]:
+        """Every JetStream stream, those of the buckets too."""
+        return [*(Expected(one) for one in self.streams()), *self.buckets().values()]
+
+    def buckets(self) -> dict[str, Expected]:
+        """The buckets by their names."""
+        replicas = self.settings.replicas
+        values = {
+            bucket: Expected(
+                StreamConfig(name=subjects.bucket_stream(bucket), num_replicas=replicas),
+                ("num_replicas",),
+            )
+            for bucket in (subjects.OPEN_TASKS, subjects.CIRCUITS)
+        }
+        objects = StreamConfig(
+            name=subjects.objects_stream(subjects.OBJECTS),
+            num_replicas=replicas,
+            max_age=self.settings.task_days * _DAY_S,
+        )
+        return {**values, subjects.OBJECTS: Expected(objects, ("num_replicas", "max_age"))}
 
     def streams(self) -> list[StreamConfig]:
         """Every JetStream stream."""
@@ -148,6 +191,9 @@ class Topology:
             subjects=names,
             retention=RetentionPolicy.WORK_QUEUE,
             storage=StorageType.FILE,
+            max_age=0,
+            max_bytes=-1,
+            max_msgs_per_subject=-1,
             num_replicas=self.settings.replicas,
             allow_direct=True,
         )
@@ -210,10 +256,11 @@ async def ensure(bus: Bus, settings: TopologySettings) -> None:
     topology = Topology(settings)
     jetstream = bus.jetstream
     for stream in topology.streams():
-        await _ensure_stream(jetstream, stream)
+        await ensure_stream(jetstream, stream)
     for name, consumer in topology.consumers():
         await jetstream.add_consumer(name, consumer)
-    await _ensure_buckets(jetstream, settings)
+    for bucket, expected in topology.buckets().items():
+        await ensure_bucket(jetstream, bucket, expected)
 
 
 async def ensure_work_consumer(
@@ -255,7 +302,12 @@ def version_of(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in found.groups()) if found else ()
 
 
-async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
+async def ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> None:
+    """Make a stream that is missing, and check one that is there.
+
+    Raises:
+        TopologyError: It is configured differently, or JetStream refuses it.
+    """
     try:
         await jetstream.add_stream(wanted)
     except BadRequestError as error:
@@ -263,25 +315,24 @@ async def _ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> N
             raise TopologyError(
                 f"JetStream refuses the stream {wanted.name}: {error.description}"
             ) from error
-        raise await _difference(jetstream, wanted) from error
+        await _check(jetstream, Expected(wanted))
     except APIError as error:
         raise TopologyError(
             f"JetStream cannot make the stream {wanted.name}: {error.description}"
         ) from error
 
 
-async def _difference(jetstream: JetStreamContext, wanted: StreamConfig) -> TopologyError:
-    name = wanted.name or ""
-    found = (await jetstream.stream_info(name)).config
-    differences = [
-        f"{field} is {_shown(getattr(found, field))}, expected {_shown(getattr(wanted, field))}"
-        for field in _COMPARED
-        if _shown(getattr(found, field)) != _shown(getattr(wanted, field))
-    ]
-    return TopologyError(
-        f"the JetStream stream {name} is configured differently: {'; '.join(differences)}. "
-        f"Set Atlas's `topology` settings to match, or change it with `nats stream edit {name}`, "
-        f"or, if its content is not needed, remove it with `nats stream rm {name}`"
+async def _check(jetstream: JetStreamContext, expected: Expected) -> None:
+    """Raise for an asset that is there and not as it should be; NotFoundError when it is not."""
+    name = expected.name
+    found = expected.differences((await jetstream.stream_info(name)).config)
+    if not found:
+        return
+    told = "; ".join(f"{field} is {is_}, expected {should}" for field, is_, should in found)
+    raise TopologyError(
+        f"the JetStream stream {name} is configured differently: {told}. Set Atlas's `topology` "
+        "settings to match, or change it with `atlas admin assets --apply`, or, if its content is "
+        f"not needed, remove it with `nats stream rm {name}`"
     )
 
 
@@ -295,22 +346,26 @@ def _shown(value: object) -> str:
     return str(getattr(value, "value", value))
 
 
-async def _ensure_buckets(jetstream: JetStreamContext, settings: TopologySettings) -> None:
-    for bucket in (subjects.OPEN_TASKS, subjects.CIRCUITS):
-        try:
-            await jetstream.key_value(bucket)
-        except AssetNotFoundError:
-            await jetstream.create_key_value(
-                KeyValueConfig(bucket=bucket, history=1, replicas=settings.replicas, direct=True)
-            )
+async def ensure_bucket(jetstream: JetStreamContext, bucket: str, expected: Expected) -> None:
+    """Make a bucket that is missing, and check one that is there.
+
+    Raises:
+        TopologyError: It is configured differently.
+    """
+    wanted = expected.config
     try:
-        await jetstream.object_store(subjects.OBJECTS)
+        await _check(jetstream, expected)
     except AssetNotFoundError:
-        await jetstream.create_object_store(
-            subjects.OBJECTS,
-            ObjectStoreConfig(
-                bucket=subjects.OBJECTS,
-                ttl=settings.task_days * _DAY_S,
-                replicas=settings.replicas,
-            ),
-        )
+        if bucket == subjects.OBJECTS:
+            await jetstream.create_object_store(
+                bucket,
+                ObjectStoreConfig(
+                    bucket=bucket, ttl=wanted.max_age, replicas=wanted.num_replicas or 1
+                ),
+            )
+        else:
+            await jetstream.create_key_value(
+                KeyValueConfig(
+                    bucket=bucket, history=1, replicas=wanted.num_replicas or 1, direct=True
+                )
+            )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tests.chaos.faults import Fault, Kind
+from tests.chaos.shared import Control
 
 ROUTERS = 2
 
@@ -22,14 +23,6 @@ _FEW = 60
 _SHORT_S, _LONG_S = 11.0, 50.0
 _NEVER = 1_000
 _TEMPERS: dict[Temper, int] = {"sound": 6, "breaks": 5, "hopeless": 1, "proud": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """A control, so long after its stream was asked for or after the control before it."""
-
-    after_s: float
-    action: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tests.chaos.faults import Fault, Kind
+from tests.chaos.shared import Control
 
 PROCESSES = ("agent_controller",) * 3 + ("agent_worker",) * 4 + ("provider_router",) * 2
 FEW_PROCESSES = ("agent_controller",) * 2 + ("agent_worker",) * 2 + ("provider_router",)
@@ -30,14 +31,6 @@ _PATTERNS: dict[str, dict[str, Any]] = {
 """Each with options that make a small plan."""
 
 type Ends = Literal["task.completed", "task.failed", "task.cancelled"]
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """A control, so long after its task was submitted or after the control before it."""
-
-    after_s: float
-    action: str
 
 
 @dataclass(frozen=True, slots=True)

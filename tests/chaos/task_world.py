@@ -23,7 +23,7 @@ from atlas.contracts.errors import (
     RequestTimeoutError,
 )
 from atlas.contracts.tasks import SubmitRequest, TaskAccepted, TaskAction, TaskControl, TaskState
-from atlas.embedded import NatsProcess, Services, free_port
+from atlas.embedded import Services, cluster
 from atlas.settings import NatsSettings, Settings
 from tests.chaos.faults import Processes
 from tests.chaos.task_plan import PlannedTask, TaskPlan
@@ -158,7 +158,7 @@ def _is_early(action: str, error: InvalidTransitionError) -> bool:
 async def task_world(plan: TaskPlan, directory: Path, log: IO[bytes]) -> AsyncIterator[TaskWorld]:
     """A world for a plan; everything in it ends with the block, also what is stopped."""
     async with AsyncExitStack() as undo:
-        servers = _servers(directory, plan.servers)
+        servers = cluster(directory, plan.servers)
         for server in servers:
             undo.push_async_callback(server.stop)
         await asyncio.gather(*(server.start() for server in servers))
@@ -174,24 +174,6 @@ async def task_world(plan: TaskPlan, directory: Path, log: IO[bytes]) -> AsyncIt
         await _until_jetstream_is_there(bus)
         atlas = await undo.enter_async_context(Atlas.connect(url, settings=Settings()))
         yield TaskWorld(plan, processes, bus, atlas)
-
-
-def _servers(directory: Path, count: int) -> list[NatsProcess]:
-    """One server, or a cluster."""
-    if count == 1:
-        return [NatsProcess(directory / "nats")]
-    ports = [free_port() for _ in range(count)]
-    routes = ",".join(f"nats://127.0.0.1:{port}" for port in ports)
-    return [
-        NatsProcess(
-            directory / f"nats{place}",
-            extra=(
-                *("--server_name", f"n{place}", "--cluster_name", "chaos", "--routes", routes),
-                *("--cluster", f"nats://127.0.0.1:{port}"),
-            ),
-        )
-        for place, port in enumerate(ports)
-    ]
 
 
 async def _until_jetstream_is_there(bus: Bus) -> None:

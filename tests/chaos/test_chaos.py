@@ -7,23 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.plan import Plan, plan_of
-from tests.chaos.verdict import Outcome, tally, violations
+from tests.chaos.plan import plan_of
+from tests.chaos.shared import report
+from tests.chaos.verdict import tally, violations
 from tests.chaos.world import world
-
-_SHOWN = 40
-"""Lines of what went wrong; one cause makes many."""
-
-
-def _report(plan: Plan, outcome: Outcome, wrong: list[str], log: Path) -> str:
-    lines = [
-        *outcome.happened,
-        *(f"{count:6d}  {what}" for what, count in sorted(tally(outcome.stored).items())),
-        *wrong[:_SHOWN],
-        f"{len(wrong)} violations; the routers' log: {log}",
-        f"again: make chaos SEEDS={plan.seed} STREAMS={len(plan.streams)}",
-    ]
-    return "\n".join(lines)
 
 
 @pytest.mark.timeout(400)
@@ -43,11 +30,12 @@ async def test_every_watcher_of_every_stream_ends_with_the_same_whole_text_or_th
         wrong.append(f"{outcome.open_answers} connections to the provider are still open")
     if outcome.queued_requests:
         wrong.append(f"{outcome.queued_requests} requests are still in the queue")
-    report = _report(plan, outcome, wrong, log)
-    with capsys.disabled():
-        print(f"\n{report}")  # noqa: T201 - worth a look also when all went well
-    assert not wrong, report
     happened = tally(outcome.stored)
+    again = f"SEEDS={plan.seed} STREAMS={len(plan.streams)}"
+    told = report(outcome.happened, happened, wrong, log, again)
+    with capsys.disabled():
+        print(f"\n{told}")  # noqa: T201 - worth a look also when all went well
+    assert not wrong, told
     assert happened["stream.adopted"] > 0, "nothing was taken over, so nothing was shown"
     assert happened["stream.completed"] > happened["stream.failed"]
 

@@ -7,24 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.task_plan import FEW_PROCESSES, PROCESSES, TaskPlan, task_plan_of
-from tests.chaos.task_verdict import TaskOutcome, tally_of, violations_of
+from tests.chaos.shared import report
+from tests.chaos.task_plan import FEW_PROCESSES, PROCESSES, task_plan_of
+from tests.chaos.task_verdict import tally_of, violations_of
 from tests.chaos.task_world import task_world
 
-_SHOWN = 40
 _IN_A_CLUSTER = 60
 """Tasks at most where everything is written three times."""
-
-
-def _report(plan: TaskPlan, outcome: TaskOutcome, wrong: list[str], log: Path) -> str:
-    lines = [
-        *outcome.happened,
-        *(f"{count:6d}  {what}" for what, count in sorted(tally_of(outcome.logs).items())),
-        *wrong[:_SHOWN],
-        f"{len(wrong)} violations; the services' log: {log}",
-        f"again: make chaos SEEDS={plan.seed} TASKS={len(plan.tasks)}",
-    ]
-    return "\n".join(lines)
 
 
 @pytest.mark.timeout(500)
@@ -44,11 +33,12 @@ async def test_every_accepted_task_ends_once_and_no_result_counts_twice(
     wrong += [
         f"{count} messages are left in {name}" for name, count in outcome.left.items() if count
     ]
-    report = _report(plan, outcome, wrong, log)
-    with capsys.disabled():
-        print(f"\n{report}")  # noqa: T201 - worth a look also when all went well
-    assert not wrong, report
     happened = tally_of(outcome.logs)
+    again = f"SEEDS={plan.seed} TASKS={len(plan.tasks)}"
+    told = report(outcome.happened, happened, wrong, log, again)
+    with capsys.disabled():
+        print(f"\n{told}")  # noqa: T201 - worth a look also when all went well
+    assert not wrong, told
     assert happened["task.completed"] > happened["task.failed"] + happened["task.cancelled"]
 
 

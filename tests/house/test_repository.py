@@ -105,3 +105,10 @@ def test_the_map_of_the_house_names_every_module_of_the_library() -> None:
 def test_every_make_target_is_explained_by_plain_make() -> None:
     explained = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
     assert TARGETS - explained == {"help"}
+
+
+def test_the_list_of_examples_names_every_file_of_theirs_and_no_other() -> None:
+    folder = rules.ROOT / "examples"
+    listed = set(re.findall(r"\]\(([\w.]+)\)", (folder / "README.md").read_text()))
+    committed = {Path(name).name for name in TEXTS if name.startswith("examples/")}
+    assert listed == committed - {"README.md"}

@@ -117,7 +117,7 @@ async def test_an_asset_that_somebody_configured_differently_is_named_with_what_
         await topology.ensure(bus, TopologySettings(ack_wait_ms=1_000, replay_hours=1))
     assert "ATLAS_STREAMS" in raised.value.message
     assert "max_age is 86400, expected 3600" in raised.value.message
-    assert "nats stream edit ATLAS_STREAMS" in raised.value.message
+    assert "atlas admin assets --apply" in raised.value.message
 
 
 async def test_a_server_without_jetstream_is_refused_with_the_flag_to_start_it_with(tmp_path):

@@ -20,7 +20,14 @@ from atlas.contracts.task_events import (
 )
 from atlas.contracts.tasks import PlannedSubtask, TaskRequest
 from atlas.embedded import NatsProcess
-from tests.integration.client_fakes import FakeController, FakeRouter, delta, started
+from tests.integration import cli_process
+from tests.integration.client_fakes import (
+    FakeController,
+    FakeRouter,
+    completed,
+    delta,
+    started,
+)
 from tests.integration.terminal import on_terminal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
@@ -68,7 +75,7 @@ async def test_a_watched_task_shows_what_its_answer_costs_while_it_comes(
             SubtaskSucceeded(version=4, output="done", **spent, **of),
             TaskCompleted(version=5, output="done", **spent, **at),
         )
-        await terminal.until(lambda shown: "1 subtasks in" in shown)
+        await terminal.until(lambda shown: "1 subtask in" in shown)
         assert " 90 tok" in terminal.shown
         assert await terminal.process.wait() == 0
 
@@ -80,3 +87,22 @@ async def test_the_screen_of_top_ends_with_ctrl_c(nats_server: NatsProcess, tmp_
         terminal.press("\x03")
         assert await terminal.process.wait() == 130
         assert terminal.is_as_ever()
+
+
+EVIL = "\x1b]0;stolen\x07\x1b]52;c;cm0=\x07\x1b[2Jsafe\x9b31m\r\x08 text"
+
+
+async def test_what_a_model_says_cannot_act_on_the_terminal_and_a_pipe_gets_it_as_it_is(
+    bus: Bus, nats_server: NatsProcess, tmp_path: Path
+):
+    router = FakeRouter(bus)
+    await router.open()
+    await router.write(started("s1", 1), delta("s1", 2, EVIL), completed("s1", 3, EVIL))
+    arguments = ("stream", "watch", "s1")
+    async with on_terminal(*arguments, nats_url=nats_server.url, folder=tmp_path) as terminal:
+        await terminal.until(lambda shown: "safe text" in shown)
+        assert await terminal.process.wait() == 0
+        assert "\x1b" not in terminal.shown
+        assert "stolen" not in terminal.shown
+    piped = await cli_process.atlas(*arguments, nats_url=nats_server.url, cwd=tmp_path)
+    assert piped.out == f"{EVIL}\n"

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,9 +11,10 @@ from atlas import subjects
 from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.contracts.streams import Ownership, StreamAdopted, TextDelta
-from atlas.embedded import Stack, standalone
+from atlas.embedded import Stack
 from atlas.settings import NatsSettings, Settings
-from tests.support.documents import reader_of_streams
+from tests.support.documents import reader_of
+from tests.support.running import read_by, running_atlas
 
 PACE = {"first_token_ms": 20, "token_ms": 25}
 PROVIDERS = {
@@ -35,11 +35,8 @@ ENVIRONMENT = {
 
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Stack]:
-    with (tmp_path / "services.log").open("wb") as log:
-        async with standalone(
-            routers=2, controllers=0, workers=0, environment=ENVIRONMENT, log_to=log
-        ) as stack:
-            yield stack
+    async with running_atlas(tmp_path, ENVIRONMENT, routers=2, controllers=0, workers=0) as stack:
+        yield stack
 
 
 async def _kill_owner(stack: Stack, stream_id: str) -> None:
@@ -57,18 +54,10 @@ async def test_it_reads_the_whole_text_early_late_and_though_a_provider_a_router
     running: Stack, tmp_path: Path
 ):
     script = tmp_path / "reader.py"
-    script.write_text(reader_of_streams())
+    script.write_text(reader_of("streams.md"))
 
     async def read(stream_id: str) -> str:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, str(script), stream_id, running.nats_url),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(60):
-            out, err = await process.communicate()
-        assert process.returncode == 0, err.decode()  # nats-py says there that the line broke
-        return out.decode()
+        return await read_by(script, stream_id, running.nats_url)
 
     async with (
         asyncio.timeout(90),

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from atlas.client import Atlas
-from atlas.embedded import Stack, standalone
+from atlas.embedded import Stack
+from tests.support.running import beside, running_atlas
 
 FAST_FAILOVER = {"ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000"}
 MOCK_ONLY = {"OPENAI_API_KEY": "", "ANTHROPIC_API_KEY": "", "OLLAMA_HOST": ""}
@@ -34,30 +34,14 @@ class Watched:
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
     """All of Atlas, with two routers."""
-    with (tmp_path / "services.log").open("wb") as log:
-        async with standalone(
-            routers=2, log_to=log, environment=FAST_FAILOVER | MOCK_ONLY
-        ) as running:
-            yield running
+    async with running_atlas(tmp_path, FAST_FAILOVER | MOCK_ONLY, routers=2) as running:
+        yield running
 
 
-@contextlib.asynccontextmanager
-async def _watcher(examples: Path, stack: Stack) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        "node",
-        "watcher.mjs",
-        "Compare three lakes",
-        cwd=examples,
-        env=os.environ | {"NATS_URL": stack.nats_url},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+def _watcher(
+    examples: Path, stack: Stack
+) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
+    return beside(stack, "node", "watcher.mjs", "Compare three lakes", cwd=examples)
 
 
 async def _watched(process: asyncio.subprocess.Process) -> Watched:

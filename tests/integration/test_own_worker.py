@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from atlas import service, subjects
+from atlas import process, subjects
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import ProviderOverloadedError
@@ -44,7 +44,7 @@ from atlas.worker.following import StreamFollower
 worker = Worker()
 
 
-@worker.handles("translate")
+@worker.handles("translate"{offer})
 async def translate(subtask, ctx):
     answer = await ctx.stream(subtask.instruction)
     await ctx.progress(asked=answer.stream_id)
@@ -64,7 +64,7 @@ async def at_work(url, handler, name="own", **more) -> Any:
     bus = await Bus.connect(NatsSettings(url=url), name)
     try:
         async with (
-            service._context("agent_worker", name, "workers", settings(**more), bus) as context,
+            process.open_context("agent_worker", name, "workers", settings(**more), bus) as context,
             own.compose(context) as app,
         ):
             yield app
@@ -74,10 +74,10 @@ async def at_work(url, handler, name="own", **more) -> Any:
 
 
 @contextlib.asynccontextmanager
-async def processes(url, tmp_path: Path, count=1) -> Any:
+async def processes(url, tmp_path: Path, count=1, offer="") -> Any:
     """Workers as they run: scripts of their own."""
     script = tmp_path / "own_worker.py"
-    script.write_text(PROCESS)
+    script.write_text(PROCESS.replace("{offer}", f", {offer}" if offer else ""))
     environment = {**os.environ, "NATS_URL": url, "ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000"}
     running = [
         await asyncio.create_subprocess_exec(sys.executable, str(script), env=environment)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -17,8 +16,9 @@ from atlas.client import Atlas, Task
 from atlas.contracts.errors import NotFoundError, RequestTimeoutError
 from atlas.contracts.events import Event
 from atlas.contracts.task_events import SubtaskDispatched, SubtaskStarted
-from atlas.embedded import Stack, standalone
+from atlas.embedded import Stack
 from atlas.settings import NatsSettings
+from tests.support.running import beside, running_atlas
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PLAN = json.loads((EXAMPLES / "10_shared_plan.json").read_text())
@@ -32,27 +32,8 @@ ENVIRONMENT = {
 
 @pytest.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
-    with (tmp_path / "services.log").open("wb") as log:
-        async with standalone(log_to=log, environment=ENVIRONMENT) as running:
-            yield running
-
-
-@contextlib.asynccontextmanager
-async def process(
-    stack: Stack, *command: str, cwd: Path
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    started = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=cwd,
-        env={**os.environ, **ENVIRONMENT, "NATS_URL": stack.nats_url},
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield started
-    finally:
-        if started.returncode is None:
-            started.kill()
-        await started.wait()
+    async with running_atlas(tmp_path, ENVIRONMENT) as running:
+        yield running
 
 
 @contextlib.asynccontextmanager
@@ -60,7 +41,8 @@ async def python_worker(stack: Stack) -> AsyncIterator[asyncio.subprocess.Proces
     bus = await Bus.connect(NatsSettings(url=stack.nats_url), "test")
     told = await bus.open(subjects.events_of("default", "agent_worker", "worker.registered"))
     await bus.flush()
-    async with process(stack, sys.executable, "10_own_worker.py", cwd=EXAMPLES) as running:
+    own = (sys.executable, "10_own_worker.py")
+    async with beside(stack, *own, cwd=EXAMPLES, environment=ENVIRONMENT) as running:
         event = Event.model_validate_json((await told.next_msg(timeout=20)).data)
         assert event.data["capabilities"] == ["translate"]
         await bus.close()
@@ -69,7 +51,7 @@ async def python_worker(stack: Stack) -> AsyncIterator[asyncio.subprocess.Proces
 
 @contextlib.asynccontextmanager
 async def node_worker(stack: Stack, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    async with process(stack, "node", "worker.mjs", cwd=folder) as running:
+    async with beside(stack, "node", "worker.mjs", cwd=folder) as running:
         assert running.stdout is not None
         async with asyncio.timeout(20):
             assert (await running.stdout.readline()).startswith(b"ready ")

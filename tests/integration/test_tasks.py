@@ -10,7 +10,7 @@ import pytest
 
 from agent_controller.main import compose
 from agent_controller.open_tasks import OpenTasks
-from atlas import service, subjects, topology
+from atlas import process, subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import (
@@ -56,7 +56,7 @@ async def controller(url, name="c1", settings=SETTINGS) -> Any:
     bus = await Bus.connect(NatsSettings(url=url), name)
     try:
         async with (
-            service._context("agent_controller", name, "controllers", settings, bus) as context,
+            process.open_context("agent_controller", name, "controllers", settings, bus) as context,
             compose(context) as app,
         ):
             yield app

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from atlas import subjects
-from atlas.contracts.events import Event
 from atlas.contracts.tasks import TaskState
 from atlas.embedded import Services
 from tests.integration.test_tasks import User, plan
@@ -97,16 +96,3 @@ async def test_work_goes_on_after_the_nats_server_was_killed(bus, nats_server):
         async with asyncio.timeout(20):  # an ack that died with the server is given once more
             while (await bus.jetstream.stream_info(subjects.SUBMITS)).state.messages:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.1)
-
-
-async def test_a_worker_that_is_killed_is_told_to_be_gone(bus, nats_server):
-    gone = await bus.open(subjects.events_of("default", "agent_controller", "worker.gone"))
-    await bus.flush()
-    async with services(nats_server.url, "agent_controller", "agent_worker") as all_:
-        victim = next(one for one in all_.running if one.name == "agent_worker")
-        health = await bus.open(subjects.events_of("default", "agent_worker", "service.health"))
-        await bus.flush()
-        await health.next_msg(timeout=5)  # the controller was ready before, and heard it too
-        await all_.kill(victim.pid)
-        event = Event.model_validate_json((await gone.next_msg(timeout=15)).data)
-    assert event.data["worker"] == victim.instance

@@ -7,7 +7,7 @@ import shutil
 from typing import Any
 
 from agent_worker.main import compose
-from atlas import service, subjects, topology
+from atlas import process, subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError, FencedError, ProviderOverloadedError
@@ -43,7 +43,7 @@ async def worker(url, name="w1", **more) -> Any:
     bus = await Bus.connect(NatsSettings(url=url), name)
     try:
         async with (
-            service._context("agent_worker", name, "workers", settings(**more), bus) as context,
+            process.open_context("agent_worker", name, "workers", settings(**more), bus) as context,
             compose(context) as app,
         ):
             yield app

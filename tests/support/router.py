@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from atlas import service, subjects, topology
+from atlas import process, subjects, topology
 from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.contracts.ids import new_id
@@ -69,7 +69,7 @@ async def routing(
     try:
         await topology.ensure(bus, settings.topology)
         name = f"router-{new_id()[-6:]}"
-        opening = service._context("provider_router", name, subjects.ROUTERS, settings, bus)
+        opening = process.open_context("provider_router", name, subjects.ROUTERS, settings, bus)
         async with AsyncExitStack() as undo:
             with warnings.catch_warnings():  # nats.micro 2.11 says utcnow() when it is made
                 warnings.simplefilter("ignore", DeprecationWarning)

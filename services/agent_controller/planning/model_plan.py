@@ -60,7 +60,7 @@ results; name in `depends_on` the ids of exactly those subtasks whose results on
 results of the subtasks it depends on.
 - End with one subtask that depends on all others, directly or not, and writes the final answer.
 - Each `id` is short, unique, of letters, digits, `_` and `-`, and none of {reserved}.
-- Each `capability` is one of: {capabilities}."""
+- Each `capability` is one of: {capabilities}.{described}"""
 
 _REPAIR = """\
 {rules}
@@ -109,11 +109,18 @@ def _offered(limits: Limits) -> list[str]:
     return sorted(limits.capabilities - {"planning"})
 
 
+def _described(limits: Limits) -> str:
+    """What workers say of the capabilities that they have; nothing where they say nothing."""
+    lines = [f"\n  - {name}: {limits.described[name]}" for name in sorted(limits.described)]
+    return "".join([" What the workers say of some of them:", *lines] if lines else [])
+
+
 def rules(limits: Limits) -> str:
     """What a model is asked for."""
     return _RULES.format(
         max_nodes=limits.max_plan_nodes,
         capabilities=", ".join(_offered(limits)),
+        described=_described(limits),
         reserved=", ".join(f"`{id_}`" for id_ in PLANNING_IDS),
     )
 

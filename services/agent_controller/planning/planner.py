@@ -17,7 +17,8 @@ from agent_controller.tasks.plan import Problem, invalid, most_together, plan_pr
 from agent_controller.tasks.schema import schema_problem
 from agent_controller.tasks.view import PLAN, PLAN_REPAIR, SubtaskRecord, TaskView
 from atlas.contracts.errors import InvalidRequestError
-from atlas.contracts.inference import Requirements
+from atlas.contracts.events import Offer
+from atlas.contracts.inference import Level, Requirements
 from atlas.contracts.tasks import OnFailure, Pattern, PlannedSubtask, SubtaskState, TaskRequest
 from atlas.spelling import nearest
 
@@ -109,7 +110,7 @@ class TaskPlanner:
     limits: Limits
     requirements: Requirements | None = None
     """What a model must be able to do to plan."""
-    announced: Callable[[], frozenset[str]] = frozenset
+    announced: Callable[[], Mapping[str, Offer]] = dict
     """What workers say now that they can do, beside what is built in."""
     known: Mapping[str, MakePattern] = field(default_factory=lambda: patterns.PATTERNS)
     """The patterns by their names."""
@@ -159,7 +160,12 @@ class TaskPlanner:
     @property
     def _offered(self) -> Limits:
         """The limits of a plan that a model makes now."""
-        return replace(self.limits, capabilities=self.limits.capabilities | self.announced())
+        offers = self.announced()
+        return replace(
+            self.limits,
+            capabilities=self.limits.capabilities | offers.keys(),
+            described={name: said for name, offer in offers.items() if (said := _said(offer))},
+        )
 
     def _ask(self, view: TaskView, request: TaskRequest) -> MakePlan | AskModel | None:
         for subtask_id in (PLAN, PLAN_REPAIR):
@@ -191,6 +197,12 @@ class TaskPlanner:
         except InvalidRequestError as error:
             return model_plan.problems_of(error)
         return []
+
+
+def _said(offer: Offer) -> str:
+    """An offer in words; nothing where it is an ordinary one."""
+    level = "" if offer.level is Level.MODERATE else offer.level.value
+    return "; ".join(filter(None, [level, offer.description]))
 
 
 def _last_resort(reason: str) -> MakePlan:

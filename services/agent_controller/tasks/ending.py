@@ -78,6 +78,10 @@ def rejected(view: TaskView, now_ms: int) -> TaskCancelled:
     )
 
 
+_MOST_NAMED = 20
+"""Lost subtasks that an error names; the others it counts, and the log names them all."""
+
+
 def value(record: SubtaskRecord) -> object:
     """A result as it is handed on: itself, or `{output_ref}` when it is large."""
     return {"output_ref": record.output_ref} if record.output_ref is not None else record.output
@@ -91,10 +95,12 @@ def _cause(lost: list[SubtaskRecord]) -> ErrorInfo:
     """Why results are missing: the first failure, or the first subtask that somebody stopped."""
     failures = [(one, one.error) for one in lost if one.error and one.state is SubtaskState.FAILED]
     if not failures:
-        stopped = ", ".join(one.subtask_id for one in lost)
-        return TaskFailedError(f"cancelled: {stopped}").to_info()
+        stopped = ", ".join(one.subtask_id for one in lost[:_MOST_NAMED])
+        more = f" (and {len(lost) - _MOST_NAMED} more)" if len(lost) > _MOST_NAMED else ""
+        return TaskFailedError(f"cancelled: {stopped}{more}").to_info()
     others = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
     first, cause = failures[0]
+    cancelled = [one for one in lost if one.state is SubtaskState.CANCELLED]
     return (
         TaskFailedError(
             f"subtask {first.subtask_id!r} failed after {first.attempt} attempts{others}: "
@@ -102,10 +108,10 @@ def _cause(lost: list[SubtaskRecord]) -> ErrorInfo:
             provider=cause.provider,
             http_status=cause.http_status,
             details={
-                "failed": [one.subtask_id for one, _ in failures],
-                "cancelled": [
-                    one.subtask_id for one in lost if one.state is SubtaskState.CANCELLED
-                ],
+                "failed": [one.subtask_id for one, _ in failures[:_MOST_NAMED]],
+                "cancelled": [one.subtask_id for one in cancelled[:_MOST_NAMED]],
+                "failed_more": max(0, len(failures) - _MOST_NAMED),
+                "cancelled_more": max(0, len(cancelled) - _MOST_NAMED),
                 "cause": cause.code,
             },
         )

@@ -1,6 +1,7 @@
 """The numbers that decisions depend on; the composition root fills them from the settings."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 BUILT_IN_CAPABILITIES = frozenset(
     {
@@ -34,3 +35,5 @@ class Limits:
     """In a plan that a model made."""
     capabilities: frozenset[str] = BUILT_IN_CAPABILITIES
     """What a plan that a model made may use."""
+    described: Mapping[str, str] = field(default_factory=dict)
+    """How good the workers are at some of them, and what they do: for a model that plans."""

@@ -1,7 +1,9 @@
 """Counters of what each tenant used of each model in a day, for those who want to know.
 
 They limit nothing, so they are added to in batches, off every path: a router that is killed takes
-what it gathered since the last batch with it, and nothing is counted twice.
+what it gathered since the last batch with it, and nothing is counted twice. Under a provider's name
+any model may be asked for, so without a bound callers would decide how many counters there are: of
+each tenant and day a router names the first models, and counts all others of a provider as one.
 """
 
 import asyncio
@@ -21,6 +23,11 @@ from provider_router.accounting.counters import Addition, Counters
 _EVERY_S = 1.0
 _PATIENCE_S = 2.0
 _AT_ONCE = 64
+_MOST_NAMED = 64
+"""Models of a tenant in a day; each has up to seven counters, and 1,024 are read at once."""
+_MOST_TENANTS = 1_000
+"""Whose models are remembered; of the one not heard of for longest they are named anew."""
+_OTHERS = "(others)"
 
 log = structlog.get_logger("atlas.usage")
 
@@ -30,12 +37,14 @@ class UsageCounters:
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
+        self._named: dict[tuple[str, str], set[str]] = {}
         self._gathered: Counter[str] = Counter()
         self._under_way: list[Addition] = []
 
     def add(self, tenant: str, model: str, usage: Usage, cost: Cost) -> None:
         """A stream, or an embedding, used a model (`provider/name`). Costs a few additions."""
         day, _ = period(Scope.DAY, now_ms())
+        model = self._counted_as(tenant, day, model)
         for unit, amount in (
             ("requests", 1),
             ("input_tokens", usage.input_tokens),
@@ -47,6 +56,16 @@ class UsageCounters:
         ):
             if amount:
                 self._gathered[subjects.usage(tenant, day, model, unit)] += amount
+
+    def _counted_as(self, tenant: str, day: str, model: str) -> str:
+        named = self._named.pop((tenant, day), None) or set()
+        self._named[tenant, day] = named
+        if len(self._named) > _MOST_TENANTS:
+            del self._named[next(iter(self._named))]
+        if model not in named and len(named) >= _MOST_NAMED:
+            return f"{model.partition('/')[0]}/{_OTHERS}"
+        named.add(model)
+        return model
 
     async def spent(self, tenant: str, day: str | None = None) -> list[ModelUsage]:
         """What a tenant used of each model on a day, by default today, in UTC; most cost first.

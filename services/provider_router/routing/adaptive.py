@@ -3,8 +3,9 @@
 Discounted Thompson sampling. For every member it draws a success rate and a time to the first
 token from what the figures make likely, and puts first who would serve best if those were true:
 
-    utility = success x timeliness - cost_weight x cost
+    utility = useful x success x timeliness - cost_weight x cost
 
+*useful* is the share of answers that nobody complained of (`answers`: for who asks, lately).
 *timeliness* is near 1 while the first token comes within the target and falls off beyond it;
 *cost* is the expected price over that of the dearest member. So whoever is good enough competes by
 price. A group sets how much price weighs: at 0 it counts for nothing, at 0.4, the default, nobody
@@ -28,6 +29,8 @@ _PRIOR_WEIGHT = 2.0
 _SPREAD = 0.4
 """Of the logarithm of one time to the first token; that of an average of n is less by √n."""
 _STEEPNESS = 3.0
+_MOSTLY = 0.995
+"""From here on it is not worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,9 @@ class Adaptive:
         for at, (member, usd) in enumerate(zip(members, costs, strict=True)):
             figures = member.figures.at(now_ms)
             cost = 1.0 if usd is None else (usd / dearest if dearest else 0.0)
-            utility = _drawn_service(figures, demand, rng, now_ms) - self.cost_weight * cost
-            drawn.append((-utility, at, _in_words(figures, usd, now_ms)))
+            service = member.useful * _drawn_service(figures, demand, rng, now_ms)
+            utility = service - self.cost_weight * cost
+            drawn.append((-utility, at, _in_words(member, figures, usd, now_ms)))
         return [Placed(members[at].name, reason) for _, at, reason in sorted(drawn)]
 
 
@@ -68,10 +72,11 @@ def timeliness(wait_ms: float, target_ms: float) -> float:
     return 1 / (1 + math.pow(wait_ms / target_ms, _STEEPNESS))
 
 
-def _in_words(figures: Figures, usd: float | None, now_ms: int) -> str:
+def _in_words(member: Member, figures: Figures, usd: float | None, now_ms: int) -> str:
+    useful = f"{100 * member.useful:.0f} % of use, " if member.useful < _MOSTLY else ""
     if figures.is_unknown:
-        return f"never tried lately; {in_dollars(usd)}"
+        return f"never tried lately; {useful}{in_dollars(usd)}"
     return (
-        f"{100 * figures.success_rate:.0f} % success, "
+        f"{100 * figures.success_rate:.0f} % success, {useful}"
         f"{figures.expected_first_token_ms(now_ms):.0f} ms to the first token, {in_dollars(usd)}"
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from provider_router.routing.answers import Answers
 from provider_router.routing.provider_accounts import Account, AccountConfig, Changed
 
 
@@ -11,6 +12,8 @@ class Board:
     def __init__(self, configs: Mapping[str, AccountConfig]) -> None:
         self._listeners: list[Changed] = []
         self._accounts: dict[str, Account] = {}
+        self.answers = Answers()
+        """What was said of their answers."""
         self.configure(configs)
 
     def listen(self, listener: Changed) -> None:

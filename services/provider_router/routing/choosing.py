@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from atlas.contracts.base import now_ms
 from atlas.contracts.catalogue import Explanation, Ranked, Unfit
+from provider_router.routing.answers import ANYBODY, Asker
 from provider_router.routing.board import Board
 from provider_router.routing.catalogue import Choice, Model
 from provider_router.routing.members import Demand, Member
@@ -47,17 +48,17 @@ class Chooser:
         self._rng = rng or random.Random()  # noqa: S311 - spreads load, guards nothing
         self._orderings: dict[tuple[str | None, str], Ordering] = {}
 
-    def plan(self, choice: Choice) -> Plan:
+    def plan(self, choice: Choice, asker: Asker = ANYBODY) -> Plan:
         """The candidates for one request; it takes its turn."""
         return Plan(
-            self._ordered(choice, self._ordering(choice)),
+            self._ordered(choice, asker, self._ordering(choice)),
             _expected(choice),
             choice.hedge_after_ms,
         )
 
-    def explain(self, choice: Choice) -> Explanation:
+    def explain(self, choice: Choice, asker: Asker = ANYBODY) -> Explanation:
         """Who would be asked, and why; takes no turn."""
-        candidates = self._ordered(choice, copy.deepcopy(self._ordering(choice)))
+        candidates = self._ordered(choice, asker, copy.deepcopy(self._ordering(choice)))
         models = {model.full_name: model for model in choice.able}
         demand, now = _demand(choice), now_ms()
         return Explanation(
@@ -71,7 +72,7 @@ class Chooser:
                 Ranked(
                     model=one.full_name,
                     reason=one.reason,
-                    expected_usd=self._member(models[one.full_name]).expected_usd(demand),
+                    expected_usd=self._member(models[one.full_name], asker).expected_usd(demand),
                     circuit=self._board.of(one.provider).circuit.state(now),
                 )
                 for one in candidates
@@ -79,7 +80,7 @@ class Chooser:
             unfit=[Unfit(model=model.full_name, lacks=lacks) for model, lacks in choice.unfit],
         )
 
-    def _ordered(self, choice: Choice, ordering: Ordering | None) -> list[Candidate]:
+    def _ordered(self, choice: Choice, asker: Asker, ordering: Ordering | None) -> list[Candidate]:
         """The available ones by the strategy; then those that must wait, the soonest first."""
         if ordering is None:
             return [_candidate(model, "named") for model in choice.able]
@@ -90,7 +91,9 @@ class Chooser:
             for name, model in models.items()
             if (why := self._why_not(model, expected)) is not None
         }
-        members = [self._member(model) for name, model in models.items() if name not in why_not]
+        members = [
+            self._member(model, asker) for name, model in models.items() if name not in why_not
+        ]
         placed = ordering.order(members, _demand(choice), self._rng, now_ms())
         order = [_candidate(models[one.name], one.reason) for one in placed]
         if choice.group is None:
@@ -124,7 +127,7 @@ class Chooser:
             self._orderings[key] = strategy_of(choice.strategy, cost_weight=choice.cost_weight)
         return self._orderings[key]
 
-    def _member(self, model: Model) -> Member:
+    def _member(self, model: Model, asker: Asker) -> Member:
         price = model.pricing.usd_per_mtok()
         member = Member(
             model.full_name,
@@ -132,6 +135,7 @@ class Chooser:
             output_usd_per_mtok=price[1] if price else None,
             capabilities=model.known.capabilities,
             figures=self._board.of(model.provider).figures(model.name),
+            useful=self._board.answers.share(asker, model.full_name, now_ms()),
         )
         return member if model.weight is None else replace(member, weight=model.weight)
 

@@ -31,6 +31,8 @@ class Member:
     output_usd_per_mtok: float | None = None
     capabilities: Mapping[ModelCapability, Level] = field(default_factory=dict)
     figures: Figures = UNKNOWN
+    useful: float = 1.0
+    """The share of its answers that is of use to who asks, as they said."""
 
     def expected_usd(self, demand: Demand) -> float | None:
         """What the expected tokens cost by the price list, else what requests cost lately."""

@@ -106,7 +106,20 @@ class Account:
     def available_at_ms(self, expected: Tokens) -> int:
         """When an attempt may start: now, later, or `FOREVER_MS`; concurrency not counted."""
         now = now_ms()
-        return max(self.circuit.available_at_ms(now), self.rates.may_start_at_ms(expected, now))
+        return max(self._circuit_at_ms(now), self.rates.may_start_at_ms(expected, now))
+
+    def _circuit_at_ms(self, now: int) -> int:
+        """When its circuit lets an attempt through.
+
+        Where probes have all places of a half-open circuit, one is likely free when a first token
+        is to be expected. The end of their lease is only the latest time: whoever was told that
+        would wait, or give up, for nothing.
+        """
+        at_ms = self.circuit.available_at_ms(now)
+        if at_ms <= now or self.circuit.state(now) != "half_open":
+            return at_ms
+        expected_ms = max(1, round(self.overall(now).expected_first_token_ms(now)))
+        return min(at_ms, max(now + expected_ms, self.circuit.hold_off.until_ms))
 
     @property
     def is_full(self) -> bool:
@@ -223,7 +236,7 @@ class Account:
         return Ticket(self, model, permit, number)
 
     def _is_open(self, now: int) -> ProviderError:
-        why, at_ms = f"{self.name}: {self.circuit.why_not(now)}", self.circuit.available_at_ms(now)
+        why, at_ms = f"{self.name}: {self.circuit.why_not(now)}", self._circuit_at_ms(now)
         if at_ms < FOREVER_MS:
             return ProviderCircuitOpenError(why, provider=self.name, retry_after_ms=at_ms - now)
         return ProviderKeyRefusedError(

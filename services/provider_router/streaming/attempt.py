@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from atlas import telemetry
+from atlas.contracts.base import now_ms
 from atlas.contracts.errors import (
     AtlasError,
     ErrorInfo,
@@ -17,16 +18,16 @@ from atlas.contracts.errors import (
     ProviderTimeoutError,
 )
 from atlas.contracts.events import AttemptOutcome
-from atlas.contracts.inference import FinishReason, ModelRequest
+from atlas.contracts.inference import FinishReason
 from provider_router.providers.base import Adapter, Delta, Finished, ModelCall, UsageReport
 from provider_router.routing.board import Board
 from provider_router.routing.choosing import Candidate
 from provider_router.routing.provider_accounts import Ticket
-from provider_router.routing.rate import Tokens
 from provider_router.streaming.begun import Continuation
 from provider_router.streaming.easing import Easing
 from provider_router.streaming.encoding import Content, coalesce
 from provider_router.streaming.gate import Gate
+from provider_router.streaming.job import Job
 from provider_router.streaming.ledger import AttemptUsage
 
 _QUEUE_S = 30.0
@@ -70,8 +71,7 @@ class Sink(Protocol):
 class Caller:
     """Sends the attempts of one stream."""
 
-    request: ModelRequest
-    expected: Tokens
+    job: Job
     adapters: Mapping[str, Adapter]
     timeouts_s: Mapping[str, float]
     """How long a whole attempt may take, by provider, without its pauses."""
@@ -107,6 +107,8 @@ class Caller:
         else:
             attempt.usage.end(AttemptOutcome.COMPLETED)
             ticket.succeeded(attempt.usage.usage(), attempt.usage.cost())
+            job, model = self.job, attempt.candidate.full_name
+            self.board.answers.gave(job.asker, job.address.stream_id, model, now_ms())
         finally:
             ticket.ended(attempt.usage.usage())
 
@@ -115,7 +117,9 @@ class Caller:
         candidate = attempt.candidate
         try:
             return await self.board.of(candidate.provider).enter(
-                candidate.model, self.expected, patience_s=_QUEUE_S if attempt.is_patient else 0.0
+                candidate.model,
+                self.job.plan.expected,
+                patience_s=_QUEUE_S if attempt.is_patient else 0.0,
             )
         except ProviderError as error:
             attempt.fail(error)
@@ -127,7 +131,7 @@ class Caller:
         headers: dict[str, str] = {}
         telemetry.inject(headers)
         continuation = attempt.continuation
-        request = self.request if continuation is None else continuation.request
+        request = self.job.request if continuation is None else continuation.request
         call = ModelCall(candidate.model, request, headers, continuation is not None)
         has_content = False
         limit_s = self.timeouts_s[candidate.provider]

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from atlas.contracts.inference import ModelRequest
+from provider_router.routing.answers import Asker
 from provider_router.routing.choosing import Plan
 from provider_router.streaming.begun import Said
 from provider_router.streaming.store import StreamAddress
@@ -22,3 +23,13 @@ class Job:
     """What an earlier router's attempt said, where the next one goes on from it."""
     ran_ms: int = 0
     """How long earlier routers had it, pauses left out."""
+
+    @property
+    def asker(self) -> Asker:
+        """Who asks, and for which kind of answer."""
+        return asker_of(self.address.tenant, self.request)
+
+
+def asker_of(tenant: str, request: ModelRequest) -> Asker:
+    """Who asks, and for which kind of answer."""
+    return Asker(tenant, wants_json=request.response_format is not None)

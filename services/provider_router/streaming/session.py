@@ -85,8 +85,7 @@ class Session:
         self._fallback = Fallback(job.request, job.plan.candidates, providers.max_attempts)
         writer.buffer(job.request.buffer)
         self._caller = Caller(
-            job.request,
-            job.plan.expected,
+            job,
             providers.adapters,
             providers.timeouts_s,
             providers.board,

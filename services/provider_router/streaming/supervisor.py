@@ -37,7 +37,7 @@ from provider_router.streaming.continuing import step_of_adoption
 from provider_router.streaming.delivery import Delivery, tell_jetstream
 from provider_router.streaming.easing import Easing
 from provider_router.streaming.gate import Gate, Interrupt
-from provider_router.streaming.job import Job
+from provider_router.streaming.job import Job, asker_of
 from provider_router.streaming.ledger import Ledger, ledger_of_history
 from provider_router.streaming.pausing import pause_limit
 from provider_router.streaming.peers import Peers
@@ -278,7 +278,7 @@ class Supervisor:
         pricing = self._configuration.current.catalogue.pricing
         delivery.ledger = ledger_of_history(history, request, pricing)
         with self._configuration.lease() as routing:
-            plan, said = _planned(request, routing), None
+            plan, said = _planned(address.tenant, request, routing), None
             if history:  # a router that claimed it and died before its first word left nothing
                 step = step_of_adoption(reading, request, plan, routing.adapters)
                 await writer.adopt(reading.attempt + 1, step)
@@ -353,9 +353,9 @@ ENDS = {
 """The state that each terminal event leaves a stream in."""
 
 
-def _planned(request: ModelRequest, routing: Routing) -> Plan | AtlasError:
+def _planned(tenant: str, request: ModelRequest, routing: Routing) -> Plan | AtlasError:
     """Who is to answer, or why nobody can."""
     try:
-        return routing.chooser.plan(routing.catalogue.choice(request))
+        return routing.chooser.plan(routing.catalogue.choice(request), asker_of(tenant, request))
     except AtlasError as error:
         return error

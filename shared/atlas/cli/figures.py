@@ -39,6 +39,11 @@ def one_line(text: str, width: int) -> str:
     return flat if len(flat) <= width else flat[: max(width - 1, 0)] + "…"
 
 
+def counted(number: int, noun: str) -> str:
+    """Such as `1 subtask` or `1,200 subtasks`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def by_and_why(by: str | None, reason: str | None) -> str:
     """Such as ` by me: enough`; what is not known is left out."""
     return (f" by {by}" if by else "") + (f": {reason}" if reason else "")

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 from atlas.cli import lines
 from atlas.cli.board import Board
-from atlas.cli.figures import duration, money, tokens
+from atlas.cli.figures import counted, duration, money, tokens
 from atlas.cli.output import Output
 from atlas.cli.session import DONE, FAILED, report
 from atlas.client import Atlas, Task
@@ -147,7 +147,5 @@ def _answer(completed: TaskCompleted, output: Output) -> None:
 def _summary(board: Board, end: TerminalTaskEvent) -> str:
     """One line: how many subtasks, how long, what it cost."""
     took = board.took_ms(end.at_ms) / 1000
-    return (
-        f"{len(board.rows)} subtasks in {duration(took)}, {tokens(end.usage)}, {money(end.cost)}; "
-        f"task {end.task_id}"
-    )
+    spent = f"{tokens(end.usage)}, {money(end.cost)}"
+    return f"{counted(len(board.rows), 'subtask')} in {duration(took)}, {spent}; task {end.task_id}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
 from atlas.cli.board import Board, Row
-from atlas.cli.figures import duration, money, tokens
+from atlas.cli.figures import counted, duration, money, tokens
 from atlas.contracts.tasks import SubtaskState, TaskState
 
 MARKS = {
@@ -80,9 +80,8 @@ class Graph:
     def summary(self) -> str:
         """One line about the task."""
         count = sum(len(layer) for layer in self.layers)
-        plural = "" if count == 1 else "s"
         state = self.state.replace("_", " ")
-        return f"task {self.task_id}: {state}, {count} subtask{plural}, {self.spent}"
+        return f"task {self.task_id}: {state}, {counted(count, 'subtask')}, {self.spent}"
 
 
 def graph_of(board: Board, now: int) -> Graph:

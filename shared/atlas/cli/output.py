@@ -1,10 +1,15 @@
-"""What a command prints: JSON lines, or text; results on stdout, everything else on stderr."""
+"""What a command prints: JSON lines, or text; results on stdout, everything else on stderr.
+
+A pipe gets every byte as it is; a terminal gets nothing that it would obey (`atlas.cli.terminal`).
+"""
 
 import json
 import sys
 from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
+
+from atlas.cli.terminal import harmless, harmless_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,9 +27,9 @@ class Output:
     @cached_property
     def console(self) -> "Console":
         """Rich, on stdout."""
-        from rich.console import Console  # noqa: PLC0415 - 60 ms, and only where used
+        from atlas.cli.rich_console import SafeConsole  # noqa: PLC0415 - 60 ms, and only where used
 
-        return Console(highlight=False, emoji=False)
+        return SafeConsole(highlight=False, emoji=False)
 
     @property
     def is_terminal(self) -> bool:
@@ -45,24 +50,28 @@ class Output:
             if isinstance(value, Mapping)
             else value.to_json().decode()
         )
-        print(shown, flush=True)
+        print(harmless_json(shown) if sys.stdout.isatty() else shown, flush=True)
 
     def line(self, text: str) -> None:
         """Print a line on stdout."""
-        print(text, flush=True)
+        _print(text, sys.stdout)
 
     def piece(self, text: str) -> None:
         """Print a part of a line on stdout, at once."""
-        print(text, end="", flush=True)
+        _print(text, sys.stdout, end="")
 
     def note(self, text: str) -> None:
         """Tell something that is no result, on stderr."""
-        print(text, file=sys.stderr, flush=True)
+        _print(text, sys.stderr)
 
     def error(self, error: "AtlasError") -> None:
         """Say on stderr what went wrong: one line, or one for each problem."""
         if self.as_json:
-            print(error.to_reply().to_json().decode(), file=sys.stderr, flush=True)
+            _print(harmless_json(error.to_reply().to_json().decode()), sys.stderr)
             return
         for line in error.message.splitlines():
             self.note(f"error: {line}")
+
+
+def _print(text: str, to: TextIO, end: str = "\n") -> None:
+    print(harmless(text) if to.isatty() else text, end=end, file=to, flush=True)

@@ -164,9 +164,16 @@ def _service(one: ServiceSeen) -> tuple[str, ...]:
 
 
 def _worker(one: ServiceSeen) -> tuple[str, ...]:
-    can = one.health.get("capabilities")
-    named = ", ".join(map(str, can)) if isinstance(can, list) else ""
+    can, load = one.health.get("capabilities"), one.health.get("load")
+    busy = load if isinstance(load, Mapping) else {}
+    named = ", ".join(_busy(str(name), busy) for name in can) if isinstance(can, list) else ""
     return one.instance, one.state, _load(one), _so_far(one), _up(one), one_line(named, _TEXT_WIDTH)
+
+
+def _busy(capability: str, load: Mapping[str, object]) -> str:
+    """A capability, and how many subtasks run that need it."""
+    running = load.get(capability)
+    return f"{capability} ({running:,})" if isinstance(running, int) else capability
 
 
 def _load(one: ServiceSeen) -> str:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nats.errors import TimeoutError as NatsTimeoutError
-from nats.js.errors import NotFoundError as AssetNotFoundError
 
-from atlas import subjects, topology
+from atlas import assets, subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import Contract
 from atlas.contracts.catalogue import GroupInfo, ProviderInfo, ProvidersReply, ProvidersRequest
@@ -24,17 +23,6 @@ _QUIET_S = 0.3
 """After the last answer to a ping: everybody on this network has spoken."""
 
 _SERVICES = ("provider_router", "agent_controller", "agent_worker")
-_ASSETS = (
-    subjects.REQUESTS,
-    subjects.STREAMS,
-    subjects.CONTROL,
-    subjects.SUBMITS,
-    subjects.TASKS,
-    subjects.WORK,
-    subjects.REPORTS,
-    subjects.EVENTS,
-    subjects.DEAD,
-)
 
 
 class Finding(Contract):
@@ -129,20 +117,32 @@ async def _server(bus: Bus, settings: Settings) -> list[Finding]:
     except AtlasError as error:
         return [Finding(check="nats", level="problem", message=f"{where}: {error.message}")]
     found = [Finding(check="nats", level="ok", message=f"{where}, version {version}, JetStream on")]
-    missing = [name for name in _ASSETS if not await _has_stream(bus, name)]
-    if missing:
-        message = f"missing: {', '.join(missing)}; the first service that starts makes them"
-        return [*found, Finding(check="assets", level="problem", message=message)]
-    message = f"{len(_ASSETS)} JetStream streams are there"
-    return [*found, Finding(check="assets", level="ok", message=message)]
+    return [*found, *await _assets(bus, settings)]
 
 
-async def _has_stream(bus: Bus, name: str) -> bool:
-    try:
-        await bus.jetstream.stream_info(name)
-    except AssetNotFoundError:
-        return False
-    return True
+async def _assets(bus: Bus, settings: Settings) -> list[Finding]:
+    """The JetStream streams beside what these settings say."""
+    looked = await assets.survey(bus, settings.topology)
+    missing = [one.name for one in looked if one.state == "missing"]
+    if len(missing) == len(looked):
+        message = "no service made the JetStream streams yet; the first one that starts does"
+        return [Finding(check="assets", level="problem", message=message)]
+    told = [f"missing: {', '.join(missing)}; the next service that starts makes them"]
+    for one in looked:
+        if one.state == "differs":
+            how = "; ".join(
+                f"{it.field} is {it.found}, expected {it.expected}" for it in one.differences
+            )
+            told.append(
+                f"{one.name} is configured differently: {how}. No service starts with it: set "
+                "Atlas's `topology` settings to match, or `atlas admin assets --apply`"
+            )
+    problems = [
+        Finding(check="assets", level="problem", message=message)
+        for message in told[0 if missing else 1 :]
+    ]
+    message = f"{len(looked)} JetStream streams are there"
+    return problems or [Finding(check="assets", level="ok", message=message)]
 
 
 async def _services(bus: Bus) -> list[Finding]:

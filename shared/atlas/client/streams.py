@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+from atlas import subjects
 from atlas.bus import Bus
 from atlas.client.callbacks import Callbacks
 from atlas.client.doors import CONTROL_S, Request, cancelled, send_control
@@ -30,12 +31,14 @@ from atlas.contracts.errors import (
 from atlas.contracts.inference import ModelResponse, StreamMetrics
 from atlas.contracts.streams import (
     ControlAction,
+    FeedbackTaken,
     StreamAdopted,
     StreamCancelled,
     StreamCompleted,
     StreamControl,
     StreamEvent,
     StreamFailed,
+    StreamFeedback,
     StreamState,
     StreamStatus,
 )
@@ -235,6 +238,22 @@ class Stream:
     async def cancel(self, reason: str | None = None, by: str | None = None) -> StreamStatus:
         """End it for good. Raises `InvalidTransitionError` where it completed or failed."""
         return await self._control(ControlAction.CANCEL, reason, by)
+
+    async def blame(self, fault: str, reason: str | None = None) -> FeedbackTaken:
+        """Say that its answer was of no use: `malformed`, `empty`, `refused` or `wrong`.
+
+        The strategy `adaptive` then chooses the model that gave it less often, for this tenant and
+        this kind of request.
+
+        Raises:
+            InvalidRequestError: There is no such fault.
+            InvalidTransitionError: It is not completed.
+            NotFoundError: There is no such stream.
+        """
+        said = {"stream_id": self.stream_id, "fault": fault, "reason": reason}
+        feedback, _ = body(StreamFeedback, said)
+        door = subjects.api(self._tenant, "stream.feedback")
+        return await self._bus.request(door, feedback, FeedbackTaken, timeout_s=CONTROL_S)
 
     async def _control(
         self, action: ControlAction, reason: str | None, by: str | None

@@ -7,7 +7,7 @@ from pydantic import Field
 from atlas.contracts.base import Contract, EpochMs, JsonObject
 from atlas.contracts.errors import ErrorInfo
 from atlas.contracts.ids import Id, new_id
-from atlas.contracts.inference import Cost, Usage
+from atlas.contracts.inference import Cost, Level, Usage
 
 
 class Event(Contract):
@@ -18,6 +18,20 @@ class Event(Contract):
     source: str = Field(description="The service, such as `provider_router`.")
     at_ms: EpochMs
     data: JsonObject = Field(default_factory=dict)
+
+
+class Offer(Contract):
+    """What a worker says of a capability that it has: how good it is at it, and what it does."""
+
+    level: Level = Field(
+        default=Level.MODERATE, description="Where several workers have it, the best is offered."
+    )
+    description: str | None = Field(
+        default=None,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$",
+        description="A line for whoever plans with it, a model too.",
+    )
 
 
 class AttemptOutcome(StrEnum):

@@ -220,6 +220,31 @@ class HistoryReply(Contract):
     next_seq: int | None = None
 
 
+class AnswerFault(StrEnum):
+    """Why an answer was of no use."""
+
+    MALFORMED = "malformed"
+    """No JSON, or not as its schema asks."""
+    EMPTY = "empty"
+    REFUSED = "refused"
+    WRONG = "wrong"
+
+
+class StreamFeedback(UserInput):
+    """Says that the answer of a completed stream was of no use."""
+
+    stream_id: StreamId
+    fault: AnswerFault
+    reason: str | None = Field(default=None, max_length=1024)
+
+
+class FeedbackTaken(Contract):
+    """It counts against the model that answered, for this tenant and lately; once for a stream."""
+
+    stream_id: StreamId
+    model: str = Field(description="`provider/name`.")
+
+
 class Ownership(Contract):
     """Which router writes a stream. `epoch` rises with every take-over."""
 

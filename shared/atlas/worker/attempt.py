@@ -1,6 +1,7 @@
 """One attempt at a subtask: a handler, from its inputs to the outcome."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import Subtask
 from atlas.objects import Objects
 from atlas.worker.context import WorkContext
+from atlas.worker.faults import check_not_empty, fault_of, tell
 from atlas.worker.output import read_output
 from atlas.worker.reporting import Voice, ends, type_of
 from atlas.worker.streaming import InterruptedWorkError, ModelStreams
@@ -121,7 +123,10 @@ class Attempt:
         try:
             async with asyncio.timeout(_seconds_left(subtask)) as deadline:
                 given = await handler(subtask, ctx)
-        except (AtlasError, InterruptedWorkError):
+        except AtlasError as error:
+            await self._blame(error, None)
+            raise
+        except InterruptedWorkError:
             raise
         except Exception as error:
             if deadline.expired():
@@ -135,7 +140,19 @@ class Attempt:
                 f"the handler of {subtask.capability!r} failed with {said}; its worker's log has "
                 "the cause"
             ) from error
-        return read_output(given, subtask.output_schema)
+        try:
+            check_not_empty(given, self.streams.last)
+            return read_output(given, subtask.output_schema)
+        except AtlasError as error:
+            await self._blame(error, given)
+            raise
+
+    async def _blame(self, failure: AtlasError, given: object) -> None:
+        """What is the model's fault the routers are to know; where they do not, nothing is lost."""
+        fault = fault_of(failure, given, self.streams.last)
+        if fault is not None:
+            with contextlib.suppress(AtlasError):
+                await tell(self.shared.bus, self.tenant, fault, failure)
 
     async def _complete(self) -> Subtask:
         """The subtask with the inputs that stand in the object store."""

@@ -7,6 +7,7 @@ to another, who attaches to the same stream.
 
 import asyncio
 import contextlib
+from collections import Counter
 from dataclasses import dataclass, field
 
 import structlog
@@ -59,6 +60,8 @@ class Desk:
     ack_wait_s: float
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
+    load: Counter[str] = field(default_factory=Counter)
+    """Subtasks in progress, by capability; those that have any."""
     done: int = 0
     succeeded: int = 0
     failed: int = 0
@@ -103,6 +106,8 @@ class Desk:
             return None
 
     async def _see_through(self, msg: Msg) -> None:
+        capability = msg.subject.split(".")[3]
+        self.load[capability] += 1
         try:
             await self._work(msg)
         except asyncio.CancelledError:
@@ -114,6 +119,8 @@ class Desk:
         except Exception:
             log.exception("work_failed_inside", subject=msg.subject)
             await _hand_back(msg, delay_s=_HAND_BACK_S)
+        finally:
+            self.load -= Counter({capability: 1})
 
     async def _work(self, msg: Msg) -> None:
         _, tenant, _, capability, priority = msg.subject.split(".")

@@ -118,7 +118,7 @@ class WorkQueue:
         consumer = subjects.work_consumer(capability, priority)
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.WORK}.{consumer}"
         request = json.dumps({"batch": 1, "no_wait": True}).encode()
-        answers = self._answers or await self._bus.inbox()
+        answers = self._answers or await Inbox.open(self._bus.nats)
         try:
             self._answers = answers
             await self._bus.publish(subject, request, reply=answers.subject)

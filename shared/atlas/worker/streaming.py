@@ -91,6 +91,8 @@ class ModelStreams:
         self._may_begin.set()
         self.interruption: InterruptedWorkError | None = None
         """NATS failed us once: then nothing that the handler makes of it is the outcome."""
+        self.last: ModelResponse | None = None
+        """The answer that came last."""
         self.usage = Usage()
         self.cost = Cost()
 
@@ -128,7 +130,8 @@ class ModelStreams:
         finally:
             await follower.close()
         self._settle(stream_id, reading)
-        return answer_of(reading, self._subtask, stream_id)
+        self.last = answer_of(reading, self._subtask, stream_id)
+        return self.last
 
     async def pause(self) -> None:
         """The task is paused: begin nothing, hold what runs; the controller holds the first."""
@@ -209,7 +212,8 @@ def answer_of(reading: Reading, subtask: Subtask, stream_id: str) -> ModelRespon
     match reading.terminal:
         case StreamCompleted(finish_reason=FinishReason.CONTENT_FILTER):
             raise ProviderContentFilterError(
-                f"the model's provider refused the content of subtask {subtask.subtask_id!r}"
+                f"the model's provider refused the content of subtask {subtask.subtask_id!r}",
+                details={"stream_id": stream_id},
             )
         case StreamCompleted(finish_reason=FinishReason.BUDGET) as end:
             raise BudgetExceededError(

@@ -3,15 +3,22 @@
 import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from atlas import service
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from pydantic import ValidationError
+
+from atlas import process, subjects
 from atlas.contracts.base import JsonObject
-from atlas.contracts.errors import ConfigurationError
+from atlas.contracts.errors import AtlasError, ConfigurationError
+from atlas.contracts.events import Offer
 from atlas.contracts.ids import is_id
+from atlas.contracts.inference import Level
 from atlas.objects import Objects
 from atlas.service import Context
+from atlas.wire import read_event
 from atlas.worker.attempt import Attempts, Handler
 from atlas.worker.desk import Desk, Tools
 from atlas.worker.queue import WorkQueue
@@ -22,6 +29,9 @@ NAME = "agent_worker"
 
 QUEUE = "workers"
 
+_CONTROLLER = "agent_controller"
+"""Who tells of a worker that fell silent."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerApp:
@@ -29,12 +39,25 @@ class WorkerApp:
 
     context: Context
     desk: Desk
-    capabilities: list[str]
+    offers: Mapping[str, Offer]
 
     async def drain(self) -> None:
         """Take nothing new; finish what runs within `drain_ms`, or hand it back."""
         await self.desk.drain(self.context.settings.worker.drain_ms / 1000)
-        await self.context.events.emit("worker.gone", self.who())
+        await self.context.events.emit("worker.gone", {**self.who(), "reason": "stopped"})
+
+    async def announce(self) -> None:
+        """Tell everybody that it is there, and what it can do."""
+        await self.context.events.emit("worker.registered", self.who())
+
+    async def contradict(self, msg: Msg) -> None:
+        """It was told to be gone, and is there: it was stopped for a while, or NATS was away."""
+        try:
+            event = read_event(msg.subject, msg.data)
+        except AtlasError:
+            return  # anyone may publish there
+        if event.data.get("worker") == self.context.instance:
+            await self.announce()
 
     def health(self) -> JsonObject:
         """What it can do and how busy it is."""
@@ -42,6 +65,8 @@ class WorkerApp:
             **self.who(),
             "running": self.desk.running,
             "concurrency": self.desk.concurrency,
+            "free": max(0, self.desk.concurrency - self.desk.running),
+            "load": dict(self.desk.load),
             "done": self.desk.done,
         }
 
@@ -49,9 +74,20 @@ class WorkerApp:
         """How the subtasks ended that ended here."""
         return {"subtasks": {"succeeded": self.desk.succeeded, "failed": self.desk.failed}}
 
+    def troubles(self) -> Sequence[str]:
+        """None of its own: all that it needs is NATS."""
+        return ()
+
     def who(self) -> JsonObject:
         """Which worker it is, and what it can do."""
-        return {"worker": self.context.instance, "capabilities": list(self.capabilities)}
+        return {
+            "worker": self.context.instance,
+            "capabilities": list(self.offers),
+            "offers": {
+                name: offer.model_dump(mode="json", exclude_none=True)
+                for name, offer in self.offers.items()
+            },
+        }
 
 
 class Worker:
@@ -69,8 +105,15 @@ class Worker:
             raise ConfigurationError(f"concurrency is {concurrency}; give 1 or more")
         self._concurrency = concurrency
         self._handlers: dict[str, Handler] = {}
+        self._offers: dict[str, Offer] = {}
 
-    def handles[H: Handler](self, capability: str) -> Callable[[H], H]:
+    def handles[H: Handler](
+        self,
+        capability: str,
+        *,
+        level: Level | str = Level.MODERATE,
+        description: str | None = None,
+    ) -> Callable[[H], H]:
         """Let the function that follows do subtasks of a capability.
 
         It is called with the `Subtask` and a `WorkContext`, and gives text or JSON; where the
@@ -82,9 +125,15 @@ class Worker:
         thought to be dead; the first result counts. Give `subtask.idempotency_key` to whatever
         acts on the world.
 
+        Args:
+            capability: Its name, by which plans ask for it.
+            level: How good it is at it, `basic` to `exceptional`.
+            description: What it does, in a line of at most 200 characters. With the level it tells
+                a model that plans when to use it.
+
         Raises:
-            ConfigurationError: The name cannot stand in a subject, has a handler already, or what
-                follows is no `async def` of two arguments.
+            ConfigurationError: The name cannot stand in a subject, has a handler already, level or
+                description make no sense, or what follows is no `async def` of two arguments.
         """
         if not is_id(capability):
             raise ConfigurationError(
@@ -95,9 +144,12 @@ class Worker:
                 f"{capability!r} has a handler already; give this one another name"
             )
 
+        offer = _offer(capability, level, description)
+
         def take(handler: H) -> H:
             _check(capability, handler)
             self._handlers[capability] = handler
+            self._offers[capability] = offer
             return handler
 
         return take
@@ -108,7 +160,7 @@ class Worker:
         Settings are those of every service: `NATS_URL`, `ATLAS_*`, `atlas.yaml`. Exits with 2 and
         one line on stderr when they are wrong, NATS is away or there is no handler.
         """
-        service.run(NAME, QUEUE, self.compose)
+        process.run(NAME, QUEUE, self.compose)
 
     @contextlib.asynccontextmanager
     async def compose(self, context: Context) -> AsyncIterator[WorkerApp]:
@@ -137,15 +189,34 @@ class Worker:
             settings.topology.ack_wait_ms / 1000,
         )
         await queue.open()
-        app = WorkerApp(context, desk, capabilities)
+        app = WorkerApp(context, desk, dict(self._offers))
+        gone = subjects.events_of(settings.tenant, _CONTROLLER, "worker.gone")
+        told = await bus.subscribe(gone, app.contradict)
         async with asyncio.TaskGroup() as group:
             taking = group.create_task(desk.run())
-            await context.events.emit("worker.registered", app.who())
+            await app.announce()
             try:
                 yield app
             finally:
                 taking.cancel()
+                with contextlib.suppress(NatsError):  # the connection is closed already
+                    await told.unsubscribe()
                 await queue.close()
+
+
+def _offer(capability: str, level: Level | str, description: str | None) -> Offer:
+    levels = [one.value for one in Level if one is not Level.NONE]
+    if level not in levels:
+        raise ConfigurationError(
+            f"the level of {capability!r} is {level!r}; give one of {', '.join(levels)}"
+        )
+    try:
+        return Offer(level=Level(level), description=description)
+    except ValidationError as error:
+        raise ConfigurationError(
+            f"the description of {capability!r} is {str(description)[:80]!r}; give one line of 1 "
+            "to 200 characters, or none"
+        ) from error
 
 
 def _check(capability: str, handler: object) -> None:

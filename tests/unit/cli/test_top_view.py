@@ -51,7 +51,14 @@ def _overview(open_tasks: int = 1) -> Overview:
         at_ms=_NOW,
         services=[
             _seen("agent_controller", "c1", {"decisions": 1_234}, open_tasks=3),
-            _seen("agent_worker", "w1", running=2, concurrency=8, capabilities=["code", "draft"]),
+            _seen(
+                "agent_worker",
+                "w1",
+                running=2,
+                concurrency=8,
+                capabilities=["code", "draft"],
+                load={"code": 2},
+            ),
             _seen(
                 "provider_router",
                 "r1",
@@ -94,7 +101,7 @@ def test_everything_that_runs_stands_in_its_table():
         "provider router r1 ready with an old configuration streams 2 5 completed 9.0s",
         "workers",
         "worker state load so far up can",
-        "w1 ready ██░░░░░░ 2/8 code, draft",
+        "w1 ready ██░░░░░░ 2/8 code (2), draft",
         "queues",
         "consumer stream waiting in progress delivered again",
         "workers-code-normal ATLAS_WORK 7 0 0",

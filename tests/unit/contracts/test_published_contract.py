@@ -1,5 +1,7 @@
 """docs/contract.md and docs/schemas say what the models say."""
 
+import fnmatch
+import inspect
 import json
 import re
 from pathlib import Path
@@ -29,7 +31,9 @@ def test_a_generated_file_is_what_the_models_say_now(path: Path) -> None:
 
 
 def test_no_schema_is_left_of_a_model_that_is_gone() -> None:
-    assert set(generate_contract.SCHEMAS.glob("*")) == set(FILES) - {generate_contract.CONTRACT}
+    assert set(generate_contract.SCHEMAS.glob("*")) == {
+        path for path in FILES if path.parent == generate_contract.SCHEMAS
+    }
 
 
 @pytest.mark.parametrize("name", public_models())
@@ -106,3 +110,69 @@ def test_every_jetstream_stream_stands_in_the_table_of_subjects() -> None:
         subjects.BUDGETS,
         subjects.RESERVATIONS,
     }
+
+
+ASYNCAPI = json.loads(generate_contract.ASYNCAPI.read_text())
+
+
+def _shape(subject: str) -> str:
+    """A subject with `*` for everything that differs from one to another."""
+    return re.sub(r"\{\w+\}|%7B\w+%7D", "*", subject)
+
+
+def _addresses() -> set[str]:
+    return {_shape(one["address"]) for one in ASYNCAPI["channels"].values() if one["address"]}
+
+
+def _built() -> dict[str, str]:
+    """What each function of `subjects` builds, from its parameters' names."""
+    found: dict[str, str] = {}
+    for name, function in inspect.getmembers(subjects, inspect.isfunction):
+        if function.__module__ != subjects.__name__ or name in {"parse", "model_of_usage", "api"}:
+            continue
+        arguments = [f"{{{one}}}" for one in inspect.signature(function).parameters]
+        built = function(*arguments)
+        if built.startswith("atlas."):
+            found[name] = built
+    return found
+
+
+def test_every_subject_that_the_code_can_build_is_a_channel_of_the_asyncapi_document() -> None:
+    filters = {name for name, built in _built().items() if "*" in built}
+    literal = {_shape(built) for name, built in _built().items() if name not in filters}
+    doors = {one for one in _addresses() if one.startswith("atlas.*.api.")}
+    assert literal | doors == _addresses()
+
+
+def test_every_wildcard_that_a_service_or_stream_uses_matches_a_channel() -> None:
+    wildcards = {
+        name: value.replace(">", "*")
+        for name, value in vars(subjects).items()
+        if name.endswith("_ALL")
+    }
+    addresses = {one.replace("*", "x") for one in _addresses()}
+    unmatched = {
+        name
+        for name, value in wildcards.items()
+        if not any(fnmatch.fnmatchcase(one, value) for one in addresses)
+    }
+    assert unmatched == set()
+
+
+def test_every_door_answers_with_its_model_or_an_error() -> None:
+    for id_, operation in ASYNCAPI["operations"].items():
+        if ".api." in id_ or id_.endswith(".control"):
+            names = [one["$ref"].rpartition("/")[2] for one in operation["reply"]["messages"]]
+            assert len(names) >= 2, id_
+            assert names[-1] == "ErrorReply"
+
+
+def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
+    for reference in re.findall(r'"\$ref": "([^"]+)"', generate_contract.ASYNCAPI.read_text()):
+        path, hash_, inside = reference.partition("#/")
+        if not hash_:
+            assert (generate_contract.DOCS / path).is_file()
+            continue
+        place = ASYNCAPI
+        for part in inside.split("/"):
+            place = place[part]

@@ -9,6 +9,7 @@ TABLE = {
     subjects.api("acme", "generate"): "atlas.acme.api.generate",
     subjects.api("acme", "embed"): "atlas.acme.api.embed",
     subjects.api("acme", "stream.history"): "atlas.acme.api.stream.history",
+    subjects.api("acme", "stream.feedback"): "atlas.acme.api.stream.feedback",
     subjects.api("acme", "providers"): "atlas.acme.api.providers",
     subjects.api("acme", "task.submit"): "atlas.acme.api.task.submit",
     subjects.stream_request("acme", "s"): "atlas.acme.stream.s.request.interactive",

@@ -7,17 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.controller.task_world import START_MS, node, world
 from tests.unit.controller.test_controller_tasks import (
-    check_the_log,
     enough_of,
-    one_move,
     plans,
-    run_out,
+    play,
 )
 
 from agent_controller.planning.planner import check_request
 from agent_controller.tasks.effects import ControlStream
-from agent_controller.tasks.fold import fold
-from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import InvalidRequestError, ProviderAuthError
 from atlas.contracts.inference import Budget
 from atlas.contracts.tasks import OnFailure, SubtaskState, TaskRequest, TaskState
@@ -90,6 +86,19 @@ def test_at_its_bound_a_task_that_wants_it_ends_with_the_best_so_far_and_stops_t
     assert [one.action for one in task.effects(ControlStream)] == ["cancel"] * 2
 
 
+def test_an_error_names_some_of_the_lost_subtasks_and_counts_the_others():
+    nodes = [node(f"n{number}") for number in range(70)]
+    task = world(*nodes, node("end", *(one.id for one in nodes)))
+    for one in nodes[:30]:
+        task.fail(one.id, NO_KEY)
+    for one in nodes[30:]:
+        task.control("cancel", subtask_id=one.id)
+    details = task.view.end.error.details
+    assert details["failed"] == [f"n{number}" for number in range(20)]
+    assert len(details["cancelled"]) == 20
+    assert (details["failed_more"], details["cancelled_more"]) == (10, 21)
+
+
 def test_what_a_person_cancels_or_rejects_is_lost_like_what_failed():
     task = world(*JOIN, on_failure="best_so_far", approval="subtasks")
     task.control("reject", "a").control("approve", "b").control("approve", "c")
@@ -158,15 +167,8 @@ def went_into(answer, plan, done) -> Any:
 def test_no_finished_result_is_discarded_and_the_end_is_what_was_asked_for(data):
     plan, asked = data.draw(tolerant())
     task = world(*plan, **asked)
-    for _ in range(60):
-        if task.view.end is not None:
-            break
-        one_move(task, data)
-        check_the_log(task.log)
-    run_out(task)
-    check_the_log(task.log)
+    play(task, data)
     end = task.view.end
-    assert task.view == fold(TaskView("default", "t1"), task.log), "the log tells everything"
     done = {one.subtask_id for one in task.view.planned if one.state is SubtaskState.SUCCEEDED}
     needed = {dependency for one in plan for dependency in one.depends_on}
     sinks = {one.id for one in plan if one.id not in needed}

@@ -1,13 +1,16 @@
 """The order in which able models are tried: who can be asked now, and a spread over providers."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
+from atlas.contracts.base import now_ms
 from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import (
     ErrorInfo,
     ProviderAuthError,
+    ProviderCircuitOpenError,
     ProviderRateLimitError,
     ProviderServerError,
 )
@@ -17,6 +20,7 @@ from atlas.settings import RouterSettings
 from provider_router.routing.board import Board
 from provider_router.routing.catalogue import Catalogue
 from provider_router.routing.choosing import Chooser
+from provider_router.routing.circuit_record import Opening
 from provider_router.routing.provider_accounts import AccountConfig
 from provider_router.routing.rate import Tokens
 
@@ -74,6 +78,24 @@ def request(model: str | None = None) -> ModelRequest:
 SERVER = ProviderServerError("500").to_info()
 LIMIT = ProviderRateLimitError("429", retry_after_ms=30_000).to_info()
 KEY = ProviderAuthError("401").to_info()
+
+
+def test_whoever_finds_all_probes_taken_is_told_when_one_may_end_not_when_its_lease_does():
+    rig = Rig()
+    account, now = rig.board.of("one"), now_ms()
+    opening = Opening(until_ms=now - 1, cool_down_ms=1, reason="failures", code="x")
+    account.circuit = replace(account.circuit, opening=opening)
+    for _ in range(account.circuit.settings.probes):
+        account.admit("cheap", Tokens(1, 1))
+    with pytest.raises(ProviderCircuitOpenError) as refused:
+        account.admit("cheap", Tokens(1, 1))
+    soon_ms = refused.value.retry_after_ms
+    assert soon_ms is not None
+    assert 0 < soon_ms < account.circuit.settings.probe_lease_ms / 10
+    rig.board.of("two").circuit = replace(
+        account.circuit, probes=(), opening=opening.model_copy(update={"until_ms": now + 30_000})
+    )
+    assert next(iter(rig.order("ordered"))).startswith("one/"), "it is free sooner"
 
 
 def test_the_best_of_each_provider_comes_before_the_second_best_of_any():

@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.documents import reader_of_streams
+from tests.support.documents import reader_of
 from tests.unit.router.test_reading_rule import Writers, streams
 
 from atlas.contracts.streams import StreamEvent
@@ -16,7 +16,7 @@ type Event = dict[str, Any]
 
 def _take() -> Callable[[list[Event], Event], bool]:
     code: dict[str, Callable[[list[Event], Event], bool]] = {}
-    exec(reader_of_streams().partition("async def read")[0], code)
+    exec(reader_of("streams.md").partition("async def read")[0], code)
     return code["take"]
 
 
@@ -24,7 +24,7 @@ TAKE = _take()
 
 
 def test_it_has_thirty_lines():
-    assert len(reader_of_streams().splitlines()) == 30
+    assert len(reader_of("streams.md").splitlines()) == 30
 
 
 @given(streams(), st.data())

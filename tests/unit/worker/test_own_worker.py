@@ -45,6 +45,20 @@ def test_a_function_that_takes_no_context_is_refused():
         Worker().handles("translate")(alone)  # type: ignore[type-var]
 
 
+@pytest.mark.parametrize("level", ["none", "best", 3])
+def test_a_level_that_there_is_not_is_refused(level):
+    with pytest.raises(
+        ConfigurationError, match=r"level of 'translate' .* basic, moderate, strong"
+    ):
+        Worker().handles("translate", level=level)
+
+
+@pytest.mark.parametrize("said", ["", "  ", "two\nlines", "\x1b[31m", "x" * 201])
+def test_a_description_that_is_no_line_is_refused(said):
+    with pytest.raises(ConfigurationError, match=r"description of 'translate' .* one line"):
+        Worker().handles("translate", description=said)
+
+
 def test_a_worker_with_no_hand_is_refused():
     with pytest.raises(ConfigurationError, match="concurrency is 0"):
         Worker(concurrency=0)

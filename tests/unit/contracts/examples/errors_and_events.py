@@ -2,8 +2,8 @@
 
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import ErrorCategory, ErrorInfo, ErrorReply, Severity
-from atlas.contracts.events import AttemptOutcome, AttemptReport, DeadLetter, Event
-from atlas.contracts.inference import Cost, Usage, UsageSource
+from atlas.contracts.events import AttemptOutcome, AttemptReport, DeadLetter, Event, Offer
+from atlas.contracts.inference import Cost, Level, Usage, UsageSource
 
 AT_MS = 1_767_225_600_000
 
@@ -44,6 +44,7 @@ ERRORS_AND_EVENTS: dict[str, Contract] = {
         ),
         cost=Cost(total_usd=0.0012),
     ),
+    "Offer": Offer(level=Level.STRONG, description="Into any language of Europe."),
     "DeadLetter": DeadLetter(
         kind="request",
         id="story-1",

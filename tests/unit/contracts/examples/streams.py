@@ -3,8 +3,10 @@
 from atlas.contracts.base import Contract
 from atlas.contracts.inference import FinishReason
 from atlas.contracts.streams import (
+    AnswerFault,
     AttemptFailed,
     ControlAction,
+    FeedbackTaken,
     HistoryReply,
     HistoryRequest,
     Ownership,
@@ -15,6 +17,7 @@ from atlas.contracts.streams import (
     StreamCompleted,
     StreamControl,
     StreamFailed,
+    StreamFeedback,
     StreamPaused,
     StreamResumed,
     StreamStarted,
@@ -115,6 +118,10 @@ STREAMS: dict[str, Contract] = {
         usage=USAGE,
         cost=COST,
     ),
+    "StreamFeedback": StreamFeedback(
+        stream_id="story-1", fault=AnswerFault.MALFORMED, reason="$: 'n' is a required property"
+    ),
+    "FeedbackTaken": FeedbackTaken(stream_id="story-1", model="openai/gpt-5"),
     "StreamControl": StreamControl(action=ControlAction.PAUSE, reason="lunch", by="ada"),
     "StreamStatus": StreamStatus(stream_id=ID, state=StreamState.ERROR, seq=9, error=ERROR),
     "HistoryRequest": HistoryRequest(stream_id=ID, from_seq=3, limit=100),
