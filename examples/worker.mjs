@@ -148,15 +148,22 @@ function failure(ours, error) {
   return { ...ours, type: "failed", error: { code, category, message, retryable, retry_after_ms } };
 }
 
+const CAN = {
+  worker: WORKER,
+  capabilities: [CAPABILITY],
+  offers: { [CAPABILITY]: { description: "A headline for the text that it depends on." } },
+};
+
 /** Says that we are there and what we can do, so that models may plan with it. */
-function announce(state) {
-  const data = { instance: WORKER, state, capabilities: [CAPABILITY] };
-  const event = { type: "service.health", source: "agent_worker", at_ms: Date.now(), data };
-  nc.publish("atlas.default.event.agent_worker.service.health", JSON.stringify(event));
+function announce(type, more) {
+  const data = { instance: WORKER, ...CAN, ...more };
+  const event = { type, source: "agent_worker", at_ms: Date.now(), data };
+  nc.publish(`atlas.default.event.agent_worker.${type}`, JSON.stringify(event));
 }
 
 const queues = await Promise.all(["high", "normal", "low"].map(consumer));
-const announcing = setInterval(announce, 1_000, "ready");
+announce("worker.registered");
+const announcing = setInterval(announce, 1_000, "service.health", { state: "ready" });
 console.log(`ready ${WORKER}`);
 await Promise.all(queues.map(async ({ next, ackWaitMs }) => {
   while (!isDraining) {
@@ -168,5 +175,6 @@ await Promise.all(queues.map(async ({ next, ackWaitMs }) => {
   }
 }));
 clearInterval(announcing);
-announce("stopped");
+announce("worker.gone", { reason: "stopped" });
+announce("service.health", { state: "stopped" });
 await nc.drain();

@@ -12,7 +12,7 @@ import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from atlas.contracts.errors import AtlasError
+from atlas.contracts.errors import AtlasError, OverloadedError
 from atlas.finishing import finish
 from atlas.pull import Flow
 
@@ -81,6 +81,9 @@ class Consumer:
             await self._handle(messages)
             for msg in messages:
                 await msg.ack()
+        except OverloadedError as error:
+            log.debug("waits", subject=messages[0].subject, error=error.message)
+            await _hand_back(messages, (error.retry_after_ms or 0) / 1000)
         except (AtlasError, NatsError, TimeoutError) as error:
             log.warning("handed_back", subject=messages[0].subject, error=str(error))
             await _hand_back(messages)
@@ -89,7 +92,7 @@ class Consumer:
             await _hand_back(messages)
 
 
-async def _hand_back(messages: list[Msg]) -> None:
+async def _hand_back(messages: list[Msg], delay_s: float = _HAND_BACK_S) -> None:
     with contextlib.suppress(NatsError):  # NATS is away: redelivered after the ack wait
         for msg in messages:
-            await msg.nak(delay=_HAND_BACK_S)
+            await msg.nak(delay=max(delay_s, _HAND_BACK_S))

@@ -5,16 +5,18 @@ from agent_controller.log import TaskLog
 from agent_controller.open_tasks import Key
 from agent_controller.scheduling.scheduler import Scheduler
 from agent_controller.submissions import Submissions, check_same, conflict, digest
+from agent_controller.tasks.admission import Admission
 from agent_controller.tasks.control import apply_control
 from agent_controller.tasks.fold import UnknownEvent
 from agent_controller.tasks.view import TaskView
-from atlas import subjects
+from atlas import subjects, wire
 from atlas.bus import Bus
 from atlas.contracts.errors import (
     FencedError,
     InvalidRequestError,
     NotFoundError,
     OverloadedError,
+    StoreRefusedError,
 )
 from atlas.contracts.ids import new_id
 from atlas.contracts.task_events import TASK_EVENT, TaskEvent, TaskHistory, TaskHistoryReply
@@ -47,12 +49,15 @@ class TaskDoors:
         listing: Listing,
         scheduler: Scheduler,
         submissions: Submissions,
+        *,
+        admission: Admission,
     ) -> None:
         self._bus = bus
         self._log = task_log
         self._listing = listing
         self._scheduler = scheduler
         self._submissions = submissions
+        self._admission = admission
 
     async def open(self, doors: Doors) -> None:
         """Serve."""
@@ -69,6 +74,7 @@ class TaskDoors:
         Raises:
             InvalidRequestError: It can never be carried out.
             ConflictError: The id stands for another request.
+            OverloadedError: There is too much already.
         """
         request = call.body.task_request()
         self._submissions.check(request)
@@ -95,10 +101,15 @@ class TaskDoors:
                 if known is None or digest(known) != digest(request):
                     raise conflict(key[1])
                 return
+            self._admission.check_door(key[0])
             try:
                 await self._bus.store(subject, data, expected_last=0)
             except FencedError:
                 continue  # somebody was faster: see who
+            except StoreRefusedError as error:
+                wire.raise_overload(error)
+                raise
+            self._admission.stored()
             return
         raise OverloadedError(f"the task id {key[1]!r} is submitted by many at once; try again")
 

@@ -19,9 +19,13 @@ from agent_controller.reports import Reports, task_of
 from agent_controller.roll import Roll
 from agent_controller.scheduling.carrier import Carrier
 from agent_controller.scheduling.keeper import Keeper
+from agent_controller.scheduling.queue_watch import QueueWatch
 from agent_controller.scheduling.scheduler import Scheduler
+from agent_controller.stock import Stock
 from agent_controller.submissions import Submissions
+from agent_controller.tasks.admission import Admission
 from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.shares import ShareLimits, Shares
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import JsonObject
@@ -77,6 +81,20 @@ def limits_from(settings: ControllerSettings) -> Limits:
         silence_ms=max(_LEAST_SILENCE_MS, settings.dispatch_timeout_ms * _SILENCES),
         retry_base_ms=settings.retry_base_ms,
         max_plan_nodes=settings.max_plan_nodes,
+        task_parallel=settings.limits.task_parallel,
+        task_waiting=settings.limits.task_waiting,
+    )
+
+
+def shares_from(settings: ControllerSettings) -> Shares:
+    """What tasks share, by the settings."""
+    limits = settings.limits
+    return Shares(
+        ShareLimits(
+            lane_waiting=limits.tenant_waiting,
+            tenant=limits.tenant_parallel,
+            capabilities=limits.capabilities,
+        )
     )
 
 
@@ -110,6 +128,8 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         registered(settings.patterns),
     )
     objects, open_tasks, task_log = Objects(bus), OpenTasks(bus), TaskLog(bus)
+    shares = shares_from(settings)
+    admission = Admission(settings.limits.open_tasks, settings.limits.submissions)
     scheduler = Scheduler(
         task_log=task_log,
         carrier=Carrier(bus, objects, open_tasks, context.events, limits),
@@ -117,11 +137,16 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         events=context.events,
         planner=planner,
         limits=limits,
+        shares=shares,
         revisit_ms=settings.reconcile_interval_ms * _REVISITS,
     )
     bus.on_reconnect(scheduler.forget)
-    submissions = Submissions(bus, scheduler, open_tasks, context.events, planner)
-    doors = TaskDoors(bus, task_log, Listing(bus, scheduler), scheduler, submissions)
+    submissions = Submissions(
+        bus, scheduler, open_tasks, context.events, planner, admission=admission
+    )
+    doors = TaskDoors(
+        bus, task_log, Listing(bus, scheduler), scheduler, submissions, admission=admission
+    )
     reports = Reports(bus, scheduler, objects, limits)
     consumers = [
         Consumer(await _flow(bus, subjects.SUBMITS), submissions.take, task_of),
@@ -130,12 +155,14 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     keeper = Keeper(
         scheduler,
         open_tasks,
+        admission,
         interval_ms=settings.reconcile_interval_ms,
         concurrency=_VISITS_AT_ONCE,
     )
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(consumer.run()) for consumer in consumers]
-        running += [group.create_task(keeper.run()), group.create_task(presence.run())]
+        watch = QueueWatch(Stock(bus), scheduler, shares, admission)
+        running += [group.create_task(one.run()) for one in (keeper, presence, watch)]
         await doors.open(context.doors)
         try:
             yield ControllerApp(scheduler, consumers, settings.drain_ms / 1000)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from agent_controller.open_tasks import Key, OpenTasks
 from agent_controller.planning.planner import TaskPlanner
 from agent_controller.scheduling.scheduler import Scheduler
+from agent_controller.tasks.admission import Admission
 from agent_controller.tasks.view import TaskView
 from atlas import door, subjects, telemetry
 from atlas.bus import Bus
@@ -111,12 +112,15 @@ class Submissions:
         open_tasks: OpenTasks,
         events: Events,
         planner: TaskPlanner,
+        *,
+        admission: Admission,
     ) -> None:
         self._bus = bus
         self._scheduler = scheduler
         self._open_tasks = open_tasks
         self._events = events
         self._planner = planner
+        self._admission = admission
 
     def read(self, data: bytes, headers: Mapping[str, str] | None) -> TaskRequest:
         """Read and check what came through the durable door.
@@ -145,8 +149,10 @@ class Submissions:
         """Accept or reject stored submissions; they may be acknowledged afterwards.
 
         Raises:
+            OverloadedError: Their tenant has too many open tasks; they must be taken again.
             AtlasError: NATS failed; they must be taken again.
         """
+        self._admission.check_open(subjects.parse(messages[0].subject).tenant)
         for msg in messages:
             await self._take(msg)
 
@@ -174,7 +180,12 @@ class Submissions:
         """Begin the log, unless it has begun with the same request."""
         _check_names(key)
         sha256 = digest(request)
-        await self._open_tasks.add(key)  # of a task that has ended, the step takes it out again
+        view = await self._scheduler.view(key)
+        if view.version:
+            check_same(view, sha256)
+            return
+        await self._open_tasks.add(key)
+        self._admission.opened(key[0])
 
         def accepted(view: TaskView, at_ms: int) -> list[TaskEvent]:
             if view.version:

@@ -5,9 +5,9 @@ runs already, and nobody pays twice.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.inference import (
     JsonSchemaFormat,
     Level,
@@ -19,6 +19,7 @@ from atlas.contracts.inference import (
     TaskType,
 )
 from atlas.contracts.tasks import Subtask
+from atlas.worker_settings import BuiltIn, SpecialisationSettings
 
 _TASK_INPUTS = "task"
 """The key under which a subtask's inputs hold those of the task."""
@@ -28,11 +29,13 @@ _TASK_INPUTS = "task"
 class Specialist:
     """How one capability is done: what the model is told, and what it must be good at."""
 
-    capability: str
     system_prompt: str
-    requirements: Requirements | None = None
-    """A wish: see `agent_worker.wishes`."""
+    wish: Requirements | None = None
+    """Asked for where some model meets it: see `agent_worker.wishes`."""
     temperature: float | None = None
+    model: str | None = None
+    demand: Requirements | None = None
+    """Asked for whether a model meets it or not."""
 
 
 def _needs(task_type: TaskType | None = None, **capabilities: Level) -> Requirements:
@@ -49,7 +52,7 @@ _COMMON = (
     "stand in it."
 )
 
-_ROLES: tuple[tuple[str, str, Requirements | None, float | None], ...] = (
+_ROLES: tuple[tuple[BuiltIn, str, Requirements | None, float | None], ...] = (
     (
         "planning",
         (
@@ -119,16 +122,37 @@ _ROLES: tuple[tuple[str, str, Requirements | None, float | None], ...] = (
     ("general", "You are a capable, careful generalist.", None, None),
 )
 
-SPECIALISTS: dict[str, Specialist] = {
-    capability: Specialist(capability, f"{prompt}\n\n{_COMMON}", requirements, temperature)
-    for capability, prompt, requirements, temperature in _ROLES
+SPECIALISTS: Mapping[str, Specialist] = {
+    capability: Specialist(f"{prompt}\n\n{_COMMON}", wish, temperature)
+    for capability, prompt, wish, temperature in _ROLES
 }
 """The built-in specialisations by capability."""
 
 
-def specialist_for(capability: str) -> Specialist:
-    """The specialist of a capability; one that is configured but not built in is a generalist."""
-    return SPECIALISTS.get(capability) or SPECIALISTS["general"]
+def specialist_for(capability: str, declared: SpecialisationSettings | None = None) -> Specialist:
+    """The specialist of a capability: the built-in one, with what is declared in its place.
+
+    One that is configured but not built in is a generalist, unless it says what it extends.
+    """
+    base = SPECIALISTS.get(capability) or SPECIALISTS["general"]
+    if declared is None:
+        return base
+    if declared.extends is not None:
+        base = SPECIALISTS[declared.extends]
+    prompt, temperature = declared.prompt, declared.temperature
+    return Specialist(
+        base.system_prompt if prompt is None else f"{prompt.strip()}\n\n{_COMMON}",
+        base.wish,
+        base.temperature if temperature is None else temperature,
+        declared.model,
+        declared.requirements,
+    )
+
+
+def is_open(subtask: Subtask, specialist: Specialist, default_model: str | None) -> bool:
+    """Whether nobody says which model does it, so that the specialist's wish counts."""
+    said = (subtask.requirements, specialist.model, specialist.demand, default_model)
+    return all(one is None for one in said)
 
 
 def build_request(
@@ -138,19 +162,17 @@ def build_request(
 
     Args:
         subtask: The work; its own `requirements` go before everything else.
-        specialist: Who does it.
-        default_model: Asked when the subtask requires nothing; else the specialist's needs.
-
-    Raises:
-        InvalidRequestError: It names tools, and this worker has none.
+        specialist: Who does it; what is declared of its model goes before the default.
+        default_model: Asked when neither says anything; else the specialist's wish.
     """
-    if subtask.tools:
-        raise InvalidRequestError(
-            f"subtask {subtask.subtask_id!r} needs the tools {', '.join(subtask.tools)}, and this "
-            "worker has none; give it a capability that a worker with these tools serves"
-        )
-    model = default_model if subtask.requirements is None else None
-    requirements = subtask.requirements or (None if model else specialist.requirements)
+    if is_open(subtask, specialist, default_model):
+        model, requirements = None, specialist.wish
+    elif subtask.requirements is not None:
+        model, requirements = None, subtask.requirements
+    elif specialist.model is None and specialist.demand is None:
+        model, requirements = default_model, None
+    else:
+        model, requirements = specialist.model, specialist.demand
     response_format = None
     if subtask.output_schema is not None:
         # Not strict: any JSON Schema may be asked for, and the answer is checked here anyway.

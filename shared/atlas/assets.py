@@ -19,7 +19,7 @@ from atlas.topology import Expected, Topology
 
 _FIXED = frozenset({"retention", "storage", "allow_msg_counter"})
 """What JetStream does not change of a stream."""
-_BOUNDS = frozenset({"max_age", "max_bytes", "max_msgs_per_subject", "num_replicas"})
+_BOUNDS = frozenset({"max_age", "max_bytes", "max_msgs", "max_msgs_per_subject", "num_replicas"})
 """What drops messages, or copies of them, when it becomes less."""
 
 

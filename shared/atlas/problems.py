@@ -144,6 +144,42 @@ def of_names(said: Mapping[str, object], vendors: Iterable[str], origin: Origin)
     return of_models(named, {**dict.fromkeys(vendors, ()), **declared}, {}, origin) + twofold
 
 
+def of_tools(said: Mapping[str, object], origin: Origin) -> list[str]:
+    """A line for every tool that is granted to a specialisation and that is declared nowhere.
+
+    Looked at like `of_names`. Which tools a server has it tells when it runs.
+    """
+    worker = _mapping(said.get("worker"))
+    functions = [str(one) for one in _mapping(worker.get("tools"))]
+    servers = [f"{one}__*" for one in _mapping(worker.get("mcp"))]
+    known = functions + servers
+    found = [
+        f"{origin.place(('worker', 'tools', one))}: the tools of the MCP server "
+        f"{other.removesuffix('__*')!r} are called so; give this one another name"
+        for one in functions
+        for other in servers
+        if _overlap(one, other)
+    ]
+    for name, specialisation in _mapping(worker.get("specialisations")).items():
+        for place, one in enumerate(_list(_mapping(specialisation).get("tools"))):
+            is_pattern = isinstance(one, str) and "*" not in one[:-1]
+            if is_pattern and not any(_overlap(str(one), other) for other in known):
+                near = nearest(str(one), known)
+                meant = f"did you mean {near!r}?" if near else "declare it under worker.tools"
+                where = origin.place(("worker", "specialisations", name, "tools", place))
+                found.append(f"{where}: there is no tool {one!r}; {meant}")
+    return found
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two names, or beginnings of names with a `*`, may mean the same tool."""
+    if one.endswith("*"):
+        return other.startswith(one[:-1]) or (
+            other.endswith("*") and one[:-1].startswith(other[:-1])
+        )
+    return one.startswith(other[:-1]) if other.endswith("*") else one == other
+
+
 def of_models(
     named: Iterable[Named],
     providers: Mapping[str, Collection[str]],

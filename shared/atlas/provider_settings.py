@@ -17,7 +17,12 @@ def is_http(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
 
-def _http_url(value: str) -> str:
+def http_url(value: str) -> str:
+    """The URL, when it is one.
+
+    Raises:
+        ValueError: It is none; says what to write.
+    """
     if not is_http(value):
         raise ValueError(f"give a URL that begins with http:// or https://, not {value!r}")
     return value
@@ -143,6 +148,10 @@ class MockSettings(Section):
     first_token_ms: int = Field(default=120, ge=0)
     token_ms: int = Field(default=12, ge=0, description="Mean time between chunks.")
     tokens: int = Field(default=120, gt=0, description="Mean length of an answer.")
+    tool_rounds: int = Field(
+        default=1, ge=0, description="Answers that call tools, where they are offered; then text."
+    )
+    tool_calls: int = Field(default=1, ge=1, description="In each of these, of different tools.")
     fault: FaultSettings = FaultSettings()
 
 
@@ -152,7 +161,7 @@ class ProviderSettings(Section):
     kind: Literal["anthropic", "openai", "ollama", "mock"] = Field(
         description="The dialect; `openai` speaks to every compatible base URL."
     )
-    base_url: Annotated[str, AfterValidator(_http_url)] | None = None
+    base_url: Annotated[str, AfterValidator(http_url)] | None = None
     api_key_env: str | None = Field(default=None, description="The variable that holds the key.")
     api_key_file: Path | None = Field(default=None, description="The file that holds the key.")
     api: Literal["auto", "chat", "responses"] = Field(

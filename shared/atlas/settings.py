@@ -32,6 +32,7 @@ from atlas.budget_settings import BudgetSettings
 from atlas.contracts.base import JsonObject, PositiveMs
 from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import ConfigurationError
+from atlas.limit_settings import TaskLimitSettings
 from atlas.provider_settings import (
     BreakerSettings,
     GroupName,
@@ -42,6 +43,7 @@ from atlas.provider_settings import (
     Section,
     is_http,
 )
+from atlas.worker_settings import McpServerSettings, WorkerSettings
 
 DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
 CONFIG_FILE = "atlas.yaml"
@@ -84,6 +86,12 @@ class TopologySettings(Section):
         default=4 * 2**30, gt=0, description="Bound of the stream history, in bytes."
     )
     task_days: float = Field(default=30.0, gt=0, description="How long task logs are kept.")
+    max_submissions: int = Field(
+        default=100_000, gt=0, description="Submitted tasks that may wait to be accepted."
+    )
+    max_submission_bytes: int = Field(
+        default=2**30, gt=0, description="Bound of them together, in bytes."
+    )
     ack_wait_ms: PositiveMs = Field(
         default=5_000,
         description="Silence after which a request or a subtask goes to another process.",
@@ -145,26 +153,13 @@ class ControllerSettings(Section):
     retry_base_ms: PositiveMs = 500
     planner_requirements: JsonObject | None = None
     max_plan_nodes: int = Field(default=50, ge=1, description="In a plan made by a model.")
+    limits: TaskLimitSettings = TaskLimitSettings()
     patterns: dict[Annotated[str, AfterValidator(_subject_token)], str] = Field(
         default_factory=dict,
         description="Patterns of one's own: name to `module:function`; the controller's Python "
         "must find the module.",
     )
     drain_ms: PositiveMs = 10_000
-
-
-class WorkerSettings(Section):
-    """The agent worker."""
-
-    concurrency: int = Field(default=8, ge=1)
-    capabilities: list[str] = Field(
-        default_factory=list, description="What to take; empty: every built-in specialisation."
-    )
-    model: str | None = Field(default=None, description="For subtasks that require nothing.")
-    stream_timeout_ms: PositiveMs = Field(
-        default=120_000, description="Silence of a stream after which an attempt is given up."
-    )
-    drain_ms: PositiveMs = 20_000
 
 
 _VENDORS: dict[str, tuple[Literal["anthropic", "openai", "ollama"], str, str]] = {
@@ -237,6 +232,12 @@ def tracing_endpoint() -> str | None:
     )
 
 
+def captures_content() -> bool:
+    """Whether spans may hold what tools are given and answer, as OpenTelemetry's variable says."""
+    said = os.environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "")
+    return said.lower() in ("true", "1")
+
+
 def child_environment() -> dict[str, str]:
     """The environment that services started from here inherit."""
     return dict(os.environ)
@@ -273,6 +274,7 @@ def load_settings(**overrides: object) -> Settings:
     unknown = [one for one in _unknown_variables() if one.is_ours]
     found = [*map(str, unknown), *_vendor_problems()]
     found += problems.of_names(said, (*_KEYS, "mock"), origin())
+    found += problems.of_tools(said, origin())
     try:
         settings = Settings(**said)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -325,6 +327,24 @@ def api_key(provider: ProviderSettings) -> SecretStr | None:
                 "give the path of a readable file"
             ) from error
     return None
+
+
+def secrets_of(server: McpServerSettings) -> dict[str, str]:
+    """What an MCP server gets that no stranger may read: variables, or headers.
+
+    Raises:
+        ConfigurationError: A variable that it names is not set.
+    """
+    plain = {**server.env, **server.headers}
+    found = {name: value.get_secret_value() for name, value in plain.items()}
+    for name, variable in server.secrets.items():
+        value = os.environ.get(variable)
+        if not value:
+            raise ConfigurationError(
+                f"secrets.{name}: {variable} is not set; set it, or remove the server"
+            )
+        found[name] = value
+    return found
 
 
 def has_real_provider(settings: Settings) -> bool:

@@ -51,6 +51,7 @@ _COMPARED = (
     "discard",
     "max_age",
     "max_bytes",
+    "max_msgs",
     "max_msgs_per_subject",
     "storage",
     "num_replicas",
@@ -133,7 +134,12 @@ class Topology:
                 max_msgs_per_subject=64,
                 no_ack=True,  # so that only a service answers the request
             ),
-            self._queue(subjects.SUBMITS, [subjects.TASK_SUBMIT_ALL]),
+            replace(
+                self._queue(subjects.SUBMITS, [subjects.TASK_SUBMIT_ALL]),
+                discard=DiscardPolicy.NEW,  # whoever submits is told
+                max_msgs=self.settings.max_submissions,
+                max_bytes=self.settings.max_submission_bytes,
+            ),
             self._log(
                 subjects.TASKS,
                 [subjects.TASK_WRITE_ALL],

@@ -19,6 +19,7 @@ from atlas.contracts.errors import (
     ErrorReply,
     FencedError,
     NoResponderError,
+    OverloadedError,
     RequestTimeoutError,
     StoreRefusedError,
     error_from,
@@ -41,6 +42,10 @@ NO_MESSAGE = "404"
 """What a direct get answers in the header `Status` in place of a message."""
 
 _SAME_ON_ITS_WAY = 10158  # JSStreamDuplicateMessageConflict, of a cluster
+_NO_ROOM = frozenset({10023, 10028, 10047, 10077})
+"""JSInsufficientResources, JSMemoryResourcesExceeded, JSStorageResourcesExceeded, and a stream's
+own bound of messages or bytes (JSStreamStoreFailed)."""
+_ROOM_AGAIN_MS = 5_000
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})  # server/errors.json: JSStreamWrongLastSequence…
 
 
@@ -171,6 +176,20 @@ def read_ack(subject: str, data: bytes) -> Ack:
     if not ack.seq:
         raise StoreRefusedError(f"{subject}: no acknowledgement but {data[:80]!r}")
     return Ack(ack.seq, ack.duplicate, None if ack.val is None else int(ack.val))
+
+
+def raise_overload(error: StoreRefusedError) -> None:
+    """Say to who submits that there is no room, where that is why JetStream refused.
+
+    Raises:
+        OverloadedError: A bound of the stream or of the server is reached.
+    """
+    if (error.details or {}).get("err_code") in _NO_ROOM:
+        raise OverloadedError(
+            f"{error.message}; more waits there than may, try again later",
+            retry_after_ms=_ROOM_AGAIN_MS,
+            details=error.details,
+        ) from error
 
 
 def read_reply[M: Contract](data: bytes, answer: type[M]) -> M:

@@ -9,7 +9,7 @@ from . import rules
 
 PROJECT = tomllib.loads((rules.ROOT / "pyproject.toml").read_text())["project"]
 OWN = {"atlas", "provider_router", "agent_controller", "agent_worker"}
-COMES_WITH = {"pydantic_core": "pydantic"}
+COMES_WITH = {"pydantic-core": "pydantic", "mcp-types": "mcp"}
 """What is imported under its own name but belongs to a declared package."""
 
 
@@ -27,15 +27,17 @@ def _imported() -> set[str]:
     }
     foreign = modules - OWN - set(sys.stdlib_module_names)
     return {
-        COMES_WITH.get(found.lower(), found.lower())
+        COMES_WITH.get(found, found)
         for name in foreign
         if name != "opentelemetry"  # a namespace that many distributions share
-        for found in distributions.get(name, [f"{name} (not installed)"])[:1]
+        for one in distributions.get(name, [f"{name} (not installed)"])[:1]
+        for found in [one.lower().replace("_", "-")]
     }
 
 
 def test_every_package_that_is_imported_is_declared() -> None:
-    optional = _names(PROJECT["optional-dependencies"]["embedded"])
+    extras = PROJECT["optional-dependencies"]
+    optional = _names([*extras["embedded"], *extras["mcp"]])
     assert _imported() <= _names(PROJECT["dependencies"]) | optional
 
 

@@ -511,7 +511,7 @@ async def test_a_configuration_that_the_readme_shows_is_valid_with_the_keys_it_n
     shown, tmp_path
 ):
     (tmp_path / "atlas.yaml").write_text(shown)
-    keys = dict.fromkeys(re.findall(r"api_key_env: (\w+)", shown), "x")
+    keys = dict.fromkeys(re.findall(r"(?:api_key_env|secrets: \{\w+): (\w+)", shown), "x")
     ended = await cli_process.atlas(
         *("config", "check"), nats_url=None, cwd=tmp_path, settings=keys
     )

@@ -180,6 +180,18 @@ async def test_what_finished_is_used_although_a_branch_is_lost():
     assert best == "without east, advice; best so far: north"
 
 
+async def test_models_call_the_tools_that_their_capability_is_granted_and_no_others():
+    shown = await run_alone("14_tools.py")
+    tides, seats, forbidden, lost = shown.splitlines()
+    assert tides.startswith("tides: tide says: high tide in Ystad at 06:40. ")
+    assert '{"ferry": "Aurora", "day": "Monday", "free": 42}' in seats
+    assert re.search(r"book says: booked [1-6], reference \w+", seats)
+    assert forbidden.startswith(
+        "forbidden: the subtask asks for the tools tide, and 'draft' may use no tools"
+    )
+    assert lost == "lost: forbidden"
+
+
 async def test_a_stream_is_read_on_from_where_one_left_after_its_server_was_killed():
     shown = await run_alone("09_replay.py")
     assert "what was missed fits what was seen: True" in shown

@@ -123,18 +123,25 @@ async def test_a_worker_in_javascript_and_one_in_python_share_a_task(
 async def test_a_worker_in_javascript_announces_what_it_can_do(stack: Stack, node_examples: Path):
     bus = await Bus.connect(NatsSettings(url=stack.nats_url), "test")
     told = await bus.open(subjects.events_of("default", "agent_worker", "service.health"))
-    gone = await bus.open(subjects.events_of("default", "agent_controller", "worker.gone"))
+    gone = await bus.open(subjects.events_of("default", "*", "worker.gone"))
     await bus.flush()
+    async with node_worker(stack, node_examples) as first:
+        assert await ended(first) == 0
+        itself = Event.model_validate_json((await gone.next_msg(timeout=20)).data)
+        assert (itself.source, itself.data["reason"]) == ("agent_worker", "stopped")
     async with node_worker(stack, node_examples) as node:
         async with asyncio.timeout(20):
             while True:
                 event = Event.model_validate_json((await told.next_msg()).data)
-                if event.data["capabilities"] == ["headline"]:
+                if event.data["capabilities"] == ["headline"] and str(node.pid) in str(event.data):
                     break
+        assert event.data["offers"] == {
+            "headline": {"description": "A headline for the text that it depends on."}
+        }
         node.kill()
         lost = Event.model_validate_json((await gone.next_msg(timeout=20)).data)
     await bus.close()
-    assert lost.data["worker"] == event.data["instance"]
+    assert (lost.source, lost.data["worker"]) == ("agent_controller", event.data["instance"])
 
 
 async def test_a_worker_in_javascript_that_is_killed_loses_nothing(

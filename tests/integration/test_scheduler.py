@@ -13,6 +13,7 @@ from agent_controller.scheduling.scheduler import Scheduler
 from agent_controller.tasks.control import apply_control
 from agent_controller.tasks.intake import Intake
 from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.shares import ShareLimits, Shares
 from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.bus import Bus
@@ -48,6 +49,7 @@ def a_scheduler(bus: Bus) -> Make:
             events=events,
             planner=TaskPlanner(limits),
             limits=limits,
+            shares=Shares(ShareLimits()),
             revisit_ms=60_000,
         )
 

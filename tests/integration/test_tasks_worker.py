@@ -20,11 +20,13 @@ from atlas.contracts.streams import (
     StreamFailed,
     StreamStarted,
     TextDelta,
+    ToolCallDelta,
 )
 from atlas.contracts.task_events import TaskCancelled
 from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult
 from atlas.reading import text_digest
-from atlas.settings import NatsSettings, Settings, TopologySettings, WorkerSettings
+from atlas.settings import NatsSettings, Settings, TopologySettings
+from atlas.worker_settings import WorkerSettings
 from tests.integration.test_tasks import User, controller, plan
 
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
@@ -91,6 +93,11 @@ class FakeRouter:
             await writer.write(StreamFailed, error=said.to_info(), usage=USAGE, cost=Cost())
         elif said is None:
             await writer.write(StreamCancelled, by="me", usage=USAGE, cost=Cost())
+        elif isinstance(said, list):  # calls of tools: their names and arguments
+            for index, (name, arguments) in enumerate(said):
+                call = {"index": index, "id": f"{parsed.id[:8]}-{index}", "name": name}
+                await writer.write(ToolCallDelta, **call, arguments=arguments)
+            await writer.complete(FinishReason.TOOL_CALLS)
         else:
             for word in said.split(" "):
                 await writer.write(TextDelta, text=word if word is said else word + " ")
@@ -114,11 +121,11 @@ class Writer:
             subjects.stream_write(self.tenant, self.stream_id), STREAM_EVENT.dump_json(event)
         )
 
-    async def complete(self) -> Any:
+    async def complete(self, finish_reason=FinishReason.STOP) -> Any:
         length, digest = text_digest(self.text)
         await self.write(
             StreamCompleted,
-            finish_reason=FinishReason.STOP,
+            finish_reason=finish_reason,
             usage=USAGE,
             cost=Cost(total_usd=0.1),
             metrics=StreamMetrics(),

@@ -10,6 +10,7 @@ import structlog
 
 from agent_controller.open_tasks import Key, OpenTasks
 from agent_controller.scheduling.scheduler import Scheduler
+from agent_controller.tasks.admission import Admission
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError
 
@@ -22,9 +23,16 @@ class Keeper:
     """Looks after every open task for as long as it is open, whoever began it."""
 
     def __init__(
-        self, scheduler: Scheduler, open_tasks: OpenTasks, *, interval_ms: int, concurrency: int
+        self,
+        scheduler: Scheduler,
+        open_tasks: OpenTasks,
+        admission: Admission,
+        *,
+        interval_ms: int,
+        concurrency: int,
     ) -> None:
         self._scheduler = scheduler
+        self._admission = admission
         self._open_tasks = open_tasks
         self._interval_ms = interval_ms
         self._concurrency = concurrency
@@ -57,6 +65,7 @@ class Keeper:
         except AtlasError as error:
             log.warning("sweep_failed", error=error.message)
             return
+        self._admission.saw_open(tenant for tenant, _ in keys)
         for key in keys:
             if key not in self._scheduler.agenda:
                 self._scheduler.agenda.reset(key, at_ms)

@@ -23,11 +23,13 @@ from agent_controller.tasks.effects import CloseTask, Effect, effects, wake_at_m
 from agent_controller.tasks.fold import heard
 from agent_controller.tasks.intake import Intake
 from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.shares import Shares, lane_of
 from agent_controller.tasks.view import TaskView
 from atlas import telemetry
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError, FencedError, OverloadedError, RequestTimeoutError
 from atlas.contracts.task_events import TaskEvent
+from atlas.contracts.tasks import Priority
 from atlas.objects import Objects
 from atlas.service import Events
 
@@ -54,6 +56,7 @@ class _Case:
     missed: list[Intake] = field(default_factory=list)
     """What effects found that the log lacks."""
     waiting: int = 0
+    decided_at_ms: int = 0
 
 
 class Scheduler:
@@ -68,6 +71,7 @@ class Scheduler:
         events: Events,
         planner: Planner,
         limits: Limits,
+        shares: Shares,
         revisit_ms: int,
     ) -> None:
         self._log = task_log
@@ -76,11 +80,14 @@ class Scheduler:
         self._events = events
         self._planner = planner
         self._limits = limits
+        self._shares = shares
         self._revisit_ms = revisit_ms
         self._cases: dict[Key, _Case] = {}
         self.decisions = 0
         self.agenda = Agenda()
         self.agenda_changed = asyncio.Event()
+        self.room_wanted = asyncio.Event()
+        """A task stands in line for room in a queue."""
 
     @property
     def cases(self) -> int:
@@ -107,9 +114,14 @@ class Scheduler:
         case.waiting += 1
         try:
             async with case.lock:
-                await self._step(key, case, intakes)
+                try:
+                    await self._step(key, case, intakes)
+                finally:
+                    self._shares.settle(key)
                 return case.logged.view
         finally:
+            if self._shares.is_line:
+                self.room_wanted.set()
             case.waiting -= 1
             if not case.waiting and not case.lock.locked():
                 self._tidy(key, case)
@@ -123,6 +135,7 @@ class Scheduler:
             for intake in intakes:
                 await self._record(case, intake)
             for _ in range(_STEPS):
+                case.decided_at_ms = now_ms()
                 if not await self._record(case, self._decide):
                     break
             else:
@@ -136,7 +149,13 @@ class Scheduler:
         case.is_current = True
 
     def _decide(self, view: TaskView, at_ms: int) -> list[TaskEvent]:
-        return decide(view, at_ms, self._limits, self._planner)
+        priority = view.request.priority if view.request is not None else Priority.NORMAL
+
+        def room(capability: str) -> bool:
+            lane = lane_of(view.tenant, capability, priority)
+            return self._shares.ask((view.tenant, view.task_id), lane, at_ms)
+
+        return decide(view, at_ms, self._limits, self._planner, room)
 
     async def _record(self, case: _Case, intake: Intake) -> bool:
         """Append what `intake` makes of the view, again after each lost race. Says if any."""
@@ -236,7 +255,7 @@ class Scheduler:
             self.agenda.drop(key)
             return
         next_ms = at_ms + (self._revisit_ms if is_all_done else _AGAIN_MS)
-        wake_ms = wake_at_ms(view, at_ms, self._limits)
+        wake_ms = wake_at_ms(view, case.decided_at_ms, self._limits)
         self.agenda.reset(key, min(next_ms, wake_ms or next_ms))
         self.agenda_changed.set()
 

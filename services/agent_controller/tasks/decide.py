@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from agent_controller.tasks import budget, ending, losses, retry
+from agent_controller.tasks import budget, ending, losses, order, retry
 from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.order import Room, room_for_all
 from agent_controller.tasks.view import SubtaskRecord, TaskView
 from atlas.contracts.errors import InvalidRequestError, RequestTimeoutError
 from atlas.contracts.ids import derived_id
@@ -61,7 +62,13 @@ class Planner(Protocol):
         ...
 
 
-def decide(view: TaskView, now_ms: int, limits: Limits, planner: Planner) -> list[TaskEvent]:
+def decide(
+    view: TaskView,
+    now_ms: int,
+    limits: Limits,
+    planner: Planner,
+    room: Room = room_for_all,
+) -> list[TaskEvent]:
     """The events to append now, in their order; empty when nothing is to be recorded."""
     if view.end is not None or view.request is None:
         return []
@@ -71,17 +78,25 @@ def decide(view: TaskView, now_ms: int, limits: Limits, planner: Planner) -> lis
         return [ending.out_of_budget(view, now_ms, spent.to_info())]
     events = [*_overdue(view, now_ms, limits), *_retries(view, now_ms, limits)]
     if not events and view.plan is None:
-        events = list(_planning(view, now_ms, planner))
+        events = list(_planning(view, now_ms, limits, planner, room))
     elif not events:
-        events = _onward(view, now_ms, view.request.approval)
+        events = _onward(view, now_ms, limits, view.request.approval, room)
     return numbered(view, events)
 
 
-def _onward(view: TaskView, now_ms: int, approval: Approval) -> list[TaskEvent]:
+def _onward(
+    view: TaskView, now_ms: int, limits: Limits, approval: Approval, room: Room
+) -> list[TaskEvent]:
     """Along the plan: ask, stop what cannot be reached, start what is ready, conclude."""
     if approval is Approval.PLAN and not view.is_plan_approved:
         return [] if view.is_plan_awaiting_approval else [_awaiting(view, now_ms, None)]
-    events = [*_unreachable(view, now_ms), *_ready(view, now_ms)]
+    events = [*_unreachable(view, now_ms)]
+    if not view.is_paused:
+        if approval is Approval.SUBTASKS:
+            asking = [one for one in order.ready(view) if order.asks_first(view, one)]
+            events.extend(_awaiting(view, now_ms, one.subtask_id) for one in asking)
+        going = order.next_up(view, now_ms, limits, room)
+        events.extend(_dispatched(view, now_ms, one) for one in going)
     if not events and all(record.state.is_terminal for record in view.planned):
         events.append(ending.conclusion(view, now_ms))
     return events
@@ -133,9 +148,7 @@ def timeout_at_ms(record: SubtaskRecord, limits: Limits) -> int | None:
 
 def _retries(view: TaskView, now_ms: int, limits: Limits) -> Iterator[TaskEvent]:
     for record in view.subtasks.values():
-        if record.state is not SubtaskState.RETRYING:
-            continue
-        if record.not_before_ms is None:
+        if record.state is SubtaskState.RETRYING and record.not_before_ms is None:
             yield SubtaskRetried(
                 task_id=view.task_id,
                 version=1,
@@ -145,8 +158,6 @@ def _retries(view: TaskView, now_ms: int, limits: Limits) -> Iterator[TaskEvent]
                 not_before_ms=retry.not_before_ms(view.task_id, record, limits),
                 reason=record.error.message if record.error else "the attempt failed",
             )
-        elif record.not_before_ms <= now_ms and not view.is_paused:
-            yield _dispatched(view, now_ms, record)
 
 
 def _dispatched(view: TaskView, now_ms: int, record: SubtaskRecord) -> SubtaskDispatched:
@@ -162,7 +173,9 @@ def _dispatched(view: TaskView, now_ms: int, record: SubtaskRecord) -> SubtaskDi
     )
 
 
-def _planning(view: TaskView, now_ms: int, planner: Planner) -> Iterator[TaskEvent]:
+def _planning(
+    view: TaskView, now_ms: int, limits: Limits, planner: Planner, room: Room
+) -> Iterator[TaskEvent]:
     try:
         step = planner.next_step(view)
     except InvalidRequestError as error:
@@ -178,10 +191,15 @@ def _planning(view: TaskView, now_ms: int, planner: Planner) -> Iterator[TaskEve
                 planner=step.planner,
                 reason=step.reason,
             )
-        case AskModel() if not view.is_paused:
-            yield _dispatched(view, now_ms, SubtaskRecord(step.subtask_id, "planning"))
-        case _:
             return
+        case _ if view.is_paused:
+            return
+        case AskModel():
+            asked = [SubtaskRecord(step.subtask_id, "planning")]
+        case None:
+            asked = []
+    for record in order.next_up(view, now_ms, limits, room, asked):
+        yield _dispatched(view, now_ms, record)
 
 
 def _awaiting(view: TaskView, now_ms: int, subtask_id: str | None) -> TaskAwaitingApproval:
@@ -192,6 +210,8 @@ def _awaiting(view: TaskView, now_ms: int, subtask_id: str | None) -> TaskAwaiti
 
 def _unreachable(view: TaskView, now_ms: int) -> Iterator[TaskEvent]:
     """Subtasks that a person rejected, or that wait for a result that will never come."""
+    if not any(one.is_rejected or one.state in losses.LOST for one in view.subtasks.values()):
+        return
     for record in view.planned:
         if record.state not in (SubtaskState.WAITING, SubtaskState.AWAITING_APPROVAL):
             continue
@@ -209,19 +229,3 @@ def _unreachable(view: TaskView, now_ms: int) -> Iterator[TaskEvent]:
                 by=CONTROLLER,
                 reason=reason,
             )
-
-
-def _ready(view: TaskView, now_ms: int) -> Iterator[TaskEvent]:
-    """Every subtask that has the results which it needs: all of them side by side."""
-    if view.is_paused:
-        return
-    asks = view.request is not None and view.request.approval is Approval.SUBTASKS
-    for record in view.planned:
-        if record.state is not SubtaskState.WAITING or record.is_rejected:
-            continue
-        if not losses.is_ready(view, record):
-            continue
-        if asks and not record.is_approved:
-            yield _awaiting(view, now_ms, record.subtask_id)
-        else:
-            yield _dispatched(view, now_ms, record)

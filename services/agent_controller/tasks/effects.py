@@ -7,7 +7,7 @@ do it again, and whoever does not know may, because each of them is harmless whe
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from agent_controller.tasks import budget, losses
+from agent_controller.tasks import budget, losses, retry
 from agent_controller.tasks.decide import Planner, timeout_at_ms
 from agent_controller.tasks.ending import value
 from agent_controller.tasks.limits import Limits
@@ -87,14 +87,17 @@ def _work_to_send(
 
 
 def wake_at_ms(view: TaskView, now_ms: int, limits: Limits) -> int | None:
-    """When something becomes due that no message will tell; None when nothing does."""
+    """When something becomes due that no message will tell; None when nothing does.
+
+    `now_ms` is when was decided last: a retry that was due then waits for room, not for a time.
+    """
     if view.end is not None or view.request is None:
         return None
     due = [view.request.deadline_ms, budget.time_is_up_at_ms(view)]
     if not view.is_paused:
         for record in view.subtasks.values():
             if record.state is SubtaskState.RETRYING:
-                due.append(record.not_before_ms)
+                due.append(None if retry.is_due(record, now_ms) else record.not_before_ms)
             elif record.is_live:
                 due.append(timeout_at_ms(record, limits))
                 due.append(_next_sending_ms(record, now_ms, limits))

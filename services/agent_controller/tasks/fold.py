@@ -6,11 +6,12 @@ over, because a rolling upgrade mixes versions; a gap in the versions is an erro
 may be decided on half a log.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec.structs import replace
 from pydantic import ValidationError
 
+from agent_controller.tasks.order import by_urgency, longest_paths
 from agent_controller.tasks.records import Records
 from agent_controller.tasks.view import SubtaskRecord, TaskView
 from atlas.contracts.base import Contract
@@ -170,8 +171,8 @@ def _task(
         case TaskAcceptedEvent():
             return replace(view, request=event.request, request_sha256=event.request_sha256)
         case TaskPlanned():
-            planned = replace(view, plan=tuple(event.plan), planner=event.planner)
-            return _with(planned, *(_new_record(node) for node in event.plan))
+            planned, paths = _with_plan(replace(view, planner=event.planner), tuple(event.plan))
+            return _with(planned, *_new_records(event.plan, paths))
         case TaskReplanned():
             return _replanned(view, event)
         case TaskPaused():
@@ -180,16 +181,37 @@ def _task(
             return _resumed(view, event)
 
 
-def _new_record(node: PlannedSubtask) -> SubtaskRecord:
-    return SubtaskRecord(node.id, node.capability, planned=node)
+def _with_plan(
+    view: TaskView, plan: tuple[PlannedSubtask, ...]
+) -> tuple[TaskView, Mapping[str, int]]:
+    """The view with another plan, and the longest path from each node of it."""
+    paths = longest_paths(plan)
+    return replace(
+        view,
+        plan=plan,
+        urgency=by_urgency(plan, paths),
+        capabilities=frozenset(node.capability for node in plan),
+    ), paths
+
+
+def _new_records(
+    nodes: Iterable[PlannedSubtask], paths: Mapping[str, int]
+) -> Iterator[SubtaskRecord]:
+    for node in nodes:
+        yield SubtaskRecord(node.id, node.capability, planned=node, path=paths[node.id])
 
 
 def _replanned(view: TaskView, event: TaskReplanned) -> TaskView:
     removed = set(event.removed)
-    kept = {id_: record for id_, record in view.subtasks.items() if id_ not in removed}
-    plan = [node for node in view.plan or () if node.id not in removed]
-    view = replace(view, plan=(*plan, *event.added), subtasks=Records(kept))
-    return _with(view, *(_new_record(node) for node in event.added))
+    plan = (*(node for node in view.plan or () if node.id not in removed), *event.added)
+    view, paths = _with_plan(view, plan)
+    kept = {
+        id_: replace(record, path=paths.get(id_, record.path))
+        for id_, record in view.subtasks.items()
+        if id_ not in removed
+    }
+    view = replace(view, subtasks=Records(kept))
+    return _with(view, *_new_records(event.added, paths))
 
 
 def _resumed(view: TaskView, event: TaskResumed) -> TaskView:

@@ -31,6 +31,10 @@ class Limits:
     """A started subtask that nobody spoke of for so long is sent again."""
     retry_base_ms: int = 500
     retry_cap_ms: int = 60_000
+    task_parallel: int = 1_000
+    """Subtasks of a task that are dispatched or running; `max_parallel` of a task lowers it."""
+    task_waiting: int = 64
+    """Subtasks of a task and capability that are dispatched and not yet started."""
     max_plan_nodes: int = 50
     """In a plan that a model made."""
     capabilities: frozenset[str] = BUILT_IN_CAPABILITIES

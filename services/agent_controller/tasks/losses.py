@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from agent_controller.tasks.view import SubtaskRecord, TaskView
 from atlas.contracts.tasks import OnFailure, SubtaskState
 
-_LOST = (SubtaskState.FAILED, SubtaskState.CANCELLED)
+LOST = (SubtaskState.FAILED, SubtaskState.CANCELLED)
+"""The ends without a result."""
 
 
 def needed_of(view: TaskView, count: int) -> int:
@@ -44,7 +45,7 @@ def is_ready(view: TaskView, record: SubtaskRecord) -> bool:
 
 def lost_of(view: TaskView, record: SubtaskRecord) -> list[str]:
     """Those that it depends on and that are lost."""
-    return [one for one in record.depends_on if view.subtasks[one].state in _LOST]
+    return [one for one in record.depends_on if view.subtasks[one].state in LOST]
 
 
 def _needed(view: TaskView, record: SubtaskRecord) -> int:

@@ -41,6 +41,8 @@ class SubtaskRecord(Struct, frozen=True):
     capability: str
     planned: PlannedSubtask | None = None
     """Its node in the plan; None for the subtasks that make the plan."""
+    path: int = 1
+    """How many subtasks stand in the longest chain from it to an end of the plan, with itself."""
     state: SubtaskState = SubtaskState.WAITING
     attempt: int = 0
     worker: str | None = None
@@ -102,6 +104,10 @@ class TaskView(Struct, frozen=True):
     updated_at_ms: int = 0
     plan: tuple[PlannedSubtask, ...] | None = None
     planner: Literal["caller", "pattern", "model", "last_resort"] | None = None
+    urgency: tuple[str, ...] = ()
+    """The subtasks of the plan in the order in which those that are ready go."""
+    capabilities: frozenset[str] = frozenset()
+    """What the plan needs of workers."""
     subtasks: Mapping[str, SubtaskRecord] = field(default_factory=lambda: MappingProxyType({}))
     usage: Usage = field(default_factory=Usage)
     cost: Cost = field(default_factory=Cost)

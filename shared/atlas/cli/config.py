@@ -10,6 +10,7 @@ from atlas.settings import (
     foreign_variables,
     has_real_provider,
     origin,
+    secrets_of,
     unserved_models,
 )
 from atlas.wire import without_secrets
@@ -24,6 +25,7 @@ async def check(*, as_json: bool) -> int:
     settings = configured()
     problems = [
         *_provider_problems(settings),
+        *_server_problems(settings),
         *_file_problems(settings),
         *unserved_models(settings),
     ]
@@ -46,6 +48,16 @@ def _provider_problems(settings: Settings) -> list[str]:
             problems.append(
                 f"{where}: {provider.api_key_env} is not set; set it, or remove the provider"
             )
+    return problems
+
+
+def _server_problems(settings: Settings) -> list[str]:
+    problems = []
+    for name, server in settings.worker.mcp.items():
+        try:
+            secrets_of(server)
+        except ConfigurationError as error:
+            problems.append(f"{origin().place(('worker', 'mcp', name))}: {error.message}")
     return problems
 
 
@@ -89,6 +101,13 @@ def _as_text(settings: Settings) -> str:
         )
         late = f", hedged after {group.hedge_after_ms:,} ms" if group.hedge_after_ms else ""
         lines.append(f"group      {name}: {group.strategy} of {members}{late}")
+    for name, one in settings.worker.specialisations.items():
+        tools = f", with {', '.join(one.tools)}" if one.tools else ""
+        lines.append(f"capability {name}{tools}")
+    lines += [f"tool       {name}: {place}" for name, place in settings.worker.tools.items()]
+    for name, server in settings.worker.mcp.items():
+        where = f"started as {server.command}" if server.command else f"at {server.url}"
+        lines.append(f"server     {name}: MCP, {where}")
     if not has_real_provider(settings):
         lines.append("           only the mock answers: no vendor's key or host is set")
     lines += [f"ignored    {name}: no setting of this program" for name in foreign_variables()]

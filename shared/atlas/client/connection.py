@@ -292,6 +292,7 @@ class Atlas:
         Raises:
             InvalidRequestError: The request makes no sense; names every problem.
             PayloadTooLargeError: The inputs are more than a message may hold.
+            OverloadedError: More submissions wait than may; nothing was stored.
         """
         given = {"goal": goal, "inputs": inputs, "plan": plan, "pattern": pattern, **fields}
         _, data = body(TaskRequest, given)

@@ -10,10 +10,12 @@ from atlas.contracts.errors import (
     NoResponderError,
     NotFoundError,
     RequestTimeoutError,
+    StoreRefusedError,
     WorkCancelledError,
 )
 from atlas.contracts.inference import GenerateRequest, ModelResponse
 from atlas.contracts.streams import StreamControl, StreamState, StreamStatus
+from atlas.wire import raise_overload
 
 CONTROL_S = 5.0
 """The contract promises an answer within a second."""
@@ -90,6 +92,7 @@ async def store_durably(
 
     Raises:
         NoResponderError: The server has no Atlas assets yet.
+        OverloadedError: More waits there than may; `retry_after_ms` says when to try again.
     """
     try:
         await bus.store(subject, data, msg_id=msg_id, headers=headers)
@@ -98,6 +101,9 @@ async def store_durably(
             f"nothing on this NATS server stores {subject}: no Atlas service ever ran on it; "
             "start one with `atlas up`"
         ) from error
+    except StoreRefusedError as error:
+        raise_overload(error)
+        raise
 
 
 async def send_control(

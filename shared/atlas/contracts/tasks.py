@@ -86,7 +86,10 @@ class PlannedSubtask(UserInput):
         default=None, description="The JSON Schema that its output satisfies."
     )
     requirements: Requirements | None = None
-    tools: list[str] = Field(default_factory=list)
+    tools: list[str] = Field(
+        default_factory=list,
+        description="Those that it may use, of what its capability is granted; none: all of that.",
+    )
     inputs: JsonObject | None = Field(
         default=None, description="Further material, beside the task's; of a name, this goes first."
     )
@@ -128,6 +131,12 @@ class TaskRequest(UserInput):
     )
     budget: Budget | None = None
     priority: Priority = Priority.NORMAL
+    max_parallel: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many of its subtasks may be dispatched or running at a time; the "
+        "controllers' settings bound it too.",
+    )
     approval: Approval = Approval.NONE
     deadline_ms: EpochMs | None = Field(
         default=None, description="When it must be done, in epoch milliseconds."
@@ -297,7 +306,10 @@ class Subtask(Contract):
     )
     output_schema: JsonObject | None = None
     requirements: Requirements | None = None
-    tools: list[str] = Field(default_factory=list)
+    tools: list[str] = Field(
+        default_factory=list,
+        description="Those that it may use, of what its capability is granted; none: all of that.",
+    )
     budget: Budget | None = Field(
         default=None, description="Its part of what the task has left, for all of its streams."
     )

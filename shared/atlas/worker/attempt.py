@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -10,14 +10,18 @@ import structlog
 from atlas.bus import Bus
 from atlas.contracts.base import JsonObject, now_ms
 from atlas.contracts.errors import AtlasError, ErrorInfo, RequestTimeoutError
-from atlas.contracts.inference import Cost, Usage
+from atlas.contracts.inference import Cost, ModelRequest, ModelResponse, Usage
 from atlas.contracts.tasks import Subtask
 from atlas.objects import Objects
+from atlas.worker.agent import Agents
 from atlas.worker.context import WorkContext
 from atlas.worker.faults import check_not_empty, fault_of, tell
+from atlas.worker.grants import Grant
 from atlas.worker.output import read_output
 from atlas.worker.reporting import Voice, ends, type_of
 from atlas.worker.streaming import InterruptedWorkError, ModelStreams
+from atlas.worker.tool_calls import Origin
+from atlas.worker_settings import AgentLimits
 
 _LONGEST_MESSAGE = 1_000
 
@@ -32,6 +36,19 @@ class HandlerFailedError(AtlasError):
 
     code = "handler_failed"
     retryable = True
+
+
+@dataclass(frozen=True, slots=True)
+class Handling:
+    """How one capability is done."""
+
+    handler: Handler
+    grant: Grant
+    """The tools that its agents may use."""
+    limits: AgentLimits | None = None
+    """Of its agents; None: as those of the worker."""
+    concurrency: int | None = None
+    """At a time; None: as many as there are hands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +67,8 @@ class Attempts:
 
     bus: Bus
     objects: Objects
-    handlers: Mapping[str, Handler]
+    handlings: Mapping[str, Handling]
+    agents: Agents
     default_model: str | None
     silence_s: float
 
@@ -116,13 +134,26 @@ class Attempt:
         return ends(event, self.subtask)
 
     async def _handled(self, subtask: Subtask) -> object:
+        handling = self.shared.handlings[subtask.capability]
+        origin = Origin(self.tenant, subtask, self.voice, self.streams)
+
+        async def run_agent(
+            request: ModelRequest, asked: Sequence[str], limits: AgentLimits | None
+        ) -> ModelResponse:
+            bounds = limits or handling.limits
+            return await self.shared.agents.run(origin, request, handling.grant, asked, bounds)
+
         ctx = WorkContext(
-            self.tenant, subtask, self.streams, self.voice.progress, self.shared.default_model
+            self.tenant,
+            subtask,
+            self.streams,
+            run_agent=run_agent,
+            tell=self.voice.progress,
+            default_model=self.shared.default_model,
         )
-        handler = self.shared.handlers[subtask.capability]
         try:
             async with asyncio.timeout(_seconds_left(subtask)) as deadline:
-                given = await handler(subtask, ctx)
+                given = await handling.handler(subtask, ctx)
         except AtlasError as error:
             await self._blame(error, None)
             raise

@@ -1,22 +1,22 @@
 """What a handler is given beside its subtask."""
 
-from collections.abc import Awaitable, Callable
-
-from pydantic_core import PydanticSerializationError, to_json
+from collections.abc import Awaitable, Callable, Sequence
 
 from atlas.client.requests import Prompt, body, messages_of
 from atlas.contracts.base import JsonObject
-from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.inference import ModelRequest, ModelResponse
 from atlas.contracts.tasks import Subtask
+from atlas.worker.progress import Tell, check_progress
 from atlas.worker.streaming import ModelStreams
+from atlas.worker_settings import AgentLimits
 
 _TASK_INPUTS = "task"
 """The key under which a subtask's inputs hold those of the task."""
-_MOST_PROGRESS_BYTES = 64 * 1024
 
-type Tell = Callable[[JsonObject], Awaitable[None]]
-"""Reports progress."""
+type RunAgent = Callable[
+    [ModelRequest, Sequence[str], AgentLimits | None], Awaitable[ModelResponse]
+]
+"""Answers a request with tools: those that are named, or all that the capability may use."""
 
 
 class WorkContext:
@@ -33,11 +33,14 @@ class WorkContext:
         tenant: str,
         subtask: Subtask,
         streams: ModelStreams,
+        *,
+        run_agent: RunAgent,
         tell: Tell,
         default_model: str | None,
     ) -> None:
         self._subtask = subtask
         self._streams = streams
+        self._run_agent = run_agent
         self._tell = tell
         self._default_model = default_model
         given = dict(subtask.inputs)
@@ -66,13 +69,7 @@ class WorkContext:
             AtlasError: How the stream ended, as the class that its code names. Let it pass, and
                 the attempt failed for this reason.
         """
-        given = {"messages": messages_of(prompt), "model": model, **fields}
-        if given.get("requirements") is None:
-            given["requirements"] = self._subtask.requirements
-        if model is None and given["requirements"] is None:
-            given["model"] = self._default_model
-        request, _ = body(ModelRequest, given)
-        return await self.ask(request)
+        return await self.ask(self._request(prompt, model, fields))
 
     async def ask(self, request: ModelRequest) -> ModelResponse:
         """As `stream`, with a request that is put together already; nothing is filled in.
@@ -80,13 +77,80 @@ class WorkContext:
         Raises:
             AtlasError: As `stream`.
         """
+        return await self._streams.ask(self._marked(request))
+
+    async def agent(
+        self,
+        prompt: Prompt,
+        *,
+        tools: Sequence[str] | None = None,
+        limits: AgentLimits | None = None,
+        model: str | None = None,
+        **fields: object,
+    ) -> ModelResponse:
+        """Let a model work with tools until it has an answer; gives that of its last round.
+
+        The model calls tools, side by side where it asks for several, reads what they answer, and
+        is asked again. Each round is a stream like any other. When `limits` are reached it is asked
+        once more, without tools, for the best answer that it can give.
+
+        Args:
+            prompt: A question, or the messages of a conversation.
+            tools: The names of those to offer; None: those that the subtask asks for, or all that
+                this capability may use. Never more than the subtask asks for, if it does.
+            limits: Of rounds, time, money and calls; None: as the settings say.
+            model: As for `stream`.
+            fields: Further fields of `ModelRequest`.
+
+        Raises:
+            InvalidRequestError: The request makes no sense; names every problem.
+            ToolNotGrantedError: A tool is asked for that this capability may not use.
+            ToolUnavailableError: A server is away whose tools are needed; another attempt may do.
+            AgentLimitError: The model has no answer after its last round.
+            AtlasError: How a stream ended, as for `stream`.
+        """
+        request = self._request(prompt, model, fields)
+        return await self.ask_agent(request, tools=tools, limits=limits)
+
+    async def ask_agent(
+        self,
+        request: ModelRequest,
+        *,
+        tools: Sequence[str] | None = None,
+        limits: AgentLimits | None = None,
+    ) -> ModelResponse:
+        """As `agent`, with a request that is put together already; nothing is filled in.
+
+        Raises:
+            AtlasError: As `agent`.
+        """
+        asked = self._subtask.tools
+        if tools is not None:
+            asked = [name for name in tools if not asked or name in asked]
+            if not asked:
+                return await self.ask(request)
+        return await self._run_agent(self._marked(request), asked, limits)
+
+    def _request(
+        self, prompt: Prompt, model: str | None, fields: dict[str, object]
+    ) -> ModelRequest:
+        given = {"messages": messages_of(prompt), "model": model, **fields}
+        if given.get("requirements") is None:
+            given["requirements"] = self._subtask.requirements
+        if model is None and given["requirements"] is None:
+            given["model"] = self._default_model
+        request, _ = body(ModelRequest, given)
+        return request
+
+    def _marked(self, request: ModelRequest) -> ModelRequest:
+        """The request with where it comes from."""
         origin = {
             "task_id": self._subtask.task_id,
             "subtask_id": self._subtask.subtask_id,
             "attempt": str(self._subtask.attempt),
         }
         metadata = {**(request.metadata or {}), **origin}
-        return await self._streams.ask(request.model_copy(update={"metadata": metadata}))
+        return request.model_copy(update={"metadata": metadata})
 
     async def progress(self, **what: object) -> None:
         """Tell how far it is, in JSON values of your own; one that is lost is nothing.
@@ -94,13 +158,5 @@ class WorkContext:
         Raises:
             InvalidRequestError: It is no JSON, or more than 64 KiB.
         """
-        try:
-            size_bytes = len(to_json(what))
-        except PydanticSerializationError as error:
-            raise InvalidRequestError(f"progress: {error}; give JSON values") from error
-        if size_bytes > _MOST_PROGRESS_BYTES:
-            raise InvalidRequestError(
-                f"progress: {size_bytes} bytes, and {_MOST_PROGRESS_BYTES} are the most; tell how "
-                "far it is, and return what it made"
-            )
+        check_progress(what)
         await self._tell(what)

@@ -8,6 +8,7 @@ to another, who attaches to the same stream.
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -57,6 +58,8 @@ class Desk:
     worker: str
     tools: Tools
     concurrency: int
+    bounds: Mapping[str, int]
+    """How many of a capability at a time, where fewer than there are hands."""
     ack_wait_s: float
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _running: set[asyncio.Task[None]] = field(default_factory=set)
@@ -91,23 +94,35 @@ class Desk:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
             task.add_done_callback(lambda _: hands.release())
+            self._count(msg.subject, task)
 
     async def drain(self, timeout_s: float) -> None:
         """Take nothing new; finish what runs, or hand it back when the time is over."""
         self._stopping.set()
         await finish(self._running, timeout_s)
 
+    def _count(self, subject: str, task: asyncio.Task[None]) -> None:
+        """Count it until it is done, and take more of what was full then."""
+        capability = subject.split(".")[3]
+
+        def end(_: asyncio.Task[None]) -> None:
+            self.load -= Counter({capability: 1})
+            if capability in self.bounds:
+                self.tools.queue.ask_again(capability)
+
+        self.load[capability] += 1
+        task.add_done_callback(end)
+
     async def _take(self) -> Msg | None:
+        full = {one for one, bound in self.bounds.items() if self.load[one] >= bound}
         try:
-            return await self.tools.queue.take()
+            return await self.tools.queue.take(without=full)
         except (AtlasError, NatsError) as error:
             log.warning("no_work_taken", error=str(error))
             await asyncio.sleep(_HAND_BACK_S)
             return None
 
     async def _see_through(self, msg: Msg) -> None:
-        capability = msg.subject.split(".")[3]
-        self.load[capability] += 1
         try:
             await self._work(msg)
         except asyncio.CancelledError:
@@ -119,8 +134,6 @@ class Desk:
         except Exception:
             log.exception("work_failed_inside", subject=msg.subject)
             await _hand_back(msg, delay_s=_HAND_BACK_S)
-        finally:
-            self.load -= Counter({capability: 1})
 
     async def _work(self, msg: Msg) -> None:
         _, tenant, _, capability, priority = msg.subject.split(".")

@@ -1,5 +1,7 @@
 """Taking work: one message at a time, the most urgent first, and only for a free hand.
 
+Now and then one that is less urgent goes first (`turns`), so that none waits for ever.
+
 Every capability and priority has a durable consumer. A worker asks one of them without waiting;
 which ones are worth asking it hears from the work's own subjects, as a hint, and once a second it
 asks them all, because a hint may be lost and a redelivery gives none.
@@ -9,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import time
+from collections.abc import Collection
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -19,6 +22,7 @@ from atlas.bus import Bus
 from atlas.contracts.tasks import Priority
 from atlas.inbox import Inbox
 from atlas.settings import TopologySettings
+from atlas.turns import precedence
 
 _POLL_S = 1.0
 _FETCH_S = 2.0
@@ -30,8 +34,6 @@ _MESSAGE_HEADER = "Status"
 
 type Queue = tuple[Priority, str]
 """A priority and a capability."""
-
-_ORDER = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 
 class WorkQueue:
@@ -46,6 +48,7 @@ class WorkQueue:
         self._worth_asking: dict[Queue, None] = {}
         self._hinted_at: dict[Queue, float] = {}
         self._hint = asyncio.Event()
+        self._turn = 0
         self._polled_at = 0.0
         self._made_after = -1
         """After how many reconnects the consumers were made sure of."""
@@ -75,8 +78,16 @@ class WorkQueue:
         if self._answers is not None:
             await self._answers.close()
 
-    async def take(self) -> Msg | None:
+    def ask_again(self, capability: str) -> None:
+        """Work of a capability may be taken again, as far as its worker is concerned."""
+        self._worth_asking.update({one: None for one in self._queues if one[1] == capability})
+        self._hint.set()
+
+    async def take(self, without: Collection[str] = ()) -> Msg | None:
         """The next message, or None after a while without any.
+
+        Args:
+            without: Capabilities of which there is enough at work.
 
         Raises:
             NatsError: After a reconnect the consumers could not be made sure of; try again.
@@ -87,15 +98,18 @@ class WorkQueue:
             self._polled_at = time.monotonic()
             self._worth_asking.update(dict.fromkeys(self._queues))
         self._hint.clear()
-        while self._worth_asking:
-            queue = min(self._worth_asking, key=lambda one: _ORDER[one[0]])
+        while worth := [one for one in self._worth_asking if one[1] not in without]:
+            queue = min(worth, key=lambda one: precedence(self._turn).index(one[0]))
             del self._worth_asking[queue]
             msg = await self._ask(queue)
             if msg is not None:
+                self._turn += 1
                 self._worth_asking[queue] = None  # there may be more; others have their turn first
                 return msg
         fresh = time.monotonic() - _HINT_FRESH_S
-        early = [queue for queue, at in self._hinted_at.items() if at > fresh]
+        early = [
+            queue for queue, at in self._hinted_at.items() if at > fresh and queue[1] not in without
+        ]
         if early:
             await asyncio.sleep(_HINT_PAUSE_S)
             self._worth_asking.update(dict.fromkeys(early))
@@ -107,7 +121,7 @@ class WorkQueue:
 
     async def _hinted(self, msg: Msg) -> None:
         _, _, _, capability, priority = msg.subject.split(".")
-        if priority in _ORDER:
+        if priority in set(Priority):
             queue = (Priority(priority), capability)
             self._worth_asking[queue] = None
             self._hinted_at[queue] = time.monotonic()

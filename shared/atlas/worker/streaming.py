@@ -85,7 +85,8 @@ class ModelStreams:
         self._begin = begin
         self._silence_s = silence_s
         self._began_at = time.monotonic()
-        self._asked: Counter[str] = Counter()
+        self._asked = 0
+        self._addressed: Counter[str] = Counter()
         self._running: set[str] = set()
         self._may_begin = asyncio.Event()
         self._may_begin.set()
@@ -96,16 +97,29 @@ class ModelStreams:
         self.usage = Usage()
         self.cost = Cost()
 
-    async def ask(self, request: ModelRequest) -> ModelResponse:
+    def address(self, request: ModelRequest) -> str:
+        """The id of the next stream: that of the subtask, or one made of what is asked for."""
+        digest = hashlib.sha256(request.to_json()).hexdigest()
+        is_first = not self._addressed
+        self._addressed[digest] += 1
+        first = self._subtask.stream_id
+        return first if is_first else derived_id(first, digest, self._addressed[digest])
+
+    async def ask(self, request: ModelRequest, *, stream_id: str | None = None) -> ModelResponse:
         """The answer of a stream; attaches to it when it runs already.
+
+        Args:
+            request: What to ask.
+            stream_id: Where; by default the `address` of the request.
 
         Raises:
             AtlasError: How the stream ended, or why there is none.
             InterruptedWorkError: NATS failed us.
         """
-        stream_id = self._next_id(request)
+        stream_id = stream_id or self.address(request)
+        self._asked += 1
         if stream_id != self._subtask.stream_id:
-            await self._may_begin.wait()  # as long as somebody pauses the task
+            await self.may_begin()
         budget = narrower(request.budget, self._left())
         request = request.model_copy(update={"budget": budget})
         follower = StreamFollower(self._bus, self._tenant, stream_id)
@@ -125,13 +139,21 @@ class ModelStreams:
             await self._give_up(stream_id, error.message)
             raise _LostStreamError(error.message) from error
         except (AtlasError, NatsError, TimeoutError) as error:
-            self.interruption = InterruptedWorkError(str(error))
-            raise self.interruption from error
+            raise self.interrupted(error) from error
         finally:
             await follower.close()
         self._settle(stream_id, reading)
         self.last = answer_of(reading, self._subtask, stream_id)
         return self.last
+
+    def interrupted(self, error: Exception) -> InterruptedWorkError:
+        """NATS failed us, as the error says: what the handler makes of it counts for nothing."""
+        self.interruption = InterruptedWorkError(str(error))
+        return self.interruption
+
+    async def may_begin(self) -> None:
+        """Wait as long as somebody pauses the task."""
+        await self._may_begin.wait()
 
     async def pause(self) -> None:
         """The task is paused: begin nothing, hold what runs; the controller holds the first."""
@@ -150,17 +172,10 @@ class ModelStreams:
         for stream_id in sorted(self._running):
             await self._give_up(stream_id, reason)
 
-    def _next_id(self, request: ModelRequest) -> str:
-        digest = hashlib.sha256(request.to_json()).hexdigest()
-        is_first = not self._asked
-        self._asked[digest] += 1
-        first = self._subtask.stream_id
-        return first if is_first else derived_id(first, digest, self._asked[digest])
-
     def _left(self) -> Budget | None:
         """The subtask's part for the next stream: what the streams that ended have left of it."""
         budget = self._subtask.budget
-        if budget is None or self._asked.total() == 1:
+        if budget is None or self._asked == 1:
             return budget
         elapsed_ms = int((time.monotonic() - self._began_at) * 1000)
         return budget_left(budget, self.usage, self.cost, elapsed_ms)

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, overload
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -19,10 +20,15 @@ from atlas.contracts.inference import Level
 from atlas.objects import Objects
 from atlas.service import Context
 from atlas.wire import read_event
-from atlas.worker.attempt import Attempts, Handler
+from atlas.worker.attempt import Attempts, Handler, Handling
 from atlas.worker.desk import Desk, Tools
+from atlas.worker.equipping import equipped
+from atlas.worker.function_tools import FunctionTool
+from atlas.worker.grants import Grant
 from atlas.worker.queue import WorkQueue
 from atlas.worker.reporting import Reporter
+from atlas.worker.toolbox import Toolbox
+from atlas.worker_settings import AgentLimits
 
 NAME = "agent_worker"
 """What every worker is called on the wire; its instance and capabilities tell them apart."""
@@ -40,6 +46,7 @@ class WorkerApp:
     context: Context
     desk: Desk
     offers: Mapping[str, Offer]
+    toolbox: Toolbox
 
     async def drain(self) -> None:
         """Take nothing new; finish what runs within `drain_ms`, or hand it back."""
@@ -60,7 +67,8 @@ class WorkerApp:
             await self.announce()
 
     def health(self) -> JsonObject:
-        """What it can do and how busy it is."""
+        """What it can do and how busy it is, and how its MCP servers are."""
+        servers = {name: one.health() for name, one in self.toolbox.servers.items()}
         return {
             **self.who(),
             "running": self.desk.running,
@@ -68,6 +76,7 @@ class WorkerApp:
             "free": max(0, self.desk.concurrency - self.desk.running),
             "load": dict(self.desk.load),
             "done": self.desk.done,
+            **({"mcp": servers} if servers else {}),
         }
 
     def metrics(self) -> JsonObject:
@@ -104,8 +113,8 @@ class Worker:
         if concurrency is not None and concurrency < 1:
             raise ConfigurationError(f"concurrency is {concurrency}; give 1 or more")
         self._concurrency = concurrency
-        self._handlers: dict[str, Handler] = {}
-        self._offers: dict[str, Offer] = {}
+        self._handlings: dict[str, _Registered] = {}
+        self._tools: dict[str, FunctionTool] = {}
 
     def handles[H: Handler](
         self,
@@ -113,6 +122,10 @@ class Worker:
         *,
         level: Level | str = Level.MODERATE,
         description: str | None = None,
+        tools: Sequence[str] | None = None,
+        deny: Sequence[str] = (),
+        limits: AgentLimits | None = None,
+        concurrency: int | None = None,
     ) -> Callable[[H], H]:
         """Let the function that follows do subtasks of a capability.
 
@@ -130,29 +143,91 @@ class Worker:
             level: How good it is at it, `basic` to `exceptional`.
             description: What it does, in a line of at most 200 characters. With the level it tells
                 a model that plans when to use it.
+            tools: What its agents (`ctx.agent`) may use, of this worker and of the settings: names,
+                or beginnings with a `*`; None: what `@worker.tool` gives this worker.
+            deny: Of these, what they may not.
+            limits: Of its agents; by default `worker.limits` of the settings.
+            concurrency: How many of it at a time, where fewer than the worker does altogether.
 
         Raises:
-            ConfigurationError: The name cannot stand in a subject, has a handler already, level or
-                description make no sense, or what follows is no `async def` of two arguments.
+            ConfigurationError: The name cannot stand in a subject, has a handler already, level,
+                description or concurrency make no sense, or what follows is no `async def` of two
+                arguments.
         """
         if not is_id(capability):
             raise ConfigurationError(
                 f"{capability!r} is no capability: 1 to 64 of the characters A-Z a-z 0-9 _ -"
             )
-        if capability in self._handlers:
+        if capability in self._handlings:
             raise ConfigurationError(
                 f"{capability!r} has a handler already; give this one another name"
+            )
+        if concurrency is not None and concurrency < 1:
+            raise ConfigurationError(
+                f"{capability!r}: concurrency is {concurrency}; give 1 or more"
             )
 
         offer = _offer(capability, level, description)
 
         def take(handler: H) -> H:
             _check(capability, handler)
-            self._handlers[capability] = handler
-            self._offers[capability] = offer
+            grant = Grant(tuple(tools or ()), tuple(deny))
+            handling = Handling(handler, grant, limits, concurrency)
+            self._handlings[capability] = _Registered(handling, offer, has_all_tools=tools is None)
             return handler
 
         return take
+
+    @overload
+    def tool[F: Callable[..., object]](self, function: F, /) -> F: ...
+    @overload
+    def tool[F: Callable[..., object]](
+        self,
+        function: None = None,
+        /,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        timeout_ms: int | None = None,
+    ) -> Callable[[F], F]: ...
+    def tool(
+        self,
+        function: Callable[..., object] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        timeout_ms: int | None = None,
+    ) -> Any:
+        """Let agents of this worker call the function that follows; `@worker.tool` is enough.
+
+        The model is told of it what its types and its docstring say: the summary, and of each
+        argument what stands under `Args:`. What it calls it with is checked before. A plain
+        function runs in a thread; an `async` one must not block. A parameter of the type
+        `ToolContext` gets what is known of the call. It gives text or what JSON can say; what it
+        raises the model reads, and may do better. It may be called again for the same call, after a
+        crash: give `context.idempotency_key` to whatever acts on the world.
+
+        Args:
+            function: What to call.
+            name: As models call it; by default the function's name.
+            description: By default the docstring's.
+            timeout_ms: Of a call; by default `worker.tool_timeout_ms` of the settings.
+
+        Raises:
+            ConfigurationError: No model could use it, or the name is taken; says why.
+        """
+
+        def take(function: Callable[..., object]) -> Callable[..., object]:
+            made = FunctionTool(function, name=name, description=description, timeout_ms=timeout_ms)
+            if made.name in self._tools:
+                raise ConfigurationError(
+                    f"there is a tool {made.name!r} already; give this one another name"
+                )
+            self._tools[made.name] = made
+            return function
+
+        return take if function is None else take(function)
 
     def run(self) -> None:
         """Do work until SIGTERM or SIGINT, then drain; the process's whole life.
@@ -165,43 +240,64 @@ class Worker:
     @contextlib.asynccontextmanager
     async def compose(self, context: Context) -> AsyncIterator[WorkerApp]:
         """Build the worker on a context, and run it."""
-        if not self._handlers:
+        if not self._handlings:
             raise ConfigurationError(
                 'there is nothing that this worker can do; put @worker.handles("…") before an '
                 "async function"
             )
         settings, bus = context.settings, context.bus
-        capabilities = list(self._handlers)
+        handlings = {name: one.complete(self._tools) for name, one in self._handlings.items()}
+        grants = [one.grant for one in handlings.values()]
         objects = Objects(bus)
-        queue = WorkQueue(bus, settings.topology, capabilities)
-        attempts = Attempts(
-            bus,
-            objects,
-            self._handlers,
-            default_model=settings.worker.model,
-            silence_s=settings.worker.stream_timeout_ms / 1000,
-        )
-        reporter = Reporter(bus, context.instance)
-        desk = Desk(
-            context.instance,
-            Tools(bus, queue, attempts, reporter, objects, context.events),
-            self._concurrency or settings.worker.concurrency,
-            settings.topology.ack_wait_ms / 1000,
-        )
-        await queue.open()
-        app = WorkerApp(context, desk, dict(self._offers))
-        gone = subjects.events_of(settings.tenant, _CONTROLLER, "worker.gone")
-        told = await bus.subscribe(gone, app.contradict)
-        async with asyncio.TaskGroup() as group:
-            taking = group.create_task(desk.run())
-            await app.announce()
-            try:
-                yield app
-            finally:
-                taking.cancel()
-                with contextlib.suppress(NatsError):  # the connection is closed already
-                    await told.unsubscribe()
-                await queue.close()
+        async with equipped(self._tools.values(), settings.worker, grants, objects) as agents:
+            queue = WorkQueue(bus, settings.topology, list(handlings))
+            attempts = Attempts(
+                bus,
+                objects,
+                handlings,
+                agents,
+                default_model=settings.worker.model,
+                silence_s=settings.worker.stream_timeout_ms / 1000,
+            )
+            reporter = Reporter(bus, context.instance)
+            desk = Desk(
+                context.instance,
+                Tools(bus, queue, attempts, reporter, objects, context.events),
+                self._concurrency or settings.worker.concurrency,
+                {name: one.concurrency for name, one in handlings.items() if one.concurrency},
+                settings.topology.ack_wait_ms / 1000,
+            )
+            await queue.open()
+            offers = {name: one.offer for name, one in self._handlings.items()}
+            app = WorkerApp(context, desk, offers, agents.toolbox)
+            gone = subjects.events_of(settings.tenant, _CONTROLLER, "worker.gone")
+            told = await bus.subscribe(gone, app.contradict)
+            async with asyncio.TaskGroup() as group:
+                taking = group.create_task(desk.run())
+                await app.announce()
+                try:
+                    yield app
+                finally:
+                    taking.cancel()
+                    with contextlib.suppress(NatsError):  # the connection is closed already
+                        await told.unsubscribe()
+                    await queue.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    """A handler as it was registered, maybe before some of the tools that it may use."""
+
+    handling: Handling
+    offer: Offer
+    has_all_tools: bool
+
+    def complete(self, tools: Mapping[str, FunctionTool]) -> Handling:
+        """The handling, with the tools of its worker where none are named."""
+        if not self.has_all_tools:
+            return self.handling
+        grant = replace(self.handling.grant, tools=tuple(tools))
+        return replace(self.handling, grant=grant)
 
 
 def _offer(capability: str, level: Level | str, description: str | None) -> Offer:

@@ -4,8 +4,13 @@ import json
 
 import pytest
 
-from atlas.contracts.errors import FencedError, RequestTimeoutError, StoreRefusedError
-from atlas.wire import read_ack
+from atlas.contracts.errors import (
+    FencedError,
+    OverloadedError,
+    RequestTimeoutError,
+    StoreRefusedError,
+)
+from atlas.wire import raise_overload, read_ack
 
 
 def refusal(err_code: int) -> bytes:
@@ -31,6 +36,21 @@ def test_a_refusal_says_what_became_of_the_message(err_code: int, kind: type[Exc
     with pytest.raises(kind, match=r"a\.b: .*so it says") as told:
         read_ack("a.b", refusal(err_code))
     assert type(told.value) is kind
+
+
+@pytest.mark.parametrize("err_code", [10023, 10028, 10047, 10077])
+def test_a_refusal_for_want_of_room_tells_who_submits_when_to_try_again(err_code: int):
+    with pytest.raises(StoreRefusedError) as refused:
+        read_ack("a.b", refusal(err_code))
+    with pytest.raises(OverloadedError, match=r"a\.b.*so it says") as told:
+        raise_overload(refused.value)
+    assert told.value.retry_after_ms
+
+
+def test_a_refusal_for_another_reason_is_no_overload():
+    with pytest.raises(StoreRefusedError) as refused:
+        read_ack("a.b", refusal(10071))
+    raise_overload(refused.value)
 
 
 @pytest.mark.parametrize("data", [b"", b"no JSON"])

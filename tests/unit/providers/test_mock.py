@@ -135,8 +135,35 @@ async def test_some_tool_is_called_when_any_is_required():
     assert [name in ("weather", "time") for _, name, _ in collected.calls] == [True]
 
 
-async def test_no_tool_is_called_when_none_is_required():
-    assert not (await ask(tools=TOOLS, tool_choice="auto")).calls
+async def test_a_tool_that_may_be_called_is_called_and_what_it_answers_is_told():
+    first = await ask(tools=TOOLS)
+    ((id_, name, arguments),) = first.calls
+    assert (name, first.finish, first.text) == ("weather", FinishReason.TOOL_CALLS, "")
+    call_part = {"type": "tool_call", "id": id_, "name": name, "arguments": arguments}
+    result = {"type": "tool_result", "tool_call_id": id_, "content": "rain\nall day"}
+    told = [
+        *ASKED,
+        {"role": "assistant", "content": [call_part]},
+        {"role": "tool", "content": [result]},
+    ]
+    second = await stream(mock(), call("fast", messages=told, tools=TOOLS))
+    assert second.text.startswith("weather says: rain all day. ")
+    assert not second.calls
+    third = await stream(mock(tool_rounds=2), call("fast", messages=told, tools=TOOLS))
+    assert [one[1] for one in third.calls] == ["time"]
+
+
+async def test_several_tools_are_called_at_once_where_the_settings_say_so():
+    calls = (await ask(mock(tool_calls=3), tools=TOOLS)).calls
+    assert [name for _, name, _ in calls] == ["weather", "time"]
+    assert len({id_ for id_, _, _ in calls}) == 2
+
+
+@pytest.mark.parametrize(("rounds", "choice"), [(0, "auto"), (1, "none")])
+async def test_no_tool_is_called_where_none_may_be(rounds, choice):
+    collected = await ask(mock(tool_rounds=rounds), tools=TOOLS, tool_choice=choice)
+    assert collected.text
+    assert not collected.calls
 
 
 @pytest.mark.parametrize(

@@ -273,6 +273,12 @@ class TestOllama:
         wanted = {"type": "json_schema", "json_schema": SCHEMA}
         assert ollama(response_format=wanted)["format"] == SCHEMA
 
+    def test_a_format_holds_where_no_tool_may_be_called(self):
+        wanted = {"type": "json_schema", "json_schema": SCHEMA}
+        assert "format" not in ollama(response_format=wanted, tools=[TOOL])
+        closed = ollama(response_format=wanted, tools=[TOOL], tool_choice="none")
+        assert closed["format"] == SCHEMA
+
     def test_thinking_is_a_level_for_the_family_that_has_levels(self):
         assert ollama(reasoning={"effort": "high"})["think"] is True
         assert ollama("gpt-oss:20b", reasoning={"effort": "high"})["think"] == "high"

@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 
 from agent_controller.tasks.limits import BUILT_IN_CAPABILITIES
-from agent_worker.specialists import SPECIALISTS, build_request, specialist_for
-from atlas.contracts.errors import InvalidRequestError
+from agent_worker.specialists import SPECIALISTS, build_request, is_open, specialist_for
 from atlas.contracts.inference import JsonSchemaFormat, ModelRequest, Requirements, TaskType
 from atlas.contracts.tasks import Subtask
 from atlas.worker.attempt import references
 from atlas.worker.output import OutputMismatchError, read_output
+from atlas.worker_settings import SpecialisationSettings
 
+STRONG = Requirements.model_validate({"capabilities": {"legal": "strong"}})
 SCHEMA: dict[str, object] = {
     "type": "object",
     "required": ["n"],
@@ -76,9 +77,35 @@ def test_requirements_of_the_subtask_go_before_the_default_model_and_the_special
     assert build_request(subtask(), SPECIALISTS["code"]).requirements is not None
 
 
-def test_tools_that_the_worker_does_not_have_are_refused():
-    with pytest.raises(InvalidRequestError, match="browser"):
-        build_request(subtask(tools=["browser"]), SPECIALISTS["draft"])
+def test_what_is_declared_of_a_specialisation_goes_before_what_is_built_in():
+    declared = SpecialisationSettings(prompt="You are terse.", temperature=0.1)
+    changed = specialist_for("draft", declared)
+    assert changed.system_prompt.startswith("You are terse.\n\nYou do one subtask")
+    assert (changed.temperature, changed.wish) == (0.1, SPECIALISTS["draft"].wish)
+
+
+def test_a_specialisation_extends_the_built_in_one_that_it_names():
+    lawyer = specialist_for("lawyer", SpecialisationSettings(extends="review", model="m/x"))
+    assert lawyer.system_prompt == SPECIALISTS["review"].system_prompt
+    assert specialist_for("lawyer", SpecialisationSettings()) == SPECIALISTS["general"]
+
+
+def test_a_model_or_needs_that_are_declared_go_before_the_default_and_after_the_subtasks_own():
+    declared = SpecialisationSettings(model="m/lawyer", requirements=STRONG)
+    lawyer = specialist_for("lawyer", declared)
+    asked = build_request(subtask(), lawyer, default_model="m/x")
+    assert (asked.model, asked.requirements) == ("m/lawyer", STRONG)
+    own = Requirements(task_type=TaskType.TRANSLATION)
+    asked = build_request(subtask(requirements=own), lawyer, default_model="m/x")
+    assert (asked.model, asked.requirements) == (None, own)
+
+
+def test_a_wish_counts_where_nobody_says_more():
+    draft = SPECIALISTS["draft"]
+    assert is_open(subtask(), draft, None)
+    assert not is_open(subtask(), draft, "m/x")
+    assert not is_open(subtask(requirements=STRONG), draft, None)
+    assert not is_open(subtask(), specialist_for("draft", SpecialisationSettings(model="m")), None)
 
 
 def test_a_capability_of_ones_own_is_done_by_a_generalist():

@@ -61,8 +61,7 @@ class MockAdapter:
             raise told_error(self._origin, Told(f"no model {call.model!r}", status=404))
         answer = answer_to(
             call.request,
-            seed=mock.seed,
-            mean_tokens=mock.tokens,
+            mock,
             origin=self._origin,
             is_continued=call.is_continued,
         )

@@ -34,7 +34,8 @@ def ollama_body(model: str, request: ModelRequest, origin: Origin) -> JsonObject
             none of them.
     """
     body: JsonObject = {"model": model, "messages": _messages(request, origin)}
-    if request.tools and request.tool_choice != "none":
+    may_call = bool(request.tools) and request.tool_choice != "none"
+    if may_call:
         if request.tool_choice == "required" or isinstance(request.tool_choice, NamedTool):
             raise refused_here(
                 origin, "Ollama cannot be made to call a tool; set tool_choice to auto or none"
@@ -50,9 +51,11 @@ def ollama_body(model: str, request: ModelRequest, origin: Origin) -> JsonObject
             }
             for tool in request.tools
         ]
-    if isinstance(request.response_format, JsonSchemaFormat):
-        body["format"] = request.response_format.json_schema
-    elif isinstance(request.response_format, JsonObjectFormat):
+    # A format rules out the tokens with which models call tools (ollama/ollama#8095, #11185).
+    wanted = None if may_call else request.response_format
+    if isinstance(wanted, JsonSchemaFormat):
+        body["format"] = wanted.json_schema
+    elif isinstance(wanted, JsonObjectFormat):
         body["format"] = "json"
     if request.reasoning is not None:
         effort = _EFFORTS[request.reasoning.effort or "medium"]

@@ -72,6 +72,7 @@ REQUEST = TaskRequest(
     plan=[NODE],
     on_failure=OnFailure.QUORUM,
     quorum=1,
+    max_parallel=4,
     budget=BUDGET,
     priority=Priority.HIGH,
     approval=Approval.PLAN,
