@@ -7,7 +7,7 @@ from agent_controller.scheduling.scheduler import Scheduler
 from agent_controller.submissions import Submissions, check_same, conflict, digest
 from agent_controller.tasks.admission import Admission
 from agent_controller.tasks.control import apply_control
-from agent_controller.tasks.fold import UnknownEvent
+from agent_controller.tasks.entries import UnknownEvent
 from agent_controller.tasks.plan import Problem, invalid
 from agent_controller.tasks.view import TaskView
 from atlas import subjects, wire
@@ -96,7 +96,7 @@ class TaskDoors:
         for _ in range(_TRIES):
             view = await self._scheduler.view(key)
             if view.version:
-                check_same(view, request)
+                check_same(view, digest(request))
                 return
             if (waiting := await self._bus.last(subjects.SUBMITS, subject)) is not None:
                 known = self._readable(waiting)

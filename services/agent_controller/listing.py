@@ -6,7 +6,7 @@ import structlog
 
 from agent_controller.open_tasks import Key
 from agent_controller.scheduling.scheduler import Scheduler
-from agent_controller.tasks.fold import LogCorruptError
+from agent_controller.tasks.entries import LogCorruptError
 from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.bus import Bus

@@ -5,16 +5,24 @@ folded; the server refuses it when there is a later one. After a refusal, and af
 got lost, one reads again: the refusal may be one's own success.
 """
 
-import hashlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from agent_controller.tasks.fold import LogEntry, fold, read_entry
+from agent_controller.tasks.entries import LogEntry, read_entry
+from agent_controller.tasks.fold import fold
 from agent_controller.tasks.view import TaskView
 from atlas import subjects, telemetry
 from atlas.bus import Bus
-from atlas.contracts.task_events import TASK_EVENT, TaskEvent
+from atlas.contracts.task_events import (
+    TASK_EVENT,
+    SubtaskDispatched,
+    SubtaskRetried,
+    SubtaskStarted,
+    TaskEvent,
+)
 
+_PLAIN = (SubtaskDispatched, SubtaskStarted, SubtaskRetried)
+"""Events that are read as they were written; in others JSON may change a value, such as NaN."""
 _TRACE_HEADERS = ("traceparent", "tracestate")
 
 
@@ -43,8 +51,10 @@ class TaskLog:
             RequestTimeoutError: NATS is silent.
         """
         subject = subjects.task_write(known.view.tenant, known.view.task_id)
-        stored = self._bus.read(subjects.TASKS, subject, from_seq=known.last_seq + 1)
-        async for message in stored:
+        last = await self._bus.last(subjects.TASKS, subject)  # mostly there is nothing new
+        if last is None or last.seq <= known.last_seq:
+            return known
+        async for message in self._bus.read(subjects.TASKS, subject, from_seq=known.last_seq + 1):
             view = fold(known.view, [read_entry(message.data)])
             trace = known.trace
             if view.version == 1:
@@ -65,19 +75,16 @@ class TaskLog:
         """
         data = TASK_EVENT.dump_json(event, exclude_none=True)
         view = known.view
-        # The digest is in the id, because the server takes a repeated id for a success even when
-        # another controller's event of that version stands there.
-        digest = hashlib.sha256(data).hexdigest()[:16]
+        # Without a message id: that the same event is not stored twice, the expected sequence sees
+        # to, and the server would remember two minutes of ids.
         seq = await self._bus.store(
-            subjects.task_write(view.tenant, view.task_id),
-            data,
-            msg_id=f"{view.tenant}:{view.task_id}:{event.version}:{digest}",
-            expected_last=known.last_seq,
+            subjects.task_write(view.tenant, view.task_id), data, expected_last=known.last_seq
         )
         trace = dict(known.trace)
         if event.version == 1:
             telemetry.inject(trace)
-        return Logged(fold(view, [read_entry(data)]), seq, trace)
+        entry = event if isinstance(event, _PLAIN) else read_entry(data)
+        return Logged(fold(view, [entry]), seq, trace)
 
     async def entries(self, tenant: str, task_id: str) -> AsyncIterator[LogEntry]:
         """The log from its beginning."""

@@ -31,6 +31,12 @@ class _Info(BaseModel):
     total: int = 0
 
 
+class _Purged(BaseModel):
+    """What the server answers to a purge; an error lacks `success`."""
+
+    success: bool = False
+
+
 class OpenTasks:
     """The bucket `ATLAS_OPEN`: a key for each open task."""
 
@@ -45,13 +51,13 @@ class OpenTasks:
         """Take a task out; the message goes, and leaves no marker behind.
 
         Raises:
-            StoreRefusedError: It is still there; worth another try.
+            AtlasError: It may be there still; worth another try.
         """
         subject = _PREFIX + subjects.open_task(*key)
-        try:
-            await self._bus.jetstream.purge_stream(_BUCKET, subject=subject)
-        except (NatsError, TimeoutError) as error:
-            raise StoreRefusedError(f"{subject} was not removed: {error}") from error
+        request = json.dumps({"filter": subject}).encode()
+        reply = await self._bus.ask(f"$JS.API.STREAM.PURGE.{_BUCKET}", request)
+        if not _Purged.model_validate_json(reply.data).success:
+            raise StoreRefusedError(f"{subject} was not removed: {reply.data[:200]!r}")
 
     async def list(self) -> list[Key]:
         """Every open task of every tenant.

@@ -51,13 +51,13 @@ def digest(request: TaskRequest) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_same(view: TaskView, request: TaskRequest) -> None:
-    """Refuse a request under the id of another one.
+def check_same(view: TaskView, sha256: str) -> None:
+    """Refuse a request, told by its digest, under the id of another one.
 
     Raises:
         ConflictError: The task has another body.
     """
-    if view.request_sha256 != digest(request):
+    if view.request_sha256 != sha256:
         raise conflict(view.task_id)
 
 
@@ -179,9 +179,10 @@ class Submissions:
     async def _accept(self, key: Key, request: TaskRequest) -> None:
         """Begin the log, unless it has begun with the same request."""
         _check_names(key)
+        sha256 = digest(request)
         view = await self._scheduler.view(key)
         if view.version:
-            check_same(view, request)
+            check_same(view, sha256)
             return
         await self._open_tasks.add(key)
         self._admission.opened(key)
@@ -195,12 +196,12 @@ class Submissions:
                     version=1,
                     at_ms=at_ms,
                     request=request,
-                    request_sha256=digest(request),
+                    request_sha256=sha256,
                 )
             ]
 
         view = await self._scheduler.advance(key, [accepted])
-        check_same(view, request)
+        check_same(view, sha256)
 
     async def _reject(self, key: Key, msg: Msg, error: InvalidRequestError) -> None:
         info = error.to_info()

@@ -26,6 +26,7 @@ from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 
 from atlas import wire
+from atlas.asking import Questions
 from atlas.barrier import Barrier
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import (
@@ -34,6 +35,7 @@ from atlas.contracts.errors import (
     PayloadTooLargeError,
     RequestTimeoutError,
 )
+from atlas.inbox import Inbox
 from atlas.live import BOUND_BYTES, Live, LiveClient
 from atlas.pull import Flow, Pull
 from atlas.replay import replay
@@ -63,6 +65,7 @@ class Bus:
         self._on_disconnect: list[Callable[[], None]] = []
         self._dial_error: Exception | None = None
         self.nats = LiveClient()
+        self._questions = Questions(self.nats)
         self.replays = asyncio.Semaphore(_REPLAYS)
         self._barrier = Barrier(
             lambda: self.nats.flush(timeout=_LONGEST_S),
@@ -248,7 +251,7 @@ class Bus:
         """
         wait_s = timeout_s or self._settings.request_timeout_ms / 1000
         try:
-            return await self.nats.request(subject, data, timeout=wait_s, headers=headers)
+            return await self._questions.ask(subject, data, headers, wait_s)
         except MaxPayloadError as error:
             raise self._too_large(subject, data) from error
         except NoRespondersError as error:
@@ -345,13 +348,9 @@ class Bus:
 
     async def flow(self, stream: str, consumer: str, *, bound: int) -> Flow:
         """Read a durable pull consumer as its messages come, at most `bound` of them ahead."""
-        sub = await self.open(self.nats.new_inbox())
+        inbox = await Inbox.open(self.nats)
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
-
-        async def ask(question: bytes) -> None:
-            await self.nats.publish(subject, question, reply=sub.subject)
-
-        return Flow(ask, sub, lambda: self.reconnects, self.wait_connected, bound)
+        return Flow(self.nats, inbox, subject, lambda: self.reconnects, self.wait_connected, bound)
 
     async def close(self) -> None:
         """Send what is left and close. Never raises: there is nobody to tell.

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 
 import structlog
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.errors import Error
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
 from atlas import wire
+from atlas.inbox import Inbox
+from atlas.live import LiveClient
 
 _RETRY_S = 0.25
 _STANDING_S = 2.0
@@ -66,8 +67,10 @@ class Flow:
     nats-py's fetch of many holds the first of them back until it has all or its time is over.
     """
 
-    ask: Callable[[bytes], Awaitable[None]]
-    sub: Subscription
+    nats: LiveClient
+    inbox: Inbox
+    subject: str
+    """Where the server takes the requests."""
     reconnects: Callable[[], int]
     wait_connected: Callable[[], Awaitable[None]]
     bound: int
@@ -82,9 +85,7 @@ class Flow:
         came: list[Msg] = []
         try:
             await self._stand()
-            came.append(await self.sub.next_msg(timeout=wait_s))
-            while self.sub.pending_msgs:
-                came.append(await self.sub.next_msg(timeout=wait_s))
+            came = [await self.inbox.next(wait_s), *await self.inbox.take()]
         except (NatsTimeoutError, TimeoutError):
             pass
         except Error as error:
@@ -107,7 +108,9 @@ class Flow:
         self._until = time.monotonic() + _STANDING_S + _LATE_S
         self._left = self.bound
         question = {"batch": self.bound, "expires": int(_STANDING_S * 1e9)}
-        await self.ask(json.dumps(question).encode())
+        await self.nats.publish(
+            self.subject, json.dumps(question).encode(), reply=self.inbox.subject
+        )
 
     async def _rest(self, why: str) -> None:
         log.debug("flow_interrupted", error=why)
@@ -116,11 +119,8 @@ class Flow:
 
     async def close(self) -> None:
         """End the request, then hand back what came and was not taken: it shall not come again."""
-        left: list[Msg] = []
-        with contextlib.suppress(Error, TimeoutError, ValueError):  # already gone
-            while self.sub.pending_msgs:
-                left.append(await self.sub.next_msg(timeout=_RETRY_S))
-            await self.sub.unsubscribe()
-            for msg in left:
+        with contextlib.suppress(Error):  # already gone
+            await self.inbox.close()
+            for msg in await self.inbox.take():
                 if wire.status(msg.headers) is None:
                     await msg.nak()

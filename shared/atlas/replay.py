@@ -1,22 +1,19 @@
 """What JetStream holds of a subject, read without a consumer (batched direct get, ADR-31)."""
 
-import contextlib
 import json
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-from nats.errors import Error
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from atlas import wire
 from atlas.contracts.errors import RequestTimeoutError
+from atlas.inbox import Inbox
+from atlas.live import LiveClient
 from atlas.wire import Stored, read_stored
 
 _NEXT_S = 15.0
-_PENDING_BYTES = 256 * 2**20
 
 
 class Publish(Protocol):
@@ -28,29 +25,32 @@ class Publish(Protocol):
 
 
 async def replay(  # noqa: PLR0917 - Bus.read names them
-    nats: Client, publish: Publish, stream: str, subject: str, from_seq: int, page: int
+    nats: LiveClient,
+    publish: Publish,
+    stream: str,
+    subject: str,
+    from_seq: int,
+    page: int,
 ) -> AsyncGenerator[Stored]:
-    """See `Bus.read`, the only caller."""
-    inbox = nats.new_inbox()
-    sub = await nats.subscribe(inbox, pending_bytes_limit=_PENDING_BYTES)
+    """See `Bus.read`, the only caller. The server sends no more than 64 MB of a page at a time."""
+    inbox = await Inbox.open(nats)
     try:
         while True:
             request = {"seq": from_seq, "next_by_subj": subject, "batch": page}
             question = json.dumps(request).encode()
-            await publish(f"$JS.API.DIRECT.GET.{stream}", question, reply=inbox)
-            while wire.status((msg := await _next(sub, stream)).headers) is None:
+            await publish(f"$JS.API.DIRECT.GET.{stream}", question, reply=inbox.subject)
+            while wire.status((msg := await _next(inbox, stream)).headers) is None:
                 stored = read_stored(msg.data, msg.headers)
                 from_seq = stored.seq + 1
                 yield stored
             if wire.left(subject, msg.headers) == 0:
                 return
     finally:
-        with contextlib.suppress(Error):  # the connection is gone, and the inbox with it
-            await sub.unsubscribe()
+        await inbox.close()
 
 
-async def _next(sub: Subscription, stream: str) -> Msg:
+async def _next(inbox: Inbox, stream: str) -> Msg:
     try:
-        return await sub.next_msg(timeout=_NEXT_S)
+        return await inbox.next(_NEXT_S)
     except (NatsTimeoutError, TimeoutError) as error:
         raise RequestTimeoutError(f"reading {stream}: no answer within {_NEXT_S:g} s") from error

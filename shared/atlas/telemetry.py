@@ -126,8 +126,9 @@ def mark_failed(code: str) -> None:
 
 
 def inject(headers: dict[str, str]) -> None:
-    """Write the current trace context into message headers."""
-    propagate.inject(headers)
+    """Write the current trace context into message headers; mostly there is none."""
+    if context.get_current():
+        propagate.inject(headers)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit, urlunsplit
 
+import msgspec
 from pydantic import ValidationError
 
 from atlas import telemetry
@@ -114,6 +115,14 @@ def outgoing_headers() -> dict[str, str]:
     return headers
 
 
+def header_block(headers: Mapping[str, str]) -> bytes | None:
+    """Headers as NATS sends them; None when one is no line of its own and needs cleaning."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+        return None
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
 @dataclass(frozen=True, slots=True)
 class Ack:
     """What JetStream says of a message that it stored."""
@@ -125,6 +134,25 @@ class Ack:
     """Of a counter, after this increment; a duplicate's is not told."""
 
 
+class _Refusal(msgspec.Struct):
+    """Why JetStream did not store a message."""
+
+    err_code: int | None = None
+    description: str = ""
+
+
+class _Answer(msgspec.Struct):
+    """What JetStream answers to a publish, as far as it is read."""
+
+    seq: int = 0
+    duplicate: bool = False
+    val: str | int | None = None
+    error: _Refusal | None = None
+
+
+_ACK = msgspec.json.Decoder(_Answer)
+
+
 def read_ack(subject: str, data: bytes) -> Ack:
     """Read a JetStream acknowledgement.
 
@@ -134,19 +162,20 @@ def read_ack(subject: str, data: bytes) -> Ack:
         StoreRefusedError: Refused for another reason.
     """
     try:
-        ack = json.loads(data)
-    except ValueError as error:
+        ack = _ACK.decode(data)
+    except msgspec.MsgspecError as error:
         raise StoreRefusedError(f"{subject}: no acknowledgement but {data[:80]!r}") from error
-    if refusal := ack.get("error"):
-        if refusal.get("err_code") == _SAME_ON_ITS_WAY:
-            raise RequestTimeoutError(f"{subject}: {refusal.get('description')}")
-        kind = FencedError if refusal.get("err_code") in _WRONG_LAST_SEQUENCE else StoreRefusedError
+    if (refusal := ack.error) is not None:
+        if refusal.err_code == _SAME_ON_ITS_WAY:
+            raise RequestTimeoutError(f"{subject}: {refusal.description}")
+        kind = FencedError if refusal.err_code in _WRONG_LAST_SEQUENCE else StoreRefusedError
         raise kind(
-            f"{subject}: JetStream did not store the message: {refusal.get('description')}",
-            details={"err_code": refusal.get("err_code")},
+            f"{subject}: JetStream did not store the message: {refusal.description}",
+            details={"err_code": refusal.err_code},
         )
-    value = ack.get("val")
-    return Ack(int(ack["seq"]), bool(ack.get("duplicate")), None if value is None else int(value))
+    if not ack.seq:
+        raise StoreRefusedError(f"{subject}: no acknowledgement but {data[:80]!r}")
+    return Ack(ack.seq, ack.duplicate, None if ack.val is None else int(ack.val))
 
 
 def raise_overload(error: StoreRefusedError) -> None:

@@ -13,7 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from subprocess import DEVNULL
 
-from agent_controller.tasks.fold import fold, read_entry
+from agent_controller.tasks.entries import read_entry
+from agent_controller.tasks.fold import fold
 from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.bus import Bus

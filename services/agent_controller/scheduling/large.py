@@ -54,10 +54,10 @@ async def fit_event(objects: Objects, tenant: str, event: TaskEvent) -> TaskEven
 
 async def fit_work(objects: Objects, tenant: str, subtask: Subtask) -> Subtask:
     """A piece of work as it may go to a worker."""
+    if len(subtask.to_json()) <= _WORK_BYTES:
+        return subtask
     rest_bytes = len(subtask.model_copy(update={"inputs": {}}).to_json())
     room_bytes = _WORK_BYTES - rest_bytes
-    if size_bytes(subtask.inputs) <= room_bytes:
-        return subtask
     prefix = f"{tenant}.{subtask.task_id}.{subtask.subtask_id}.inputs"
     inputs = await _smaller(objects, prefix, subtask.inputs, room_bytes)
     return subtask.model_copy(update={"inputs": inputs})

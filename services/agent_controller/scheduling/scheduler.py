@@ -1,8 +1,9 @@
 """The scheduler: one step at a time for each task, many tasks side by side.
 
-A step reads what is new in the log, takes what came in, decides, appends, and sees to the effects.
-It is the same step whatever caused it: a submission, a report, a control, a time that came, or the
-sweep over open tasks. What this process remembers only saves work: it may be lost at any time.
+A step takes what came in, decides, appends, and sees to the effects. It is the same step whatever
+caused it: a submission, a report, a control, a time that came, or the sweep over open tasks. What
+this process remembers only saves work: it may be lost at any time, and be old. An append proves
+that it is not; without one the log is read before anything is taken for needless or impossible.
 """
 
 import asyncio
@@ -48,6 +49,8 @@ class _Case:
     """What this process remembers of a task."""
 
     logged: Logged
+    is_current: bool = False
+    """Whether that was the whole log at some moment of the step that runs."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     carried_out: set[str] = field(default_factory=set)
     missed: list[Intake] = field(default_factory=list)
@@ -126,7 +129,9 @@ class Scheduler:
                 self._tidy(key, case)
 
     async def _step(self, key: Key, case: _Case, intakes: Sequence[Intake]) -> None:
-        case.logged = await self._log.read(case.logged)
+        case.is_current = False
+        if not case.logged.view.version:
+            await self._read(case)
         trace = case.logged.trace
         with telemetry.remote_parent(trace) if trace else contextlib.nullcontext():
             for intake in intakes:
@@ -140,6 +145,10 @@ class Scheduler:
             is_all_done = await self._carry_out(case)
         if case.logged.view.version:
             self._plan_next_visit(key, case, is_all_done=is_all_done)
+
+    async def _read(self, case: _Case) -> None:
+        case.logged = await self._log.read(case.logged)
+        case.is_current = True
 
     def _decide(self, view: TaskView, at_ms: int) -> list[TaskEvent]:
         priority = view.request.priority if view.request is not None else Priority.NORMAL
@@ -161,14 +170,14 @@ class Scheduler:
     async def _record(self, case: _Case, intake: Intake) -> bool:
         """Append what `intake` makes of the view, again after each lost race. Says if any."""
         for _ in range(_TRIES):
-            events = intake(case.logged.view, now_ms())
+            events = await self._drafts(case, intake)
             if not events:
                 return False
             try:
                 for event in events:
                     await self._append(case, event)
             except (FencedError, RequestTimeoutError):
-                case.logged = await self._log.read(case.logged)
+                await self._read(case)
             else:
                 return True
         raise OverloadedError(
@@ -176,10 +185,20 @@ class Scheduler:
             retry_after_ms=_AGAIN_MS,
         )
 
+    async def _drafts(self, case: _Case, intake: Intake) -> list[TaskEvent]:
+        """What `intake` makes of the task; only of the whole log its "nothing" or error counts."""
+        if not case.is_current:
+            with contextlib.suppress(AtlasError):
+                if events := intake(case.logged.view, now_ms()):
+                    return events
+            await self._read(case)
+        return intake(case.logged.view, now_ms())
+
     async def _append(self, case: _Case, event: TaskEvent) -> None:
         tenant = case.logged.view.tenant
         fitting = await fit_event(self._objects, tenant, event)
         case.logged = await self._log.append(case.logged, fitting)
+        case.is_current = True
         self.decisions += 1
         data: dict[str, object] = {"task_id": event.task_id, "version": event.version}
         for name in ("subtask_id", "attempt", "worker", "stream_id", "warning"):
@@ -194,6 +213,8 @@ class Scheduler:
         """
         view = case.logged.view
         found = effects(view, now_ms(), self._limits, self._planner, case.carried_out)
+        if not found:
+            return True
         room = asyncio.Semaphore(_EFFECTS_AT_ONCE)
         async with asyncio.TaskGroup() as group:
             tries = [

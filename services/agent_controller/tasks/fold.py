@@ -7,20 +7,17 @@ may be decided on half a log.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from types import MappingProxyType
-from typing import get_args
 
-from pydantic import ValidationError
+from msgspec.structs import replace
 
 from agent_controller.tasks import replanning
+from agent_controller.tasks.entries import LogCorruptError, LogEntry, UnknownEvent
 from agent_controller.tasks.order import by_urgency, longest_paths
+from agent_controller.tasks.records import Records
 from agent_controller.tasks.view import RESERVED_IDS, SubtaskRecord, TaskView
-from atlas.contracts.base import Contract
-from atlas.contracts.errors import AtlasError
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import (
-    TASK_EVENT,
     SubtaskCancelled,
     SubtaskDispatched,
     SubtaskFailed,
@@ -50,49 +47,6 @@ type SubtaskEvent = (
     | SubtaskRetried
     | SubtaskCancelled
 )
-
-
-class LogCorruptError(AtlasError):
-    """A task's log has a gap, or speaks of a subtask that it never planned."""
-
-    code = "log_corrupt"
-
-
-class UnknownEvent(Contract):
-    """An event of a type that this version does not know."""
-
-    task_id: str
-    version: int
-    at_ms: int
-    type: str
-
-
-type LogEntry = TaskEvent | UnknownEvent
-
-_KNOWN = frozenset(
-    kind.model_fields["type"].default for kind in get_args(get_args(TaskEvent.__value__)[0])
-)
-
-
-def read_entry(data: bytes) -> LogEntry:
-    """Read one message of a log.
-
-    Raises:
-        LogCorruptError: It is no event of any version.
-    """
-    try:
-        return TASK_EVENT.validate_json(data)
-    except ValidationError as error:
-        try:
-            unknown = UnknownEvent.model_validate_json(data)
-        except ValidationError:
-            raise LogCorruptError(f"no task event: {data[:120]!r}") from error
-        if unknown.type in _KNOWN:
-            raise LogCorruptError(
-                f"task {unknown.task_id}, version {unknown.version}: "
-                f"{unknown.type} cannot be read: {error.error_count()} problems"
-            ) from error
-        return unknown
 
 
 def fold(view: TaskView, entries: Iterable[LogEntry]) -> TaskView:
@@ -214,7 +168,7 @@ def with_change(
     kept = {id_: replace(record, path=paths.get(id_, record.path)) for id_, record in kept.items()}
     view = replace(
         view,
-        subtasks=MappingProxyType(kept),
+        subtasks=Records(kept),
         removed=MappingProxyType({**view.removed, **out}),
     )
     return _with(view, *_new_records(added, paths))
@@ -397,5 +351,4 @@ def _known(view: TaskView, subtask_id: str, event: TaskEvent) -> SubtaskRecord:
 def _with(view: TaskView, *records: SubtaskRecord) -> TaskView:
     if not records:
         return view
-    changed = {record.subtask_id: record for record in records}
-    return replace(view, subtasks=MappingProxyType({**view.subtasks, **changed}))
+    return replace(view, subtasks=Records.of(view.subtasks).with_changed(records))

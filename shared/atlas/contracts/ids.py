@@ -5,10 +5,9 @@ they want idempotency; otherwise `new_id` gives a UUIDv7 (RFC 9562), which sorts
 """
 
 import hashlib
+import os
 import re
-import secrets
 import time
-import uuid
 from typing import Annotated
 
 from pydantic import Field
@@ -32,10 +31,11 @@ def is_id(text: str) -> bool:
 
 def new_id() -> str:
     """A new UUIDv7 as text: 48 bits of milliseconds, then version, variant and random bits."""
-    value = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | (0x7 << 76)
     value = value & ~(0x3 << 62) | (0x2 << 62)
-    return str(uuid.UUID(int=value))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def derived_id(*parts: str | int) -> str:

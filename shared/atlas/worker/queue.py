@@ -20,6 +20,7 @@ from nats.errors import Error as NatsError
 from atlas import subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.tasks import Priority
+from atlas.inbox import Inbox
 from atlas.settings import TopologySettings
 from atlas.turns import precedence
 
@@ -52,7 +53,7 @@ class WorkQueue:
         self._made_after = -1
         """After how many reconnects the consumers were made sure of."""
         self._subs: list[Subscription] = []
-        self._answers: Subscription | None = None
+        self._answers: Inbox | None = None
 
     async def open(self) -> None:
         """Make the consumers that are missing, and listen for hints."""
@@ -71,8 +72,11 @@ class WorkQueue:
 
     async def close(self) -> None:
         """Stop listening."""
-        for sub in (*self._subs, *([self._answers] if self._answers else [])):
-            await _give_back(sub)
+        for sub in self._subs:
+            with contextlib.suppress(NatsError):  # the connection is closed already
+                await sub.unsubscribe()
+        if self._answers is not None:
+            await self._answers.close()
 
     def ask_again(self, capability: str) -> None:
         """Work of a capability may be taken again, as far as its worker is concerned."""
@@ -128,21 +132,16 @@ class WorkQueue:
         consumer = subjects.work_consumer(capability, priority)
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.WORK}.{consumer}"
         request = json.dumps({"batch": 1, "no_wait": True}).encode()
-        answers = self._answers or await self._bus.open(self._bus.nats.new_inbox())
+        answers = self._answers or await Inbox.open(self._bus.nats)
         try:
             self._answers = answers
             await self._bus.publish(subject, request, reply=answers.subject)
-            msg = await answers.next_msg(timeout=_FETCH_S)
+            msg = await answers.next(_FETCH_S)
         except (NatsError, TimeoutError):
             # NATS is away, and the next poll asks again. A late answer must not wait for that: to
             # an inbox that nobody reads any more it is work of a dead worker, and goes elsewhere.
             self._answers = None
-            await _give_back(answers)
+            await answers.close()
             await self._bus.wait_connected()
             return None
         return None if _MESSAGE_HEADER in (msg.headers or {}) else msg
-
-
-async def _give_back(sub: Subscription) -> None:
-    with contextlib.suppress(NatsError):  # the connection is closed already
-        await sub.unsubscribe()

@@ -16,7 +16,8 @@ from agent_controller.tasks import losses
 from agent_controller.tasks.control import apply_control
 from agent_controller.tasks.decide import decide
 from agent_controller.tasks.effects import CloseTask, SendWork, effects
-from agent_controller.tasks.fold import fold, read_entry
+from agent_controller.tasks.entries import read_entry
+from agent_controller.tasks.fold import fold
 from agent_controller.tasks.intake import take_report, take_result
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import InvalidRequestError

@@ -9,7 +9,8 @@ from agent_controller.tasks.effects import (
     SendWork,
     effects,
 )
-from agent_controller.tasks.fold import fold, read_entry
+from agent_controller.tasks.entries import read_entry
+from agent_controller.tasks.fold import fold
 from agent_controller.tasks.intake import take_report, take_result
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import TaskView

@@ -28,7 +28,8 @@ from agent_controller.tasks.effects import (
     subtask_of,
     wake_at_ms,
 )
-from agent_controller.tasks.fold import LogCorruptError, fold, heard, read_entry
+from agent_controller.tasks.entries import LogCorruptError, read_entry
+from agent_controller.tasks.fold import fold, heard
 from agent_controller.tasks.intake import give_up, take_result
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import (

@@ -9,7 +9,8 @@ from tests.unit.controller.test_controller_tasks import one_move, plans
 
 from agent_controller.planning import model_change
 from agent_controller.tasks import losses
-from agent_controller.tasks.fold import fold, read_entry, with_change
+from agent_controller.tasks.entries import read_entry
+from agent_controller.tasks.fold import fold, with_change
 from agent_controller.tasks.plan import plan_problems
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import InvalidRequestError, ProviderAuthError

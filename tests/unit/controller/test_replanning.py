@@ -316,9 +316,10 @@ def test_the_ids_of_planning_are_refused_in_a_plan_that_may_change():
 
 def test_what_the_model_is_shown_is_bounded():
     plan = [*(node(f"n{one}") for one in range(400)), node("bad"), node("z", "bad")]
-    task = world(*plan, max_replans=1).fail("bad", NO_KEY)
+    task = world(*plan, max_replans=1)
     for one in range(300):
         task.succeed(f"n{one}", {"text": "x" * 10_000})
+    task.fail("bad", NO_KEY)
     work = task.waiting_work()["replan-1"]
     shown = work.inputs["task"][model_change.PROGRESS]
     assert len(work.to_json()) < 128 * 1024
@@ -335,3 +336,12 @@ def test_the_example_of_the_answer_can_always_be_made():
         ("b", "c", "d"),
         ["b-2", "c-2", "d-2"],
     )
+
+
+def test_a_question_about_the_plan_needs_no_approval_and_is_tried_again():
+    task = world(node("a"), node("b", "a"), max_replans=1, approval="subtasks")
+    task.control("approve", "a").fail("a", NO_KEY)
+    assert "replan-1" in task.waiting_work()
+    task.fail("replan-1")
+    task.wait(60_000)
+    assert task.waiting_work()["replan-1"].attempt == 2

@@ -9,7 +9,8 @@ from tests.unit.controller.task_world import LIMITS, PLANNER
 
 from agent_controller.tasks.decide import decide
 from agent_controller.tasks.effects import effects, wake_at_ms
-from agent_controller.tasks.fold import UnknownEvent, fold, read_entry
+from agent_controller.tasks.entries import UnknownEvent, read_entry
+from agent_controller.tasks.fold import fold
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.task_events import TASK_EVENT
 

@@ -57,3 +57,14 @@ def test_a_refusal_for_another_reason_is_no_overload():
 def test_what_is_no_acknowledgement_is_shown(data: bytes):
     with pytest.raises(StoreRefusedError, match="no acknowledgement but"):
         read_ack("a.b", data)
+
+
+@pytest.mark.parametrize("data", [b"", b"+OK", b"{}", b'{"seq": "7"}'])
+def test_what_is_no_acknowledgement_is_told_as_it_came(data: bytes):
+    with pytest.raises(StoreRefusedError, match=r"a\.b: no acknowledgement but b'"):
+        read_ack("a.b", data)
+
+
+@pytest.mark.parametrize("value", [b'"42"', b"42"])
+def test_a_counters_value_is_a_number_however_it_is_written(value: bytes):
+    assert read_ack("a.b", b'{"stream":"S","seq":7,"val":%s}' % value).value == 42
