@@ -26,6 +26,7 @@ class Submission:
     plan: Path | None = None
     on_failure: str | None = None
     quorum: int | None = None
+    max_parallel: int | None = None
     max_replans: int | None = None
     priority: str | None = None
     approval: str | None = None
@@ -69,6 +70,7 @@ class Submission:
             task_id=self.task_id,
             on_failure=self.on_failure or ("quorum" if self.quorum is not None else None),
             quorum=self.quorum,
+            max_parallel=self.max_parallel,
             max_replans=self.max_replans,
             priority=self.priority,
             approval=self.approval,

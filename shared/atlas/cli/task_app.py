@@ -48,6 +48,10 @@ PriorityName = Annotated[str | None, typer.Option("--priority", help="high, norm
 ApprovalName = Annotated[
     str | None, typer.Option("--approval", help="What you approve first: none, plan, subtasks.")
 ]
+MaxParallel = Annotated[
+    int | None,
+    typer.Option("--max-parallel", min=1, help="How many subtasks may run at a time."),
+]
 MaxReplans = Annotated[
     int | None,
     typer.Option(
@@ -76,6 +80,7 @@ def run(
     plan: PlanFile = None,
     on_failure: OnFailureName = None,
     quorum: Quorum = None,
+    max_parallel: MaxParallel = None,
     max_replans: MaxReplans = None,
     priority: PriorityName = None,
     approval: ApprovalName = None,
@@ -103,6 +108,7 @@ def run(
         plan=plan,
         on_failure=on_failure,
         quorum=quorum,
+        max_parallel=max_parallel,
         max_replans=max_replans,
         priority=priority,
         approval=approval,
@@ -126,6 +132,7 @@ def submit(
     plan: PlanFile = None,
     on_failure: OnFailureName = None,
     quorum: Quorum = None,
+    max_parallel: MaxParallel = None,
     max_replans: MaxReplans = None,
     priority: PriorityName = None,
     approval: ApprovalName = None,
@@ -147,6 +154,7 @@ def submit(
         plan=plan,
         on_failure=on_failure,
         quorum=quorum,
+        max_parallel=max_parallel,
         max_replans=max_replans,
         priority=priority,
         approval=approval,
@@ -167,6 +175,7 @@ def _submission(
     plan: Path | None,
     on_failure: str | None,
     quorum: int | None,
+    max_parallel: int | None,
     max_replans: int | None,
     priority: str | None,
     approval: str | None,
@@ -185,6 +194,7 @@ def _submission(
         plan=plan,
         on_failure=on_failure,
         quorum=quorum,
+        max_parallel=max_parallel,
         max_replans=max_replans,
         priority=priority,
         approval=approval,

@@ -1,6 +1,9 @@
 """Files that become a task."""
 
+from dataclasses import fields
+
 import pytest
+from typer.testing import CliRunner
 
 from agent_controller.planning import patterns
 from atlas.cli.options import PATTERNS
@@ -11,6 +14,7 @@ from atlas.cli.submission import (
     read_options,
     read_plan,
 )
+from atlas.cli.task_app import app
 from atlas.contracts.errors import InvalidRequestError
 
 
@@ -110,3 +114,29 @@ def test_options_of_a_pattern_are_read_as_yaml():
 def test_an_option_that_cannot_be_read_is_refused_before_anything_is_sent(options):
     with pytest.raises(InvalidRequestError, match=r"--option "):
         Submission(goal="g", options=options).check()
+
+
+@pytest.mark.parametrize("command", ["run", "submit"])
+def test_every_option_of_the_commands_reaches_the_submission(monkeypatch, command: str):
+    given: list[Submission] = []
+
+    async def take(submission: Submission, **_: object) -> int:
+        given.append(submission)
+        return 0
+
+    monkeypatch.setattr(f"atlas.cli.tasks.{command}", take)
+    numbers = ("quorum", "max_parallel", "max_replans", "approval_expires_ms", "max_tokens")
+    words = ("pattern", "on_failure", "priority", "approval")
+    expected: dict[str, object] = {name: place for place, name in enumerate(numbers, start=1)}
+    expected |= {name: f"x{name}" for name in words}
+    expected |= {"goal": "g", "max_usd": 0.5, "task_id": "t1"}
+    options = {"task_id": "id"}
+    arguments = [
+        f"--{options.get(name, name.replace('_', '-'))}={value}" for name, value in expected.items()
+    ]
+    result = CliRunner().invoke(app, [command, *arguments])
+    assert result.exit_code == 0, result.output
+    (submission,) = given
+    assert {name: getattr(submission, name) for name in expected} == expected
+    rest = {one.name for one in fields(Submission)} - expected.keys()
+    assert rest == {"inputs", "options", "plan"}  # tested where they are read
