@@ -1,6 +1,9 @@
 """`atlas task …`: names, options and help."""
 # ruff: noqa: PLC0415 - a command imports what it needs when it runs, so that help is immediate
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,120 +73,25 @@ OwnId = Annotated[str | None, typer.Option("--id", help="An id of your own: a re
 SubtaskId = Annotated[str | None, typer.Option("--subtask", help="Only this subtask.")]
 
 
-@app.command()
-def run(
-    goal: Goal,
-    *,
-    inputs: Inputs = None,
-    pattern: PatternName = None,
-    options: PatternOptions = None,
-    plan: PlanFile = None,
-    on_failure: OnFailureName = None,
-    quorum: Quorum = None,
-    max_parallel: MaxParallel = None,
-    max_replans: MaxReplans = None,
-    priority: PriorityName = None,
-    approval: ApprovalName = None,
-    approval_expires_ms: ApprovalExpires = None,
-    max_usd: MaxUsd = None,
-    max_tokens: MaxTokens = None,
-    task_id: OwnId = None,
-    standalone: Annotated[
-        bool, typer.Option("--standalone", help="With a NATS server and services of its own.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Submit a task, follow it to its end, and print the answer.
-
-    Ctrl-C stops following; the task goes on (with --standalone everything ends).
-    """
-    from atlas.cli import tasks
-    from atlas.cli.session import run as run_command
-
-    submission = _submission(
-        goal=goal,
-        inputs=inputs,
-        pattern=pattern,
-        options=options,
-        plan=plan,
-        on_failure=on_failure,
-        quorum=quorum,
-        max_parallel=max_parallel,
-        max_replans=max_replans,
-        priority=priority,
-        approval=approval,
-        approval_expires_ms=approval_expires_ms,
-        max_usd=max_usd,
-        max_tokens=max_tokens,
-        task_id=task_id,
-    )
-    run_command(
-        lambda: tasks.run(submission, standalone=standalone, as_json=as_json), as_json=as_json
-    )
-
-
-@app.command()
-def submit(
-    goal: Goal,
-    *,
-    inputs: Inputs = None,
-    pattern: PatternName = None,
-    options: PatternOptions = None,
-    plan: PlanFile = None,
-    on_failure: OnFailureName = None,
-    quorum: Quorum = None,
-    max_parallel: MaxParallel = None,
-    max_replans: MaxReplans = None,
-    priority: PriorityName = None,
-    approval: ApprovalName = None,
-    approval_expires_ms: ApprovalExpires = None,
-    max_usd: MaxUsd = None,
-    max_tokens: MaxTokens = None,
-    task_id: OwnId = None,
-    as_json: AsJson = False,
-) -> None:
-    """Submit a task and print its id; it is accepted also while no service runs."""
-    from atlas.cli import tasks
-    from atlas.cli.session import run as run_command
-
-    submission = _submission(
-        goal=goal,
-        inputs=inputs,
-        pattern=pattern,
-        options=options,
-        plan=plan,
-        on_failure=on_failure,
-        quorum=quorum,
-        max_parallel=max_parallel,
-        max_replans=max_replans,
-        priority=priority,
-        approval=approval,
-        approval_expires_ms=approval_expires_ms,
-        max_usd=max_usd,
-        max_tokens=max_tokens,
-        task_id=task_id,
-    )
-    run_command(lambda: tasks.submit(submission, as_json=as_json), as_json=as_json)
-
-
 def _submission(
+    goal: Goal,
     *,
-    goal: str,
-    inputs: list[Path] | None,
-    pattern: str | None,
-    options: list[str] | None,
-    plan: Path | None,
-    on_failure: str | None,
-    quorum: int | None,
-    max_parallel: int | None,
-    max_replans: int | None,
-    priority: str | None,
-    approval: str | None,
-    approval_expires_ms: int | None,
-    max_usd: float | None,
-    max_tokens: int | None,
-    task_id: str | None,
+    inputs: Inputs = None,
+    pattern: PatternName = None,
+    options: PatternOptions = None,
+    plan: PlanFile = None,
+    on_failure: OnFailureName = None,
+    quorum: Quorum = None,
+    max_parallel: MaxParallel = None,
+    max_replans: MaxReplans = None,
+    priority: PriorityName = None,
+    approval: ApprovalName = None,
+    approval_expires_ms: ApprovalExpires = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    task_id: OwnId = None,
 ) -> "Submission":
+    """The options of every command that submits a task."""
     from atlas.cli.submission import Submission
 
     return Submission(
@@ -203,6 +111,54 @@ def _submission(
         max_tokens=max_tokens,
         task_id=task_id,
     )
+
+
+def _submits(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that is given a submission, with the options that make one before its own."""
+    of_submission = signature(_submission).parameters
+    own = {name: one for name, one in signature(command).parameters.items() if name != "submission"}
+
+    @wraps(command)
+    def with_options(**given: object) -> None:
+        rest = {name: given.pop(name) for name in own}
+        command(_submission(**given), **rest)  # type: ignore[arg-type] # typer checked them
+
+    parameters = {**of_submission, **own}
+    with_options.__signature__ = Signature(list(parameters.values()))  # type: ignore[attr-defined]
+    with_options.__annotations__ = {name: one.annotation for name, one in parameters.items()}
+    return with_options
+
+
+@app.command()
+@_submits
+def run(
+    submission: "Submission",
+    *,
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="With a NATS server and services of its own.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Submit a task, follow it to its end, and print the answer.
+
+    Ctrl-C stops following; the task goes on (with --standalone everything ends).
+    """
+    from atlas.cli import tasks
+    from atlas.cli.session import run as run_command
+
+    run_command(
+        lambda: tasks.run(submission, standalone=standalone, as_json=as_json), as_json=as_json
+    )
+
+
+@app.command()
+@_submits
+def submit(submission: "Submission", *, as_json: AsJson = False) -> None:
+    """Submit a task and print its id; it is accepted also while no service runs."""
+    from atlas.cli import tasks
+    from atlas.cli.session import run as run_command
+
+    run_command(lambda: tasks.submit(submission, as_json=as_json), as_json=as_json)
 
 
 @app.command()
