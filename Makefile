@@ -58,7 +58,7 @@ up: $(STAMP)  ## Run NATS (unless NATS_URL is set) and every service until Ctrl-
 
 .PHONY: test
 test: $(STAMP)  ## Run every test but those that need Docker
-	$(BIN)/pytest -n 3 -m "not containers" tests
+	$(BIN)/pytest -n 3 -m "not containers and not release" tests
 
 SEEDS ?= 1 2 3
 STREAMS ?= 200
@@ -142,6 +142,28 @@ task-logs: $(STAMP)  ## Record logs of tasks as this version writes them, at a r
 contract: $(STAMP)  ## Write docs/contract.md, docs/asyncapi.json and docs/schemas anew from the models
 	$(BIN)/python -m docs.generate_contract
 
+# The time of everything in an archive is that of the commit, so that whoever builds it gets the same.
+RELEASE_TIME = SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)"
+RELEASED := build/released
+.PHONY: release
+release: $(VENV)/.release  ## Build wheel, source archive and bill of materials into dist/
+	rm -rf dist $(RELEASED)
+	$(RELEASE_TIME) $(BIN)/python -m hatchling build -t wheel -t sdist
+	@$(UV) venv --quiet $(RELEASED)
+	@$(UV) pip install --quiet --python $(RELEASED) --require-hashes -r requirements/base.txt
+	@$(UV) pip install --quiet --python $(RELEASED) --no-deps dist/*.whl
+	$(RELEASE_TIME) $(BIN)/cyclonedx-py environment $(RELEASED)/bin/python --pyproject pyproject.toml \
+		--mc-type application --output-reproducible --output-file dist/atlas-llm.cdx.json
+	@cd dist && sha256sum *
+
+.PHONY: release-check
+release-check: release  ## Check what `make release` built: the same bytes again, complete, and it runs
+	$(BIN)/pytest -m release tests/release
+
+$(VENV)/.release: requirements/release.txt $(STAMP)
+	@$(UV) pip install --quiet --require-hashes -r requirements/release.txt
+	@touch $@
+
 .PHONY: docs
 docs: $(STAMP)  ## Render the documents, and the subjects from docs/asyncapi.json, into docs/build/index.html
 	$(BIN)/python -m docs.pages
@@ -151,3 +173,4 @@ lock: $(STAMP)  ## Resolve pyproject.toml into requirements/*.txt; UPGRADE=--upg
 	$(COMPILE) pyproject.toml --extra mcp -o requirements/base.txt
 	$(COMPILE) pyproject.toml --extra dev -c requirements/base.txt -o requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra dev --extra bench -c requirements/dev.txt -o requirements/bench.txt
+	$(COMPILE) pyproject.toml --extra dev --extra release -c requirements/dev.txt -o requirements/release.txt
