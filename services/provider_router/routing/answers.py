@@ -34,6 +34,9 @@ class Asker:
     wants_json: bool = False
 
 
+type _Pair = tuple[Asker, str]
+"""Who asks, and the model (`provider/name`) that answers."""
+
 ANYBODY = Asker("")
 """Of whom nothing is known."""
 
@@ -62,35 +65,38 @@ class _Share:
 class Answers:
     """The answers that this router's providers gave."""
 
-    _given: dict[tuple[str, str], tuple[Asker, str]] = field(default_factory=dict)
-    """Tenant and stream: who asked, and the model that answered. Those blamed are forgotten."""
-    _shares: dict[tuple[Asker, str], _Share] = field(default_factory=dict)
-    """In the order of their last use."""
+    _given: dict[str, _Pair] = field(default_factory=dict)
+    """By `tenant.stream` who asked, and the model that answered. Those blamed are forgotten."""
+    _shares: dict[_Pair, tuple[_Pair, _Share]] = field(default_factory=dict)
+    """In the order of their last use; each with its key, so that streams share one."""
 
     def gave(self, asker: Asker, stream_id: str, model: str, now_ms: int) -> None:
         """A model's answer to a stream is whole; counted as of use until somebody says otherwise.
 
         `model` is `provider/name`.
         """
-        _newest(self._given, (asker.tenant, stream_id), (asker, model), _MOST_STREAMS)
-        share = self._shares.get((asker, model), _Share(Average(), now_ms))
-        _newest(self._shares, (asker, model), share.answered(now_ms), _MOST_SHARES)
+        pair, share = self._shares.get((asker, model)) or (
+            (asker, model),
+            _Share(Average(), now_ms),
+        )
+        _newest(self._given, f"{asker.tenant}.{stream_id}", pair, _MOST_STREAMS)
+        _newest(self._shares, pair, (pair, share.answered(now_ms)), _MOST_SHARES)
 
     def blame(self, tenant: str, stream_id: str, now_ms: int) -> str | None:
         """A stream's answer was of no use: gives its model; None when it is not known here."""
-        given = self._given.pop((tenant, stream_id), None)
-        if given is None:
+        pair = self._given.pop(f"{tenant}.{stream_id}", None)
+        if pair is None:
             return None
-        if (share := self._shares.get(given)) is not None:
-            self._shares[given] = share.blamed(now_ms)
-        return given[1]
+        if (known := self._shares.get(pair)) is not None:
+            self._shares[pair] = (pair, known[1].blamed(now_ms))
+        return pair[1]
 
     def share(self, asker: Asker, model: str, now_ms: int) -> float:
         """The share of a model's answers that are expected to be of use: 1 until told otherwise."""
         known = self._shares.get((asker, model))
         if known is None:
             return 1.0
-        useful = known.at(now_ms).useful
+        useful = known[1].at(now_ms).useful
         return (useful.total + _PRIOR_WEIGHT) / (useful.weight + _PRIOR_WEIGHT)
 
 
