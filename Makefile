@@ -58,7 +58,7 @@ up: $(STAMP)  ## Run NATS (unless NATS_URL is set) and every service until Ctrl-
 
 .PHONY: test
 test: $(STAMP)  ## Run every test but those that need Docker
-	$(BIN)/pytest -n 3 -m "not containers and not release" tests
+	$(BIN)/pytest -n 3 -m "not containers and not deploy and not release" tests
 
 SEEDS ?= 1 2 3
 STREAMS ?= 200
@@ -91,6 +91,24 @@ types: $(STAMP)  ## Check types, strictly
 .PHONY: test-containers
 test-containers: $(STAMP)  ## Build the image, start the composition, run a task in it (needs Docker)
 	$(BIN)/pytest -m containers tests/containers
+
+# Helm's own code and the schemas of Kubernetes, KEDA and the Prometheus operator: 370 MB.
+DEPLOY := deploy/.tools
+$(DEPLOY)/.ready: $(STAMP)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(DEPLOY)
+	@$(UV) pip install --quiet --python $(DEPLOY)/bin/python "helm-python-sdk>=0.2.2" \
+		"kubernetes-validate>=1.37" cloudcoil-models-keda cloudcoil-models-prometheus-operator pyyaml
+	@touch $@
+
+.PHONY: test-deploy
+test-deploy: $(STAMP) $(DEPLOY)/.ready  ## Check the Helm chart and the plain manifests, without a cluster
+	$(BIN)/pytest -m deploy tests/deploy
+
+VALUES ?= deploy/helm/values/minimal.yaml
+MANIFESTS ?= deploy/kubernetes
+.PHONY: manifests
+manifests: $(DEPLOY)/.ready  ## Render the chart into plain manifests: VALUES=FILE MANIFESTS=FOLDER
+	@$(DEPLOY)/bin/python deploy/chart.py manifests $(VALUES) $(MANIFESTS)
 
 .PHONY: bench
 bench: $(STAMP)  ## Measure streams through Atlas beside others (under three minutes)

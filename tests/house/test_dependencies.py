@@ -1,9 +1,11 @@
-"""What is imported is declared, and what is declared is imported."""
+"""What is imported is declared, what is declared is imported, and a version is said once."""
 
 import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
+
+import yaml
 
 from . import rules
 
@@ -46,3 +48,8 @@ def test_every_package_that_is_declared_is_imported() -> None:
         one for one in _names(PROJECT["dependencies"]) if not one.startswith("opentelemetry-")
     }
     assert declared <= _imported()
+
+
+def test_the_chart_has_the_version_of_the_project() -> None:
+    chart = yaml.safe_load((rules.ROOT / "deploy/helm/atlas/Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (PROJECT["version"], PROJECT["version"])
