@@ -55,9 +55,9 @@ Routers look at the file every two seconds for providers, groups and budgets.
 {{- toJson $config | sha256sum -}}
 {{- end }}
 
-{{- /* What a drain takes at most, and 20 s for handing over, last spans and goodbyes. */ -}}
+{{- /* What a drain takes at most, and 25 s for handing over, last books and goodbyes. */ -}}
 {{- define "atlas.gracePeriod" -}}
 {{- $drain := dict "router" 20000 "controller" 10000 "worker" 20000 -}}
 {{- $ms := dig .component "drain_ms" (get $drain .component) .root.Values.config -}}
-{{- add (ceil (divf $ms 1000)) 20 -}}
+{{- add (ceil (divf $ms 1000)) 25 -}}
 {{- end }}
