@@ -91,6 +91,15 @@ def test_the_schema_refuses_what_is_no_value(values: Values, told: str) -> None:
             "names another place for its key",
         ),
         (
+            {
+                **NATS,
+                "config": {
+                    "worker": {"mcp": {"wiki": {"url": "http://w", "headers": {"Token": "t"}}}}
+                },
+            },
+            "config.worker.mcp.wiki: headers and env may hold a secret",
+        ),
+        (
             {"nats": {"enabled": True}, "config": {"topology": {"replicas": 3}}},
             "config.topology.replicas is 3, and nats has 1 server(s)",
         ),

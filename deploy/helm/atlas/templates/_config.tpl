@@ -12,6 +12,11 @@
 {{- fail (printf "config.worker.%s: it differs by pool; say it in `workers` or `workerDefaults`" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- range $name, $server := dig "worker" "mcp" (dict) $config -}}
+{{- if or $server.headers $server.env -}}
+{{- fail (printf "config.worker.mcp.%s: headers and env may hold a secret, and a ConfigMap is no place for one; name variables in its `secrets`, and give those in `env` of the pools" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- $providers := default (dict) $config.providers -}}
 {{- range $name, $_ := .Values.providerKeys -}}
 {{- $provider := default (dict) (get $providers $name) -}}
