@@ -16,13 +16,42 @@ from .conftest import (
     Manifest,
     Release,
     Values,
+    container,
     job,
     refusal,
+    render,
     values_of,
 )
 
 KUBERNETES = ("1.29", "1.33", "1.37")
 NATS = {"connection": {"url": "nats://nats:4222"}}
+PEER = {"podSelector": {"matchLabels": {"app": "other"}}}
+OF_A_SERVICE = {
+    "replicas": 5,
+    "resources": {"requests": {"cpu": 1}, "limits": {"memory": "3Gi", "cpu": "3"}},
+    "env": [
+        {"name": "TZ", "value": "UTC"},
+        {"name": "A_TOKEN", "valueFrom": {"secretKeyRef": {"name": "more", "key": "token"}}},
+    ],
+    "volumes": [{"name": "more", "emptyDir": {"sizeLimit": "1Mi"}}],
+    "volumeMounts": [{"name": "more", "mountPath": "/more"}],
+    "podAnnotations": {"example.com/note": "of the pod"},
+    "podLabels": {"team": "agents"},
+    "nodeSelector": {"disk": "ssd"},
+    "tolerations": [{"key": "spot", "operator": "Exists"}],
+    "affinity": {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": "arch", "operator": "In", "values": ["amd64"]}]}
+                ]
+            }
+        }
+    },
+    "priorityClassName": "high",
+    "egress": [{"to": [PEER], "ports": [{"protocol": "TCP", "port": 11434}]}],
+}
+"""Everything that a service's values can say of its pods."""
 
 
 @pytest.mark.parametrize("name", VALUE_SETS)
@@ -32,6 +61,37 @@ def test_helm_lint_has_nothing_to_say_of_an_example(name: str) -> None:
 
 def test_every_manifest_is_valid_strictly_in_each_kubernetes(example: Release) -> None:
     assert job("validate", manifests=example.manifests, versions=KUBERNETES)["problems"] == []
+
+
+def test_everything_that_can_be_said_of_a_service_is_in_its_pods_and_valid() -> None:
+    release = render(
+        {
+            **NATS,
+            "fullnameOverride": "llm",
+            "image": {"pullSecrets": ["registry"], "pullPolicy": "Always", "tag": "1.2"},
+            "router": OF_A_SERVICE,
+            "controller": OF_A_SERVICE,
+            "workers": {"general": OF_A_SERVICE},
+        }
+    )
+    assert job("validate", manifests=release.manifests, versions=KUBERNETES)["problems"] == []
+    assert set(release.of("Deployment")) == {"llm-router", "llm-controller", "llm-worker-general"}
+    for name, deployment in release.of("Deployment").items():
+        spec = deployment["spec"]
+        pod, only = spec["template"]["spec"], container(spec["template"])
+        assert spec["replicas"] == OF_A_SERVICE["replicas"]
+        for key in ("nodeSelector", "tolerations", "affinity", "priorityClassName"):
+            assert pod[key] == OF_A_SERVICE[key]
+        assert pod["imagePullSecrets"] == [{"name": "registry"}]
+        assert (only["image"], only["imagePullPolicy"]) == ("atlas-llm:1.2", "Always")
+        assert only["env"][-2:] == OF_A_SERVICE["env"]
+        assert only["volumeMounts"][-1:] == OF_A_SERVICE["volumeMounts"]
+        assert pod["volumes"][-1:] == OF_A_SERVICE["volumes"]
+        assert only["resources"]["limits"] == {"cpu": "3", "memory": "3Gi"}
+        metadata = spec["template"]["metadata"]
+        assert metadata["annotations"]["example.com/note"] == "of the pod"
+        assert metadata["labels"]["team"] == "agents"
+        assert release.of("NetworkPolicy")[name]["spec"]["egress"][-1:] == OF_A_SERVICE["egress"]
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "NetworkPolicy", "ScaledObject", "PodMonitor"])
@@ -54,6 +114,8 @@ def test_an_unknown_field_is_found(kind: str, production: Release, keda: Release
         ({**NATS, "telemetry": {"ATLAS_TENANT": "t"}}, "ATLAS_TENANT"),
         ({**NATS, "router": {"env": [{"name": "A_KEY", "value": "k"}]}}, "valueFrom"),
         ({**NATS, "router": {"resources": {"limits": None}}}, "limits"),
+        ({**NATS, "workerDefaults": {"resources": {"limits": None}}}, "limits"),
+        ({**NATS, "workers": {"a": {"resources": {"limits": None}}}}, "limits"),
     ],
 )
 def test_the_schema_refuses_what_is_no_value(values: Values, told: str) -> None:
@@ -76,7 +138,7 @@ def test_the_schema_refuses_what_is_no_value(values: Values, told: str) -> None:
             {**NATS, "telemetry": {"OTEL_EXPORTER_OTLP_HEADERS": "authorization=t"}},
             "OTEL_EXPORTER_OTLP_HEADERS may hold a token; give it from a Secret",
         ),
-        ({**NATS, "config": {"nats": {"url": "nats://x"}}}, "config.nats: the chart writes it"),
+        ({**NATS, "config": {"nats": {"url": "nats://x"}}}, "config.nats.url: the chart writes it"),
         ({**NATS, "config": {"worker": {"concurrency": 3}}}, "differs by pool"),
         (
             {**NATS, "providerKeys": {"groq": {"secret": "s", "key": "k"}}},

@@ -2,9 +2,12 @@
 
 {{- define "atlas.config" -}}
 {{- $config := deepCopy .Values.config -}}
-{{- range $section, $instead := dict "nats" "connection" "monitoring" "monitoring" -}}
-{{- if hasKey $config $section -}}
-{{- fail (printf "config.%s: the chart writes it; use `%s` of the values" $section $instead) -}}
+{{- if hasKey $config "monitoring" -}}
+{{- fail "config.monitoring: the chart writes it; use `monitoring` of the values" -}}
+{{- end -}}
+{{- range $name := list "url" "creds" -}}
+{{- if hasKey (default (dict) $config.nats) $name -}}
+{{- fail (printf "config.nats.%s: the chart writes it; use `connection` of the values" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name := list "capabilities" "concurrency" -}}
