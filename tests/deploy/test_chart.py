@@ -24,7 +24,7 @@ from .conftest import (
 )
 
 KUBERNETES = ("1.29", "1.33", "1.37")
-NATS = {"connection": {"url": "nats://nats:4222"}}
+NATS = {"connection": {"url": "nats://nats:4222", "anonymous": True}}
 PEER = {"podSelector": {"matchLabels": {"app": "other"}}}
 OF_A_SERVICE = {
     "replicas": 5,
@@ -127,6 +127,10 @@ def test_the_schema_refuses_what_is_no_value(values: Values, told: str) -> None:
     [
         ({}, "connection.url is empty: name your NATS server"),
         (
+            {"connection": {"url": "nats://nats:4222"}},
+            "name the Secret with its NATS credentials, or say connection.anonymous: true",
+        ),
+        (
             {**NATS, "controller": {"env": [{"name": "ATLAS_TENANT", "value": "t"}]}},
             "ATLAS_TENANT is a setting of Atlas; say it in `config`",
         ),
@@ -162,7 +166,7 @@ def test_the_schema_refuses_what_is_no_value(values: Values, told: str) -> None:
             "config.worker.mcp.wiki: headers and env may hold a secret",
         ),
         (
-            {"nats": {"enabled": True}, "config": {"topology": {"replicas": 3}}},
+            {**NATS, "nats": {"enabled": True}, "config": {"topology": {"replicas": 3}}},
             "config.topology.replicas is 3, and nats has 1 server(s)",
         ),
         (

@@ -100,7 +100,7 @@ def test_what_a_pool_may_reach_besides_is_its_own_and_no_other_pool_s() -> None:
     }
     release = render(
         {
-            "connection": {"url": "nats://nats:4222"},
+            "connection": {"url": "nats://nats:4222", "anonymous": True},
             "workers": {"general": {}, "tooled": {"egress": [to_tools]}},
         }
     )
@@ -118,6 +118,8 @@ def test_the_ports_of_telemetry_are_those_of_its_endpoints() -> None:
         "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://collector:4317/v1/metrics",
         "OTEL_TRACES_SAMPLER": "parentbased_always_on",
     }
-    release = render({"connection": {"url": "nats://nats:4222"}, "telemetry": telemetry})
+    release = render(
+        {"connection": {"url": "nats://nats:4222", "anonymous": True}, "telemetry": telemetry}
+    )
     labels = release.pods()["atlas-controller"]["metadata"]["labels"]
     assert ("anywhere", "TCP/443", "TCP/4317") in ways(release, labels, "egress")

@@ -9,11 +9,11 @@ import yaml
 
 from atlas.settings import Settings, load_settings
 
-from .conftest import ROOT, Manifest, Release, container, environment, render
+from .conftest import ROOT, Manifest, Release, container, environment, render, values_of
 
 OWN_VARIABLES = re.compile("^(ATLAS_|NATS_|OPENAI_|ANTHROPIC_|OLLAMA_)")
 SECRET_NAME = re.compile("KEY|TOKEN|SECRET|PASSWORD|HEADERS")
-NATS = {"connection": {"url": "nats://nats:4222"}}
+NATS = {"connection": {"url": "nats://nats:4222", "anonymous": True}}
 LEFT_AFTER_A_DRAIN_S = 23
 """Besides, at most: doors 2 + 2, handing over 5, books 3, NATS 6, spans 3, monitors 2."""
 
@@ -177,6 +177,16 @@ def test_each_service_has_credentials_of_its_own(production: Release) -> None:
         "worker": "atlas-nats-worker",
         "test": "atlas-nats-operator",
     }
+
+
+def test_a_pool_may_be_another_user_than_other_workers() -> None:
+    own = {"credentials": {"secret": "atlas-nats-translate", "creds": "mine.creds"}}
+    values = {**values_of("production"), "workers": {"general": {}, "translate": own}}
+    pods = render(values).pods()
+    for pool, secret in (("general", "atlas-nats-worker"), ("translate", "atlas-nats-translate")):
+        volumes = pods[f"atlas-worker-{pool}"]["spec"]["volumes"]
+        (nats,) = [one["secret"] for one in volumes if one["name"] == "nats"]
+        assert nats["secretName"] == secret
 
 
 @pytest.mark.parametrize("drain_ms", [None, 1_500, 600_000])

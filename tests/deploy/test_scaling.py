@@ -66,7 +66,13 @@ def test_a_scaled_deployment_leaves_its_replicas_to_keda_and_another_says_them(
 
 
 def test_keda_asks_the_nats_of_the_release_server_by_server() -> None:
-    release = render({"nats": {"enabled": True}, "router": {"autoscaling": {"enabled": True}}})
+    release = render(
+        {
+            "connection": {"anonymous": True},
+            "nats": {"enabled": True},
+            "router": {"autoscaling": {"enabled": True}},
+        }
+    )
     (scaled,) = release.of("ScaledObject").values()
     asked = {one["metadata"]["natsServerMonitoringEndpoint"] for one in scaled["spec"]["triggers"]}
     assert asked == {"atlas-nats-headless.atlas.svc:8222"}

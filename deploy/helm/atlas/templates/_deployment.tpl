@@ -151,7 +151,7 @@ capabilities: {drop: [ALL]}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
 - {name: NATS_URL, value: {{ include "atlas.natsUrl" .root | quote }}}
-{{- if get .root.Values.connection.credentials .component }}
+{{- if include "atlas.credentials" . }}
 - {name: NATS_CREDS, value: /etc/atlas/nats/user.creds}
 {{- end }}
 - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
@@ -169,7 +169,7 @@ capabilities: {drop: [ALL]}
 {{- define "atlas.mounts" -}}
 - {name: tmp, mountPath: /tmp}
 - {name: config, mountPath: /etc/atlas/config, readOnly: true}
-{{- if get .root.Values.connection.credentials .component }}
+{{- if include "atlas.credentials" . }}
 - {name: nats, mountPath: /etc/atlas/nats, readOnly: true}
 {{- end }}
 {{- if and (has .component (list "router" "test")) .root.Values.providerKeys }}
@@ -180,12 +180,12 @@ capabilities: {drop: [ALL]}
 {{- define "atlas.volumes" -}}
 - {name: tmp, emptyDir: {sizeLimit: 256Mi}}
 - {name: config, configMap: {name: {{ include "atlas.fullname" .root }}-config}}
-{{- with get .root.Values.connection.credentials .component }}
+{{- with include "atlas.credentials" . | fromYaml }}
 - name: nats
   secret:
     secretName: {{ .secret }}
     defaultMode: 288 # 0440
-    items: [{key: {{ .key }}, path: user.creds}]
+    items: [{key: {{ .creds }}, path: user.creds}]
 {{- end }}
 {{- if and (has .component (list "router" "test")) .root.Values.providerKeys }}
 - name: keys

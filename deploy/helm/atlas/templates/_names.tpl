@@ -52,6 +52,18 @@ nats://{{ include "atlas.natsName" . }}.{{ .Release.Namespace }}.svc:4222
 {{- end -}}
 {{- end }}
 
+{{- /* Who a service is at NATS: its Secret as YAML, or nothing where everybody is let in. */ -}}
+{{- define "atlas.credentials" -}}
+{{- $connection := .root.Values.connection -}}
+{{- $own := (default (dict) .service).credentials -}}
+{{- $credentials := default (get $connection.credentials .component) $own -}}
+{{- if $credentials -}}
+{{- toYaml $credentials -}}
+{{- else if not $connection.anonymous -}}
+{{- fail (printf "connection.credentials.%s: name the Secret with its NATS credentials, or say connection.anonymous: true where the server lets everybody in" .component) -}}
+{{- end -}}
+{{- end }}
+
 {{- /* The headless service: in a cluster KEDA asks the server that leads a consumer. */ -}}
 {{- define "atlas.natsMonitoring" -}}
 {{- if .Values.keda.natsMonitoring -}}
