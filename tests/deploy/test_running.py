@@ -16,6 +16,7 @@ import aiohttp
 import pytest
 import yaml
 
+from atlas.client import Atlas
 from atlas.embedded import NatsProcess
 
 from .conftest import ROOT, Manifest, Release, container, environment
@@ -78,6 +79,20 @@ async def _is_probed(session: aiohttp.ClientSession, pod: Manifest, port: int) -
             await asyncio.sleep(_LOOK_S)
 
 
+def _project(folder: Path, version: str, config: dict[str, Any]) -> None:
+    """Put a ConfigMap's file where it is mounted, as the kubelet does: by swapping a link."""
+    (folder / version).mkdir()
+    (folder / version / "atlas.yaml").write_text(yaml.safe_dump(config))
+    (folder / "..new").symlink_to(version)
+    (folder / "..new").replace(folder / "..data")
+    if not (folder / "atlas.yaml").is_symlink():
+        (folder / "atlas.yaml").symlink_to(Path("..data") / "atlas.yaml")
+
+
+async def _providers(atlas: Atlas) -> set[str]:
+    return {one.provider for one in (await atlas.providers()).providers}
+
+
 async def _lag(session: aiohttp.ClientSession, monitoring: int, trigger: dict[str, Any]) -> int:
     """What KEDA's scaler reads for a trigger (pkg/scalers/nats_jetstream_scaler.go)."""
     asked = trigger["metadata"]
@@ -128,5 +143,30 @@ async def test_the_pods_start_answer_their_probes_are_found_by_keda_and_pass_hel
             for pod, _, process in services.values():
                 async with asyncio.timeout(pod["spec"]["terminationGracePeriodSeconds"]):
                     assert await process.wait() == 0
+    finally:
+        await nats.stop()
+
+
+async def test_a_router_takes_up_a_configmap_that_the_kubelet_has_swapped(
+    minimal: Release, tmp_path: Path
+) -> None:
+    folder = tmp_path / "config"
+    folder.mkdir()
+    _project(folder, "..1", {})
+    nats = NatsProcess(tmp_path / "nats")
+    await nats.start()
+    pod, port = minimal.pods()["atlas-router"], _free_port()
+    try:
+        async with (
+            _running(pod, port, nats, folder / "atlas.yaml", tmp_path / "router.log"),
+            aiohttp.ClientSession() as session,
+            asyncio.timeout(READY_S),
+        ):
+            await _is_probed(session, pod, port)
+            async with Atlas.connect(nats.url) as atlas:
+                assert "late" not in await _providers(atlas)
+                _project(folder, "..2", {"providers": {"late": {"kind": "mock"}}})
+                while "late" not in await _providers(atlas):  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(_LOOK_S)
     finally:
         await nats.stop()
