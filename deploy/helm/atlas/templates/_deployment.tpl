@@ -145,7 +145,7 @@ capabilities: {drop: [ALL]}
 {{- end -}}
 {{- end -}}
 - {name: ATLAS_CONFIG, value: /etc/atlas/config/atlas.yaml}
-- {name: ATLAS_MONITORING__HOST, value: 0.0.0.0}
+- {name: ATLAS_MONITORING__HOST, value: {{ .root.Values.monitoring.host | quote }}}
 - {name: ATLAS_MONITORING__PORT, value: {{ .root.Values.monitoring.port | quote }}}
 {{- range $name, $value := $own }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
