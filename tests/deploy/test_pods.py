@@ -246,6 +246,16 @@ def test_two_releases_in_one_namespace_share_no_name() -> None:
     assert not first & second
 
 
+def test_the_nats_of_the_chart_is_told_to_keep_the_restricted_standard_too() -> None:
+    nats = yaml.safe_load((ROOT / "deploy/helm/atlas/values.yaml").read_text())["nats"]
+    for name in ("container", "reloader"):
+        told = nats[name]["merge"]["securityContext"]
+        assert told == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    pod = nats["podTemplate"]["merge"]["spec"]["securityContext"]
+    assert pod["runAsNonRoot"] is True
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
 def test_the_nats_of_the_chart_is_the_one_that_the_composition_runs() -> None:
     composed = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["nats"]
     chart = yaml.safe_load((ROOT / "deploy/helm/atlas/values.yaml").read_text())["nats"]
