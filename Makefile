@@ -188,7 +188,7 @@ docs: $(STAMP)  ## Render the documents, and the subjects from docs/asyncapi.jso
 
 .PHONY: lock
 lock: $(STAMP)  ## Resolve pyproject.toml into requirements/*.txt; UPGRADE=--upgrade for the newest
-	$(COMPILE) pyproject.toml --extra mcp -o requirements/base.txt
+	$(COMPILE) pyproject.toml --extra grpc --extra mcp -o requirements/base.txt
 	$(COMPILE) pyproject.toml --extra dev -c requirements/base.txt -o requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra dev --extra bench -c requirements/dev.txt -o requirements/bench.txt
 	$(COMPILE) pyproject.toml --extra dev --extra release -c requirements/dev.txt -o requirements/release.txt

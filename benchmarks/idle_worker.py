@@ -92,6 +92,9 @@ class IdleWorker:
         """How much it answered."""
         return {"done": self.done}
 
+    async def look(self) -> None:
+        """It has no gauges."""
+
     def troubles(self) -> Sequence[str]:
         """None."""
         return ()

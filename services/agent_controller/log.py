@@ -20,10 +20,10 @@ from atlas.contracts.task_events import (
     SubtaskStarted,
     TaskEvent,
 )
+from atlas.wire import trace_of
 
 _PLAIN = (SubtaskDispatched, SubtaskStarted, SubtaskRetried)
 """Events that are read as they were written; in others JSON may change a value, such as NaN."""
-_TRACE_HEADERS = ("traceparent", "tracestate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,9 @@ class TaskLog:
             return known
         async for message in self._bus.read(subjects.TASKS, subject, from_seq=known.last_seq + 1):
             view = fold(known.view, [read_entry(message.data)])
-            trace = known.trace
+            trace: Mapping[str, str] = known.trace
             if view.version == 1:
-                trace = {
-                    name: message.headers[name]
-                    for name in _TRACE_HEADERS
-                    if name in message.headers
-                }
+                trace = trace_of(message.headers)
             known = Logged(view, message.seq, trace)
         return known
 

@@ -26,7 +26,7 @@ from agent_controller.submissions import Submissions
 from agent_controller.tasks.admission import Admission
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.shares import ShareLimits, Shares
-from atlas import subjects
+from atlas import gauges, subjects
 from atlas.bus import Bus
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import ConfigurationError
@@ -35,6 +35,7 @@ from atlas.objects import Objects
 from atlas.pull import Flow
 from atlas.service import Context
 from atlas.settings import ControllerSettings
+from atlas.telemetry import meters, names
 
 NAME = "agent_controller"
 QUEUE = subjects.CONTROLLERS
@@ -53,6 +54,7 @@ _HEALTHS = 3
 class ControllerApp:
     """A controller as the service shell sees it."""
 
+    bus: Bus
     scheduler: Scheduler
     consumers: Sequence[Consumer]
     drain_s: float
@@ -68,6 +70,11 @@ class ControllerApp:
     def metrics(self) -> JsonObject:
         """How many decisions it wrote into tasks' logs."""
         return {"decisions": self.scheduler.decisions}
+
+    async def look(self) -> None:
+        """Tell its gauges."""
+        meters.tell(names.TASKS_HELD, [(self.scheduler.cases, {})])
+        await gauges.tell_queues(self.bus, gauges.QUEUES_OF_CONTROLLERS)
 
     def troubles(self) -> Sequence[str]:
         """None of its own: all that it needs is NATS."""
@@ -171,7 +178,7 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         running += [group.create_task(one.run()) for one in (keeper, presence, watch)]
         await doors.open(context.doors)
         try:
-            yield ControllerApp(scheduler, consumers, settings.drain_ms / 1000)
+            yield ControllerApp(bus, scheduler, consumers, settings.drain_ms / 1000)
         finally:
             for task in running:
                 task.cancel()

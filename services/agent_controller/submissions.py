@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import structlog
 from nats.aio.msg import Msg
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import Span
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from agent_controller.open_tasks import Key, OpenTasks
@@ -35,12 +35,14 @@ from atlas.contracts.task_events import TaskAcceptedEvent, TaskEvent, TaskFailed
 from atlas.contracts.tasks import TaskRequest
 from atlas.dead_letters import bury
 from atlas.service import Events
+from atlas.telemetry import names
 
 _MAX_REQUEST_BYTES = 512 * 1024
 """A request stands in its log and, in parts, in the work made of it: it must leave room."""
 _GOAL_KEPT = 1_000
 """Characters of the goal of a submission that is refused."""
 _KIND = "submit"
+_TEMPLATE = "atlas.{tenant}.task.{task_id}.submit"
 
 log = structlog.get_logger("agent_controller.submissions")
 
@@ -94,12 +96,8 @@ def _processing(
     key: Key, headers: Mapping[str, str] | None
 ) -> contextlib.AbstractContextManager[Span]:
     """The span under which all work on a task stands, whichever way its submission is read."""
-    return telemetry.span(
-        "process atlas.{tenant}.task.{task_id}.submit",
-        kind=SpanKind.CONSUMER,
-        headers=headers or {},
-        attributes={telemetry.TASK_ID: key[1]},
-    )
+    attributes: dict[str, telemetry.Attribute] = {names.TENANT: key[0], names.TASK_ID: key[1]}
+    return telemetry.processing(_TEMPLATE, headers, attributes)
 
 
 class Submissions:

@@ -5,8 +5,6 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from opentelemetry.trace import SpanKind
-
 from atlas import telemetry
 from atlas.contracts.errors import (
     InvalidRequestError,
@@ -15,6 +13,7 @@ from atlas.contracts.errors import (
     ProviderStreamError,
 )
 from atlas.contracts.inference import EmbedRequest, EmbedResponse, Usage, UsageSource
+from atlas.telemetry import names
 from provider_router.accounting.bill import Bill
 from provider_router.providers.base import Adapter, EmbedCall, Embedded
 from provider_router.routing.board import Board
@@ -23,6 +22,7 @@ from provider_router.routing.estimates import estimated_tokens
 from provider_router.routing.known_embeddings import KnownEmbedding, known_embedding
 from provider_router.routing.rate import Tokens
 from provider_router.routing.retry import next_attempt
+from provider_router.streaming import observing
 
 _BATCH_CHARACTERS = 250_000
 """Of all texts in a request: OpenAI takes 300,000 tokens, a character is seldom more than one."""
@@ -134,21 +134,14 @@ class Embedder:
         known: KnownEmbedding,
         room_bytes: int,
     ) -> None:
-        attributes: dict[str, telemetry.Attribute] = {
-            telemetry.OPERATION: "embeddings",
-            telemetry.REQUEST_MODEL: candidate.model,
-            telemetry.PROVIDER: candidate.pricing.kind,
-        }
-        with telemetry.span(
-            f"embeddings {candidate.model}", kind=SpanKind.CLIENT, attributes=attributes
-        ) as span:
+        with observing.embeddings(candidate) as span:
             headers: dict[str, str] = {}
             telemetry.inject(headers)
             for batch in batches(work.texts[len(work.vectors) :], known.batch_texts):
                 call = EmbedCall(candidate.model, batch, request.dimensions, headers)
                 await self._batch(call, work, candidate)
                 _check_room(len(work.texts), len(work.vectors[0]), room_bytes)
-            span.set_attribute(telemetry.INPUT_TOKENS, work.bill.usage.input_tokens)
+            span.set_attribute(names.INPUT_TOKENS, work.bill.usage.input_tokens)
 
     async def _batch(self, call: EmbedCall, work: _Work, candidate: Candidate) -> None:
         """One call, reported like any attempt: to circuit, limits and figures."""
@@ -177,6 +170,7 @@ class Embedder:
         finally:
             ticket.ended(used)
             if used.input_tokens:
+                observing.measure_embedded(candidate, used.input_tokens)
                 work.bill.add(candidate.full_name, used, candidate.pricing.cost(used))
 
 

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 from atlas import process, service, subjects
+from atlas.bus import Bus
 from atlas.contracts.base import JsonObject
+from provider_router import gauges
 from provider_router.accounting.accounts import Accounts
 from provider_router.accounting.counters import Counters
 from provider_router.accounting.reconciling import Reconciler
@@ -23,7 +25,7 @@ from provider_router.streaming.intake import Intake
 from provider_router.streaming.peers import Peers
 from provider_router.streaming.spending import Spendings, used_of_history
 from provider_router.streaming.store import StreamStore
-from provider_router.streaming.supervisor import Supervisor
+from provider_router.streaming.supervisor import OUTCOMES, Supervisor
 from provider_router.streaming.sweep import Sweep
 from provider_router.streaming.window import PublishWindow
 
@@ -43,7 +45,9 @@ class Router:
     intake_task: asyncio.Task[None]
     supervisor: Supervisor
     configuration: Configuration
+    spendings: Spendings
     easing: Easing
+    bus: Bus
     drain_s: float
 
     async def drain(self) -> None:
@@ -67,9 +71,13 @@ class Router:
         """How the streams ended that ended here, and how late the event loop is."""
         ended = self.supervisor.ended
         return {
-            "streams": {state: ended[state] for state in ("completed", "failed", "cancelled")},
+            "streams": {outcome: ended[outcome] for outcome in OUTCOMES},
             "loop_late_ms": round(self.easing.late_s * 1000, 1),
         }
+
+    async def look(self) -> None:
+        """Tell its gauges."""
+        await gauges.look(self.bus, self.supervisor, self.configuration, self.spendings)
 
     def troubles(self) -> Sequence[str]:
         """That no provider can be asked; while one can, the others are no trouble of a router's."""
@@ -129,7 +137,9 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
                     pulling,
                     supervisor,
                     configuration,
+                    spendings,
                     easing,
+                    bus,
                     settings.router.drain_ms / 1000,
                 )
             finally:

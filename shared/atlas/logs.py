@@ -1,23 +1,26 @@
-"""Logs: readable on a terminal, JSON with trace ids elsewhere; always on stderr."""
+"""Logs: readable on a terminal, JSON with trace ids elsewhere; always on stderr.
+
+Libraries' own loggers come out in the same form, from warnings on.
+"""
 
 import logging
 import sys
 
 import structlog
 from opentelemetry import trace
-from structlog.typing import EventDict, WrappedLogger
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 
 def configure(level: str) -> None:
-    """Set up structlog for this process; libraries' own loggers stay at warnings."""
-    shared: list[structlog.typing.Processor] = [
+    """Set up structlog and the standard library's logging for this process."""
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _with_trace_ids,
     ]
     if sys.stderr.isatty():
-        rendering: list[structlog.typing.Processor] = [
+        rendering: list[Processor] = [
             # The default shows the values of local variables: prompts, answers, keys.
             structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         ]
@@ -32,7 +35,19 @@ def configure(level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    _take_in_libraries(shared, rendering)
+
+
+def _take_in_libraries(shared: list[Processor], rendering: list[Processor]) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.captureWarnings(capture=True)
 
 
 def _with_trace_ids(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

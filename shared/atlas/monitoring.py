@@ -1,4 +1,4 @@
-"""What monitors a service asks over HTTP: `/livez` and `/readyz`, as Kubernetes has them.
+"""What monitors a service asks over HTTP: `/livez`, `/readyz`, and `/metrics` for Prometheus.
 
 Alive is a process whose event loop answers. Ready is one that has said so and does not drain, whose
 NATS server is there with the assets that it expects, and that can do its work: `App.troubles`.
@@ -14,9 +14,11 @@ import structlog
 
 from atlas.contracts.errors import ConfigurationError
 from atlas.settings import MonitoringSettings
+from atlas.telemetry import Scrape
 
 _CLOSE_S = 2.0
-_OK, _NOT_NOW = 200, 503
+_OK, _NOT_FOUND, _NOT_NOW = 200, 404, 503
+_SWITCHED_OFF = "no metrics: OTEL_SDK_DISABLED or OTEL_METRICS_EXPORTER=none switched them off\n"
 
 type Troubles = Callable[[], Sequence[str]]
 """What keeps a service from being ready, each in a sentence; empty when it is."""
@@ -25,7 +27,9 @@ log = structlog.get_logger("atlas.monitoring")
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: MonitoringSettings, troubles: Troubles) -> AsyncIterator[int | None]:
+async def serving(
+    settings: MonitoringSettings, troubles: Troubles, scrape: Scrape | None
+) -> AsyncIterator[int | None]:
     """Answer monitors while the block runs; gives the port, or None where none is set.
 
     Raises:
@@ -45,8 +49,14 @@ async def serving(settings: MonitoringSettings, troubles: Troubles) -> AsyncIter
         status = _NOT_NOW if found else _OK
         return web.Response(text=body + "\n", status=status, content_type="application/json")
 
+    async def metrics(_: web.Request) -> web.Response:
+        if scrape is None:
+            return web.Response(text=_SWITCHED_OFF, status=_NOT_FOUND)
+        text, content_type = await asyncio.to_thread(scrape)
+        return web.Response(body=text, headers={"Content-Type": content_type})
+
     app = web.Application()
-    app.add_routes([web.get("/livez", livez), web.get("/readyz", readyz)])
+    app.add_routes([web.get(f"/{one.__name__}", one) for one in (livez, readyz, metrics)])
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_CLOSE_S)
     await runner.setup()
     try:

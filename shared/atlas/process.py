@@ -24,9 +24,11 @@ from atlas.bus import Bus
 from atlas.contracts.base import JsonObject, now_ms
 from atlas.contracts.errors import AtlasError
 from atlas.contracts.ids import new_id
+from atlas.gauges import look_on
 from atlas.monitoring import serving
 from atlas.service import VERSION, App, Compose, Context, Doors, Events
 from atlas.settings import Settings, load_settings
+from atlas.telemetry import Exporting
 
 _COLLECTOR_THRESHOLDS = 50_000, 20, 20
 _WRONG_USE = 2
@@ -69,18 +71,20 @@ async def _life(name: str, queue: str, compose: Compose, settings: Settings) -> 
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, stop.set)
-    tracing = telemetry.configure(name, instance)
+    exporting = telemetry.configure(
+        name, instance, has_metrics=True, is_scraped=settings.monitoring.port is not None
+    )
     bus = await Bus.connect(settings.nats, f"{name}/{instance}")
     watch = asyncio.create_task(_stop_with_parent(settings.parent_pid, stop))
     try:
         await topology.ensure(bus, settings.topology)
         async with open_context(name, instance, queue, settings, bus) as context:
-            await _serve_until(stop, context, compose)
+            await _serve_until(stop, context, compose, exporting)
     finally:
         watch.cancel()
         await bus.close()
-        if tracing is not None:
-            tracing.shutdown()
+        if exporting is not None:
+            exporting.shutdown()
 
 
 async def _stop_with_parent(parent_pid: int | None, stop: asyncio.Event) -> None:
@@ -136,13 +140,17 @@ class _Readiness:
         return [*found, *self.app.troubles()]
 
 
-async def _serve_until(stop: asyncio.Event, context: Context, compose: Compose) -> None:
+async def _serve_until(
+    stop: asyncio.Event, context: Context, compose: Compose, exporting: Exporting | None
+) -> None:
     began_ms = now_ms()
     back = asyncio.Event()
     context.bus.on_reconnect(back.set)
     readiness = _Readiness(context.bus)
     async with (
-        serving(context.settings.monitoring, readiness.troubles),
+        serving(
+            context.settings.monitoring, readiness.troubles, exporting.scrape if exporting else None
+        ),
         compose(context) as app,
         asyncio.TaskGroup() as group,
     ):
@@ -150,6 +158,9 @@ async def _serve_until(stop: asyncio.Event, context: Context, compose: Compose) 
         draining = asyncio.Event()
         beat = group.create_task(_heartbeat(context, app, began_ms, draining))
         checks = group.create_task(_check_after_reconnect(context, back, readiness))
+        background = [beat, checks]
+        if exporting is not None and exporting.metering is not None:
+            background.append(group.create_task(look_on(context.bus, app.look)))
         readiness.app = app
         _calm_collector()
         log.info("ready", service=context.name, instance=context.instance)
@@ -159,8 +170,8 @@ async def _serve_until(stop: asyncio.Event, context: Context, compose: Compose) 
         draining.set()
         await context.doors.close(timeout_s=2)
         await app.drain()
-        beat.cancel()
-        checks.cancel()
+        for task in background:
+            task.cancel()
         await context.events.emit("service.metrics", _metrics(context, app, began_ms))
         await context.events.emit("service.health", _health(app, "stopped"))
 

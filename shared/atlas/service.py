@@ -6,6 +6,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -33,6 +34,7 @@ from atlas.contracts.events import Event
 from atlas.contracts.ids import ID_PATTERN, is_id
 from atlas.finishing import finish
 from atlas.settings import Settings
+from atlas.telemetry import meters, names
 
 VERSION = version("atlas-llm")
 _OVERLOAD_RETRY_MS = 500
@@ -55,6 +57,10 @@ class App(Protocol):
 
     def metrics(self) -> JsonObject:
         """What `service.metrics` counts besides calls and reconnects; all since the start."""
+        ...
+
+    async def look(self) -> None:
+        """Tell the gauges of its own; called every few seconds where metrics are exported."""
         ...
 
     def troubles(self) -> Sequence[str]:
@@ -133,7 +139,10 @@ class Doors:
         async def accept(request: Request) -> None:
             self.calls[name] += 1
             if len(self._running) >= _CONCURRENT_CALLS:
-                await _answer(request, _overloaded(name).to_reply())
+                refusal = _overloaded(name)
+                refused = {names.DOOR: name, names.ERROR_TYPE: refusal.code}
+                meters.record(names.DOOR_DURATION, 0.0, refused)
+                await _answer(request, refusal.to_reply())
                 return
             task = asyncio.create_task(_serve(request, name, _template(subject), model, handler))
             self._running.add(task)
@@ -159,19 +168,20 @@ async def _serve[M: UserInput](
     handler: Callable[[Call[M]], Awaitable[Contract]],
 ) -> None:
     headers = request.headers or {}
-    attributes = {telemetry.SYSTEM: "nats", telemetry.DESTINATION: template}
+    began_s = time.monotonic()
+    labels = {names.DOOR: name}
     try:
-        with telemetry.span(
-            f"process {template}", kind=SpanKind.SERVER, headers=headers, attributes=attributes
-        ):
+        with telemetry.processing(template, headers, kind=SpanKind.SERVER):
             parsed = _names_in(request.subject)
             body = door.read(model, request.data, headers)
             answer = await handler(Call(parsed.tenant, parsed.id, body, request.data, headers))
     except AtlasError as error:
-        answer = error.to_reply()
+        answer, labels[names.ERROR_TYPE] = error.to_reply(), error.code
     except Exception:
         log.exception("door_failed", door=name)
-        answer = AtlasError(f"{template} failed inside; the service's log has the cause").to_reply()
+        inside = AtlasError(f"{template} failed inside; the service's log has the cause")
+        answer, labels[names.ERROR_TYPE] = inside.to_reply(), inside.code
+    meters.record(names.DOOR_DURATION, time.monotonic() - began_s, labels)
     await _answer(request, answer)
 
 

@@ -1,8 +1,8 @@
-"""All settings, and the only module that reads the environment.
+"""All settings; besides that of telemetry the only module that reads the environment.
 
 `ATLAS_*` variables (nested with `__`) over `atlas.yaml` (`ATLAS_CONFIG` names another file) over
 defaults; besides them the names everyone knows: `NATS_URL`, `NATS_CREDS`, the vendors' keys and
-hosts (contract A8). `OTEL_*` is read by OpenTelemetry itself.
+hosts (contract A8). `OTEL_*` is read in `telemetry/settings.py`, and by OpenTelemetry itself.
 """
 
 import json
@@ -222,21 +222,6 @@ class _Environment(EnvSettingsSource):
             return super().decode_complex_value(field_name, field, value)
         except json.JSONDecodeError:
             return value
-
-
-def tracing_endpoint() -> str | None:
-    """Where spans go by OTLP, as OpenTelemetry's own variables say, or None."""
-    return (
-        os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-        or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        or None
-    )
-
-
-def captures_content() -> bool:
-    """Whether spans may hold what tools are given and answer, as OpenTelemetry's variable says."""
-    said = os.environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "")
-    return said.lower() in ("true", "1")
 
 
 def child_environment() -> dict[str, str]:

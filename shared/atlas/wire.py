@@ -108,6 +108,11 @@ def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: headers[name] for name in (TASK_HEADER, TASK_BUDGET_HEADER) if name in headers}
 
 
+def trace_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """The W3C trace context that a message came with; empty where it has none."""
+    return {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
+
+
 def outgoing_headers() -> dict[str, str]:
     """Contract version and W3C trace context for a message that leaves now."""
     headers = {VERSION_HEADER: str(ATLAS_VERSION)}

@@ -8,6 +8,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from opentelemetry import trace
@@ -29,10 +30,14 @@ INSTRUCTION = "Count the stripes twice"
 INPUT = "The herd stood at the waterhole"
 ANSWER = "Forty-two stripes in all"
 
+AGENTS = {"invoke_agent research", "invoke_agent draft"}
+SENT = "send atlas.{tenant}.task.{task_id}.submit"
 SUBMIT = "process atlas.{tenant}.task.{task_id}.submit"
 WORK = "process atlas.{tenant}.work.{capability}.{priority}"
 CHAT = "chat small"
 
+_TEMPERATURES = {"research": 0.3, "draft": 0.7}
+"""What these specialists ask for."""
 _SETTINGS = ("ATLAS_", "NATS_", "OTEL_", "OPENAI_", "ANTHROPIC_", "OLLAMA_")
 
 
@@ -82,6 +87,12 @@ class Traced:
     command: cli_process.Ended
     collector: Collector
     provider: ProviderServer
+
+    @property
+    def task_id(self) -> str:
+        """Of the task."""
+        found: str = self.command.records[0]["task_id"]
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -141,16 +152,19 @@ def _line_of_descent(span: ReceivedSpan, spans: list[ReceivedSpan]) -> list[tupl
 
 def test_one_trace_runs_from_the_submission_to_the_providers_http_server(traced: Traced):
     collector, provider = traced.collector, traced.provider
-    (submitted,) = collector.named("atlas.submit")
+    (submitted,) = collector.named(SENT)
     spans = collector.traces()[submitted.trace_id]
     chats = [span for span in spans if span.name == CHAT]
     assert len(chats) == len(provider.requests) == 2
+    by_id = {span.span_id: span for span in spans}
+    assert {by_id[chat.parent_id].name for chat in chats} == AGENTS
     for chat in chats:
         assert _line_of_descent(chat, spans) == [
             ("provider_router", CHAT),
+            ("agent_worker", by_id[chat.parent_id].name),
             ("agent_worker", WORK),
             ("agent_controller", SUBMIT),
-            ("atlas-cli", "atlas.submit"),
+            ("atlas-cli", SENT),
         ]
     received = {request.headers["traceparent"][:-3] for request in provider.requests}
     assert received == {f"00-{submitted.trace_id}-{chat.span_id}" for chat in chats}
@@ -164,7 +178,7 @@ def test_every_span_has_its_parent_a_plain_name_and_nothing_that_was_said(traced
         assert all(span.parent_id in ids for span in spans if span.parent_id)
     api = "process atlas.{tenant}.api."
     names = {span.name for span in collector.spans if not span.name.startswith(api)}
-    assert names == {"atlas.submit", SUBMIT, WORK, CHAT}
+    assert names == {SENT, SUBMIT, WORK, CHAT, *AGENTS}
     used = {record["task_id"] for record in ran.records}
     used |= {record["stream_id"] for record in ran.records if "stream_id" in record}
     assert not [span.name for span in collector.spans if any(one in span.name for one in used)]
@@ -179,6 +193,8 @@ def test_the_span_of_a_chat_says_model_provider_tokens_and_how_it_ended(traced: 
     streams = {one["stream_id"] for one in ran.records if one["type"] == "subtask.started"}
     chats = collector.named(CHAT)
     assert {chat.attributes["atlas.stream.id"] for chat in chats} == streams
+    agents = [collector.named(f"invoke_agent {one}")[0].span_id for one in _TEMPERATURES]
+    temperatures = dict(zip(agents, _TEMPERATURES.values(), strict=True))
     for chat in chats:
         assert chat.kind == "CLIENT"
         assert not chat.is_error
@@ -189,6 +205,15 @@ def test_the_span_of_a_chat_says_model_provider_tokens_and_how_it_ended(traced: 
         assert {k: v for k, v in chat.attributes.items() if not k.startswith(metrics)} == {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": "openai",
+            "gen_ai.request.stream": True,
+            "gen_ai.request.temperature": temperatures[chat.parent_id],
+            "gen_ai.response.time_to_first_chunk": (
+                float(str(chat.attributes[metrics + "time_to_first_token_ms"])) / 1000
+            ),
+            "server.address": "127.0.0.1",
+            "server.port": urlsplit(traced.provider.url).port,
+            "atlas.provider": "local",
+            "atlas.outcome": "completed",
             "gen_ai.request.model": "small",
             "gen_ai.response.model": "small",
             "gen_ai.response.finish_reasons": ["stop"],
@@ -197,10 +222,26 @@ def test_the_span_of_a_chat_says_model_provider_tokens_and_how_it_ended(traced: 
             "atlas.stream.id": chat.attributes["atlas.stream.id"],
             "atlas.tenant": "default",
         }
-    for work in collector.named(WORK):
-        assert work.kind == "CONSUMER"
-        assert work.attributes["messaging.system"] == "nats"
-        assert work.attributes["gen_ai.agent.name"] in {"research", "draft"}
+
+
+def test_spans_of_messages_and_agents_have_what_the_conventions_require(traced: Traced):
+    collector = traced.collector
+    for name, kind in ((SENT, "PRODUCER"), (SUBMIT, "CONSUMER"), (WORK, "CONSUMER")):
+        operation, _, template = name.partition(" ")
+        for span in collector.named(name):
+            assert span.kind == kind
+            assert span.attributes["messaging.system"] == "nats"
+            assert span.attributes["messaging.operation.name"] == operation
+            assert span.attributes["messaging.operation.type"] == operation
+            assert span.attributes["messaging.destination.template"] == template
+            assert span.attributes["atlas.task.id"] == traced.task_id
+    for name in AGENTS:
+        (agent,) = collector.named(name)
+        assert agent.kind == "INTERNAL"
+        assert not agent.is_error
+        assert agent.attributes["gen_ai.operation.name"] == "invoke_agent"
+        assert agent.attributes["gen_ai.agent.name"] == name.partition(" ")[2]
+        assert agent.attributes["atlas.task.id"] == traced.task_id
 
 
 async def test_a_refused_call_marks_its_spans_with_the_errors_code_and_none_of_its_text(tmp_path):
@@ -209,7 +250,7 @@ async def test_a_refused_call_marks_its_spans_with_the_errors_code_and_none_of_i
         ran = await _run_a_task(collector, provider, tmp_path)
     assert ran.status == 1
     code = next(one["error"]["code"] for one in ran.records if one["type"] == "subtask.failed")
-    for name in (CHAT, WORK):
+    for name in (CHAT, "invoke_agent research"):
         (span,) = collector.named(name)
         assert span.is_error
         assert span.attributes["error.type"] == code

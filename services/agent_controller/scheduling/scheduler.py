@@ -18,6 +18,7 @@ from agent_controller.open_tasks import Key
 from agent_controller.scheduling.agenda import Agenda
 from agent_controller.scheduling.carrier import Carrier
 from agent_controller.scheduling.large import fit_event
+from agent_controller.scheduling.measuring import measure
 from agent_controller.tasks.decide import Planner, decide
 from agent_controller.tasks.effects import CloseTask, Effect, effects, wake_at_ms
 from agent_controller.tasks.fold import heard
@@ -200,6 +201,7 @@ class Scheduler:
         case.logged = await self._log.append(case.logged, fitting)
         case.is_current = True
         self.decisions += 1
+        measure(case.logged.view, event)
         data: dict[str, object] = {"task_id": event.task_id, "version": event.version}
         for name in ("subtask_id", "attempt", "worker", "stream_id", "warning"):
             if (value := getattr(event, name, None)) is not None:

@@ -128,6 +128,10 @@ class Catalogue:
             return Pricing(provider, model)
         return Pricing(settings.kind, model, settings.base_url)
 
+    def knows(self, provider: str, model: str) -> bool:
+        """Whether the configuration names the model, or a vendor is known to have it."""
+        return f"{provider}/{model}" in self._models
+
     def models(self) -> list[ModelInfo]:
         """Every known model, as `api.providers` shows it."""
         shown = []

@@ -1,7 +1,7 @@
 """A request on its way through a session."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from atlas.contracts.inference import ModelRequest
 from provider_router.routing.answers import Asker
@@ -21,6 +21,8 @@ class Job:
     """Of the request's message: its trace context, and the task that it belongs to."""
     said: Said | None = None
     """What an earlier router's attempt said, where the next one goes on from it."""
+    before: Mapping[str, str] = field(default_factory=dict)
+    """The trace context of the router that died with it, if any."""
     ran_ms: int = 0
     """How long earlier routers had it, pauses left out."""
 

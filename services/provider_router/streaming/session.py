@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from opentelemetry.trace import SpanKind
 
-from atlas import telemetry
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import AtlasError, ErrorInfo, ProviderError, ProviderStreamError
 from atlas.contracts.inference import Budget, FinishReason, Usage
@@ -73,10 +71,11 @@ class Session:
         self._events = events
         self._purse = Purse(job.request.budget, spending)
         self._ledger = spending.ledger
-        self._progress = Progress(attempt=writer.attempt)
+        self.progress = Progress(attempt=writer.attempt)
+        """What the stream has so far; spans and metrics tell it at the end."""
         if job.said is not None:
-            self._progress.digest.add(job.said.text)
-            self._progress.has_content = True
+            self.progress.digest.add(job.said.text)
+            self.progress.has_content = True
         self._continuing = Continuing(job.request, providers.adapters, job.said)
         self._pauses = 0
         self._race: Race | None = None
@@ -101,27 +100,7 @@ class Session:
         None means that the stream goes on elsewhere: it was handed over, or it belongs to another
         router by now. Nothing more may be said about it, not even an ack.
         """
-        first = self._job.plan.candidates[0]
-        attributes: dict[str, telemetry.Attribute] = {
-            telemetry.OPERATION: "chat",
-            telemetry.STREAM_ID: self._job.address.stream_id,
-            telemetry.TENANT: self._job.address.tenant,
-            telemetry.REQUEST_MODEL: first.model,
-            telemetry.PROVIDER: first.pricing.kind,
-        }
-        with telemetry.span(
-            f"chat {first.model}",
-            kind=SpanKind.CLIENT,
-            headers=self._job.headers,
-            attributes=attributes,
-        ) as span:
-            end = await self._run_interruptible()
-            if end is not None:
-                telling.annotate(span, end, self._ledger, self._progress.current)
-            return end
-
-    async def _run_interruptible(self) -> StreamEvent | None:
-        """Run the attempts until they end or an interrupt comes, whichever is first."""
+        # Runs the attempts until they end or an interrupt comes, whichever is first.
         if self._gate.interrupt.done():  # it came while the stream was queued: nobody is asked
             return await self._interrupted(self._gate.interrupt.result())
         attempts = asyncio.create_task(self._attempts())
@@ -151,7 +130,7 @@ class Session:
     async def _watch_time(self, max_ms: int) -> None:
         """Stop the stream when `budget.max_ms` is used up. While paused, time stands still."""
         gate, own_ms = self._gate, max_ms - self._job.ran_ms
-        while (left_ms := own_ms - self._progress.running_ms(gate.paused_ms)) > 0:
+        while (left_ms := own_ms - self.progress.running_ms(gate.paused_ms)) > 0:
             await asyncio.sleep(left_ms / 1000)
             await gate.passage()
         gate.stop(Interrupt("budget"))
@@ -161,7 +140,7 @@ class Session:
             case "cancelled":
                 return await self._cancelled(interrupt)
             case "budget":
-                self._progress.finish = FinishReason.BUDGET
+                self.progress.finish = FinishReason.BUDGET
                 return await self._out_of_budget()
             case "lost" | "hand_over":
                 return None
@@ -195,7 +174,7 @@ class Session:
             if attempt is None:
                 return await self._cannot_send(candidate, is_first=not self._ledger.all)
             try:
-                self._progress.finish = (await self._raced(attempt)).finish
+                self.progress.finish = (await self._raced(attempt)).finish
                 return await self._completed()
             except (ProviderError, HistoryLostError) as error:
                 info = error.to_info()
@@ -213,7 +192,7 @@ class Session:
         after_ms = self._job.request.fallback.hedge_after_ms or self._job.plan.hedge_after_ms
         race = self._race = Race(self._caller.run)
         race.start(attempt)
-        self._progress.told = attempt.number
+        self.progress.told = attempt.number
         told = self._telling = asyncio.create_task(self._tell_started(attempt))
         race.needs(told)
         try:
@@ -263,9 +242,9 @@ class Session:
         )
         if not await self._purse.affords(usage):
             return None
-        self._progress.attempt += 1
+        self.progress.attempt += 1
         return Attempt(
-            self._progress.attempt,
+            self.progress.attempt,
             candidate,
             usage,
             is_patient=is_last,
@@ -276,7 +255,7 @@ class Session:
         """No budget for the input of an attempt: the end, and an error where nothing was sent."""
         budget, exceeded = self._job.request.budget, self._purse.exceeded
         if not is_first or budget is None or exceeded is None or exceeded["scope"] != "request":
-            self._progress.finish = FinishReason.BUDGET
+            self.progress.finish = FinishReason.BUDGET
             return await self._out_of_budget()
         tokens = self._job.plan.expected.input_tokens
         usd = candidate.pricing.cost(Usage(input_tokens=tokens)).total_usd
@@ -285,8 +264,8 @@ class Session:
         return end
 
     async def _tell_started(self, attempt: Attempt) -> None:
-        self._progress.current = attempt.usage
-        self._writer.attempt = self._progress.told = attempt.number
+        self.progress.current = attempt.usage
+        self._writer.attempt = self.progress.told = attempt.number
         await self._writer.fenced(
             making.started(attempt.candidate, attempt.number),
             keeps_text=attempt.continuation is not None,
@@ -298,16 +277,16 @@ class Session:
     async def commit(self, attempt: Attempt) -> None:
         """See `attempt.Sink`."""
         if self._race is not None and await self._race.win(attempt):
-            if self._progress.told != attempt.number:
+            if self.progress.told != attempt.number:
                 await self._tell_started(attempt)
             elif self._writer.attempt != attempt.number:
                 await asyncio.sleep(0)  # the telling is next, and takes the writer's lock
             self._gate.stream_state = StreamState.ACTIVE
-            self._progress.gaps.interrupted()
+            self.progress.gaps.interrupted()
 
     async def write(self, contents: list[Content], chunks: int) -> None:
         """See `attempt.Sink`. The per-chunk path."""
-        progress = self._progress
+        progress = self.progress
         if self._pauses != self._gate.pauses:
             self._pauses = self._gate.pauses
             progress.gaps.interrupted()
@@ -331,7 +310,7 @@ class Session:
     async def _failed(self, error: ErrorInfo, failed: Attempt, tries: int) -> NextAttempt | None:
         """Tell a failed attempt and decide what follows."""
         follows = self._fallback.after(error, failed, tries)
-        if self._progress.has_content or error.code == HistoryLostError.code:
+        if self.progress.has_content or error.code == HistoryLostError.code:
             step: NextStep | None = None
             if follows is not None:
                 step = self._continuing.decide(error, failed, follows.candidate)
@@ -350,11 +329,11 @@ class Session:
     async def _tell_failed(
         self, error: ErrorInfo, candidate: Candidate, step: NextStep | None
     ) -> None:
-        attempt = self._progress.told
+        attempt = self.progress.told
         await self._writer.event(making.attempt_failed(candidate, attempt, error, step))
         if step == "restart":
-            self._progress.digest.restart()
-            self._progress.has_content = False
+            self.progress.digest.restart()
+            self.progress.has_content = False
 
     async def _gave_up(self, error: ErrorInfo) -> StreamEvent:
         end = making.failed(error, self._ledger.usage(), self._ledger.cost())
@@ -365,14 +344,14 @@ class Session:
         return await self._end(end, StreamState.CANCELLED)
 
     async def _completed(self) -> StreamEvent:
-        finish, digest = self._progress.finish, self._progress.digest
+        finish, digest = self.progress.finish, self.progress.digest
         if finish is None:  # an adapter ends without `Finished` only by raising
             raise ProviderStreamError("the answer ended without a finish reason")
         end = making.completed(
             finish,
             self._ledger.usage(),
             self._ledger.cost(),
-            self._progress.metrics(self._gate.paused_ms),
+            self.progress.metrics(self._gate.paused_ms),
             (digest.length, digest.sha256),
         )
         return await self._end(end, StreamState.COMPLETED, keeps_text=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 from pydantic import ValidationError
 
-from atlas import subjects
+from atlas import subjects, wire
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError, FencedError, RequestTimeoutError
@@ -156,6 +156,15 @@ class StreamStore:
         """All stored events, in stored order."""
         async for stored in self.bus.read(subjects.STREAMS, address.write):
             yield read_event(stored)
+
+    async def past(self, address: StreamAddress) -> tuple[list[StreamEvent], dict[str, str]]:
+        """All stored events, and the trace context of the router that wrote the last of them."""
+        events: list[StreamEvent] = []
+        trace: dict[str, str] = {}
+        async for stored in self.bus.read(subjects.STREAMS, address.write):
+            events.append(read_event(stored))
+            trace = wire.trace_of(stored.headers) or trace
+        return events, trace
 
     async def reading(self, address: StreamAddress) -> Reading:
         """The stream as history shows it, folded by the reading rule."""

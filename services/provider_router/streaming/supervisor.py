@@ -10,12 +10,14 @@ import functools
 import hashlib
 from collections import Counter
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from nats.aio.msg import Msg
+from opentelemetry.trace import Span
 
-from atlas import door, subjects
+from atlas import door, subjects, telemetry
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import (
@@ -32,6 +34,7 @@ from atlas.reading import Reading
 from atlas.service import Events
 from provider_router.configuration import Configuration, Routing
 from provider_router.routing.choosing import Plan
+from provider_router.streaming import observing
 from provider_router.streaming.begun import said_by
 from provider_router.streaming.continuing import step_of_adoption
 from provider_router.streaming.delivery import Delivery, tell_jetstream
@@ -45,11 +48,13 @@ from provider_router.streaming.progress import paused_at_ms, ran_ms
 from provider_router.streaming.refusals import LetterNotKeptError, Refusals, failed_by
 from provider_router.streaming.session import Providers, Session
 from provider_router.streaming.spending import Spendings
+from provider_router.streaming.spoken import spoken
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
 from provider_router.streaming.window import PublishWindow
 from provider_router.streaming.write_errors import MAY_PASS, OwnershipLostError, StreamOverError
 from provider_router.streaming.writer import StreamWriter
 
+OUTCOMES = ("completed", "failed", "cancelled")
 _LATER_S = 1.0
 """When a request that somebody else works on is offered again."""
 
@@ -58,6 +63,16 @@ _ROUTER_DIED = ProviderStreamError(
 )
 
 log = structlog.get_logger("atlas.supervisor")
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What an adopted stream has behind it; of a new one nothing."""
+
+    reading: Reading
+    history: list[StreamEvent]
+    before: dict[str, str]
+    """The trace context of the router that had it."""
 
 
 class Supervisor:
@@ -85,7 +100,7 @@ class Supervisor:
         self._refusals = Refusals(bus, events)
         self._running: dict[StreamAddress, Delivery] = {}
         self.ended: Counter[str] = Counter()
-        """How many streams ended here, by `completed`, `failed` and `cancelled`."""
+        """How many streams ended here, by `OUTCOMES`."""
 
     @property
     def running(self) -> int:
@@ -232,14 +247,15 @@ class Supervisor:
     ) -> bool:
         """Run an owned stream; tells whether it has ended, so that its request may be acked."""
         address, gate = delivery.address, delivery.gate
-        history = [event async for event in self._store.history(address)] if is_adoption else []
+        history, before = await self._store.past(address) if is_adoption else ([], {})
         reading = Reading()
         for event in history:
             reading.take(event)
         writer = StreamWriter(self._store, self._window, address, claim, reading)
         seq = reading.seq
         try:
-            end = await self._stream(delivery, request, writer, kept, reading, history)
+            past = _Past(reading, history, before)
+            end = await self._stream(delivery, request, writer, kept, past)
         except StreamOverError:
             return True
         except (OwnershipLostError, LetterNotKeptError, *MAY_PASS):
@@ -261,16 +277,15 @@ class Supervisor:
         self.ended[end.type.removeprefix("stream.")] += 1
         return True
 
-    async def _stream(  # noqa: PLR0917 - what is known of it
+    async def _stream(
         self,
         delivery: Delivery,
         request: ModelRequest | AtlasError,
         writer: StreamWriter,
         kept: asyncio.Task[list[StreamControl]],
-        reading: Reading,
-        history: list[StreamEvent],
+        past: _Past,
     ) -> StreamEvent | None:
-        address = delivery.address
+        address, reading, history = delivery.address, past.reading, past.history
         if isinstance(request, AtlasError):
             if history:
                 await writer.adopt(reading.attempt + 1, "restart")
@@ -295,7 +310,8 @@ class Supervisor:
             await gate.open(writer, kept, pause_limit(request.buffer), keep)
             delivery.writer = writer
             ran = ran_ms(history, now_ms())
-            job = Job(address, request, plan, delivery.msg.headers or {}, said, ran)
+            headers = delivery.msg.headers or {}
+            job = Job(address, request, plan, headers, said, past.before, ran)
             providers = Providers(
                 routing.adapters,
                 routing.timeouts_s,
@@ -317,12 +333,33 @@ class Supervisor:
             return await self._refusals.reject(delivery, writer, error)
         session = Session(job, writer, delivery.gate, providers, self._events, spending)
         try:
-            end = await session.run()
+            with observing.chat(job) as span:
+                end = await session.run()
+                if end is not None:
+                    observing.annotate(span, end, delivery.ledger, session.progress.current)
+                    await self._capture(span, job)
         finally:
             await spending.settle()
         if end is not None:
             self._spendings.count(job, delivery.ledger)
+            observing.measure(
+                job.plan.candidates[0],
+                end,
+                delivery.ledger,
+                session.progress,
+                delivery.gate.paused_ms,
+                self._configuration.current.catalogue.knows,
+            )
         return end
+
+    async def _capture(self, span: Span, job: Job) -> None:
+        """Put what was said onto the span, where that is switched on."""
+        if not (span.is_recording() and telemetry.captures_content()):
+            return
+        try:
+            span.set_attributes(spoken(job.request, await self._store.reading(job.address)))
+        except AtlasError as error:
+            log.warning("content_not_captured", error=error.message)
 
     @staticmethod
     def _read(msg: Msg) -> ModelRequest | AtlasError:

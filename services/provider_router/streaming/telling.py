@@ -1,14 +1,11 @@
-"""What events and spans tell of a stream that ended: figures and reasons, no content."""
+"""What events tell of a stream that ended: figures and reasons, no content."""
 
-from opentelemetry.trace import Span
-
-from atlas import telemetry
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import BudgetExceededError
 from atlas.contracts.events import AttemptOutcome
 from atlas.contracts.inference import Budget, FinishReason
-from atlas.contracts.streams import StreamCancelled, StreamCompleted, StreamEvent, StreamFailed
-from provider_router.streaming.ledger import AttemptUsage, Ledger
+from atlas.contracts.streams import StreamCancelled, StreamCompleted, StreamEvent
+from provider_router.streaming.ledger import Ledger
 
 
 def ending(event: StreamEvent, ledger: Ledger) -> JsonObject:
@@ -55,19 +52,3 @@ def _otherwise(event: StreamEvent) -> AttemptOutcome:
     if isinstance(event, StreamCompleted) and event.finish_reason is FinishReason.BUDGET:
         return AttemptOutcome.BUDGET
     return AttemptOutcome.FAILED
-
-
-def annotate(span: Span, end: StreamEvent, ledger: Ledger, last: AttemptUsage | None) -> None:
-    """Say on a stream's span how it ended, and who answered: mostly the one asked first."""
-    usage = ledger.usage()
-    if last is not None:
-        span.set_attribute(telemetry.PROVIDER, last.pricing.kind)
-        span.set_attribute(telemetry.RESPONSE_MODEL, last.pricing.model)
-    span.set_attribute(telemetry.INPUT_TOKENS, usage.input_tokens)
-    span.set_attribute(telemetry.OUTPUT_TOKENS, usage.output_tokens)
-    if isinstance(end, StreamCompleted):
-        span.set_attribute(telemetry.FINISH_REASONS, [end.finish_reason.value])
-        for name, figure in end.metrics.model_dump(exclude_none=True).items():
-            span.set_attribute(telemetry.METRICS + name, figure)
-    elif isinstance(end, StreamFailed):
-        telemetry.mark_failed(end.error.code)

@@ -112,17 +112,17 @@ def configured(*, runs_router: bool = False) -> Settings:
 async def connected(
     settings: Settings | None = None, url: str | None = None
 ) -> AsyncIterator[Atlas]:
-    """A connection to Atlas, and tracing where it is set up, while the block runs.
+    """A connection to Atlas, and traces where they are exported, while the block runs.
 
     Raises:
         ConnectionFailedError: No NATS answers.
         ConfigurationError: The settings are wrong.
     """
     settings = settings or configured()
-    tracing = telemetry.configure("atlas-cli", new_id())
+    exporting = telemetry.configure("atlas-cli", new_id())
     try:
         async with Atlas.connect(url, settings=settings) as atlas:
             yield atlas
     finally:
-        if tracing is not None:
-            await asyncio.to_thread(tracing.shutdown)
+        if exporting is not None:
+            await asyncio.to_thread(exporting.shutdown)

@@ -4,8 +4,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 
-from opentelemetry.trace import SpanKind
-
 from atlas import subjects, telemetry
 from atlas.bus import Bus
 from atlas.client.callbacks import Callback, Callbacks
@@ -49,7 +47,9 @@ from atlas.contracts.tasks import (
 from atlas.objects import Objects
 from atlas.reading import Reading
 from atlas.settings import Settings, load_settings
+from atlas.telemetry import names
 
+_SUBMIT = "atlas.{tenant}.task.{task_id}.submit"
 _PROVIDERS_S = 5.0
 
 
@@ -298,11 +298,10 @@ class Atlas:
         _, data = body(TaskRequest, given)
         own = checked_id("task", task_id or new_id())
         attributes: dict[str, telemetry.Attribute] = {
-            telemetry.SYSTEM: "nats",
-            telemetry.TASK_ID: own,
-            telemetry.TENANT: self.tenant,
+            names.TASK_ID: own,
+            names.TENANT: self.tenant,
         }
-        with telemetry.span("atlas.submit", kind=SpanKind.PRODUCER, attributes=attributes):
+        with telemetry.sending(_SUBMIT, attributes):
             subject = subjects.task_submit(self.tenant, own)
             await store_durably(self._bus, subject, data, message_id(self.tenant, own, data))
         return Task(self._bus, self.tenant, own, is_own=True, silence_s=self._silence_s)

@@ -15,8 +15,11 @@ from atlas.contracts.errors import (
 )
 from atlas.contracts.inference import GenerateRequest, ModelResponse
 from atlas.contracts.streams import StreamControl, StreamState, StreamStatus
+from atlas.telemetry import names
 from atlas.wire import raise_overload
 
+_REQUEST = "atlas.{tenant}.stream.{stream_id}.request.{lane}"
+_GENERATE = "atlas.{tenant}.api.generate"
 CONTROL_S = 5.0
 """The contract promises an answer within a second."""
 
@@ -37,13 +40,12 @@ class Request:
     async def send(self, bus: Bus, tenant: str, stream_id: str) -> None:
         """Store it, under a span with which its trace begins."""
         attributes: dict[str, telemetry.Attribute] = {
-            telemetry.SYSTEM: "nats",
-            telemetry.STREAM_ID: stream_id,
-            telemetry.TENANT: tenant,
+            names.STREAM_ID: stream_id,
+            names.TENANT: tenant,
         }
         if self._model:
-            attributes[telemetry.REQUEST_MODEL] = self._model
-        with telemetry.span("atlas.stream", kind=SpanKind.PRODUCER, attributes=attributes):
+            attributes[names.REQUEST_MODEL] = self._model
+        with telemetry.sending(_REQUEST, attributes):
             subject = subjects.stream_request(tenant, stream_id, self._lane)
             msg_id = message_id(tenant, stream_id, self._data)
             await store_durably(bus, subject, self._data, msg_id, self._headers)
@@ -65,14 +67,12 @@ async def ask_whole(
         AtlasError: What the router answered, as the class that its code names.
     """
     attributes: dict[str, telemetry.Attribute] = {
-        telemetry.SYSTEM: "nats",
-        telemetry.OPERATION: "chat",
-        telemetry.STREAM_ID: str(request.stream_id),
-        telemetry.TENANT: tenant,
+        names.STREAM_ID: str(request.stream_id),
+        names.TENANT: tenant,
     }
     if request.model:
-        attributes[telemetry.REQUEST_MODEL] = request.model
-    with telemetry.span("atlas.generate", kind=SpanKind.CLIENT, attributes=attributes):
+        attributes[names.REQUEST_MODEL] = request.model
+    with telemetry.sending(_GENERATE, attributes, kind=SpanKind.CLIENT):
         door = subjects.api(tenant, "generate")
         try:
             return await bus.request(

@@ -22,15 +22,13 @@ from atlas.contracts.catalogue import GroupInfo, ProviderInfo, ProvidersReply, P
 from atlas.contracts.errors import AtlasError, NotFoundError
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import SubtaskState, TaskGet, TaskState, TaskStatus
+from atlas.queues import durable_consumers
 from atlas.settings import Settings
 from atlas.wire import read_event
 
 DEADLINE_S = 2.0
 _BEATS = 1.2
 """Heartbeats that a first look waits for at most."""
-_PAGE = 256
-"""Consumers in one answer of the server."""
-_MOST_CONSUMERS = 4 * _PAGE
 _MOST_NAMED = 10_000
 """Open streams or tasks above which only their number is asked for."""
 _MOST_SHOWN = 20
@@ -158,23 +156,16 @@ class Lookout:
         return [queue for some in found for queue in some]
 
     async def _queues_of(self, stream: str) -> list[Queue]:
-        found: list[Queue] = []
-        for offset in range(0, _MOST_CONSUMERS, _PAGE):
-            page = await self.bus.jetstream.consumers_info(stream, offset)
-            found += [
-                Queue(
-                    stream=stream,
-                    consumer=one.name,
-                    waiting=one.num_pending or 0,
-                    in_progress=one.num_ack_pending or 0,
-                    delivered_again=one.num_redelivered or 0,
-                )
-                for one in page
-                if one.config.durable_name  # the others are somebody's reading
-            ]
-            if len(page) < _PAGE:
-                break
-        return sorted(found, key=lambda one: one.consumer)
+        return [
+            Queue(
+                stream=stream,
+                consumer=one.name,
+                waiting=one.num_pending or 0,
+                in_progress=one.num_ack_pending or 0,
+                delivered_again=one.num_redelivered or 0,
+            )
+            for one in await durable_consumers(self.bus, stream)
+        ]
 
     async def _providers(self) -> Providers:
         door = subjects.api(self.settings.tenant, "providers")

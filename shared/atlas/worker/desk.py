@@ -7,15 +7,15 @@ to another, who attaches to the same stream.
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.errors import TimeoutError as NatsTimeoutError
-from opentelemetry.trace import SpanKind
 from pydantic import ValidationError
 
 from atlas import subjects, telemetry
@@ -26,6 +26,7 @@ from atlas.dead_letters import bury
 from atlas.finishing import finish
 from atlas.objects import Objects
 from atlas.service import Events
+from atlas.telemetry import meters, names
 from atlas.worker.attempt import Attempt, Attempts, Outcome
 from atlas.worker.queue import WorkQueue
 from atlas.worker.reporting import BEAT_S, Reporter, Voice
@@ -143,29 +144,29 @@ class Desk:
             await self._bury(tenant, msg, error)
             return
         attributes: dict[str, telemetry.Attribute] = {
-            telemetry.SYSTEM: "nats",
-            telemetry.DESTINATION: _TEMPLATE,
-            telemetry.AGENT_NAME: capability,
-            telemetry.TASK_ID: subtask.task_id,
-            telemetry.SUBTASK_ID: subtask.subtask_id,
-            telemetry.ATTEMPT: subtask.attempt,
-            telemetry.STREAM_ID: subtask.stream_id,
+            names.TENANT: tenant,
+            names.TASK_ID: subtask.task_id,
+            names.SUBTASK_ID: subtask.subtask_id,
+            names.ATTEMPT: subtask.attempt,
+            names.STREAM_ID: subtask.stream_id,
         }
         delivery = msg.metadata.num_delivered or 1
         if not await self.tools.reporter.is_wanted(tenant, subtask, delivery):
             await msg.ack()
             return
-        with telemetry.span(
-            f"process {_TEMPLATE}",
-            kind=SpanKind.CONSUMER,
-            headers=msg.headers,
-            attributes=attributes,
+        before = {} if delivery == 1 else await self.tools.reporter.trace(tenant, subtask)
+        with (
+            telemetry.processing(_TEMPLATE, msg.headers, attributes, goes_on_from=before),
+            _invoked(capability, attributes) as labels,
         ):
             lane = "interactive" if priority == "high" else "batch"
             voice = Voice(self.tools.reporter, self.tools.events, tenant, subtask)
             attempt = self.tools.attempts.of(tenant, subtask, lane, voice)
             outcome = await self._until_done_or_pointless(msg, attempt)
             if outcome is not None:
+                if outcome.error is not None:
+                    telemetry.mark_failed(outcome.error.code)
+                    labels[names.ERROR_TYPE] = outcome.error.code
                 await self._deliver(attempt, outcome)
         await msg.ack_sync(timeout=5)
         self.done += 1
@@ -225,7 +226,6 @@ class Desk:
 
     async def _deliver(self, attempt: Attempt, outcome: Outcome) -> None:
         if outcome.error is not None:
-            telemetry.mark_failed(outcome.error.code)
             await attempt.voice.failed(outcome.error, outcome.usage, outcome.cost)
             self.failed += 1
             return
@@ -255,6 +255,26 @@ class Desk:
         await bury(self.tools.bus, msg, "work", tenant, id_, error.to_info())
         log.error("work_buried", subject=msg.subject, error=error.message)
         await msg.term()
+
+
+@contextlib.contextmanager
+def _invoked(
+    capability: str, attributes: Mapping[str, telemetry.Attribute]
+) -> Iterator[dict[str, telemetry.Attribute]]:
+    """The span of an attempt and how long it took; gives the labels, for what became of it."""
+    labels: dict[str, telemetry.Attribute] = {
+        names.OPERATION: "invoke_agent",
+        names.AGENT_NAME: capability,
+    }
+    began_s = time.monotonic()
+    with telemetry.span(names.invoke_agent(capability), attributes={**labels, **attributes}):
+        try:
+            yield labels
+        except BaseException:
+            labels[names.ERROR_TYPE] = names.OTHER
+            raise
+        finally:
+            meters.record(names.AGENT_DURATION, time.monotonic() - began_s, labels)
 
 
 async def _hand_back(msg: Msg, *, delay_s: float) -> None:

@@ -14,7 +14,7 @@ from atlas.contracts.errors import AtlasError, ErrorInfo, FencedError
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult
 from atlas.service import Events
-from atlas.wire import Stored
+from atlas.wire import Stored, trace_of
 
 _ENDS = ("task.completed", "task.failed", "task.cancelled")
 _FRESH_S = 15.0
@@ -64,10 +64,7 @@ class Reporter:
         log = await self._bus.last(subjects.TASKS, subjects.task_write(tenant, subtask.task_id))
         if log is not None and ends(log.data, subtask):
             return False
-        said = await self._bus.last(
-            subjects.REPORTS,
-            subjects.report(tenant, subtask.task_id, subtask.subtask_id, subtask.attempt),
-        )
+        said = await self._last(tenant, subtask)
         if said is None:
             return True
         try:
@@ -77,6 +74,16 @@ class Reporter:
         if report.type == "failed":
             return False
         return delivery > 1 or age_s(said) >= _FRESH_S
+
+    async def trace(self, tenant: str, subtask: Subtask) -> dict[str, str]:
+        """The trace context of whoever was at the attempt last, if anybody told of it."""
+        said = await self._last(tenant, subtask)
+        return {} if said is None else trace_of(said.headers)
+
+    async def _last(self, tenant: str, subtask: Subtask) -> Stored | None:
+        """What was reported last of an attempt."""
+        subject = subjects.report(tenant, subtask.task_id, subtask.subtask_id, subtask.attempt)
+        return await self._bus.last(subjects.REPORTS, subject)
 
     async def report(
         self,

@@ -13,7 +13,7 @@ from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import NotFoundError, StoreRefusedError
 from atlas.contracts.inference import ToolCall, ToolCallPart, ToolResultPart
 from atlas.contracts.tasks import Subtask
-from atlas.settings import captures_content
+from atlas.telemetry import captures_content, meters, names
 from atlas.worker.calling import Caller, CallResult
 from atlas.worker.function_tools import FunctionTool
 from atlas.worker.journal import Entry, Journal
@@ -136,15 +136,15 @@ class ToolCalls:
         tool, name = offered.get(call.name), call.name[:_LONGEST_NAME]
         began = time.monotonic()
         attributes: dict[str, telemetry.Attribute] = {
-            telemetry.OPERATION: telemetry.EXECUTE_TOOL,
-            telemetry.TOOL_NAME: name,
-            telemetry.TOOL_CALL_ID: call.id,
-            telemetry.TOOL_TYPE: tool.kind if tool else "function",
+            names.OPERATION: "execute_tool",
+            names.TOOL_NAME: name,
+            names.TOOL_CALL_ID: call.id,
+            names.TOOL_TYPE: tool.kind if tool else "function",
         }
         if captures_content():
-            attributes[telemetry.TOOL_ARGUMENTS] = call.arguments
+            attributes[names.TOOL_ARGUMENTS] = call.arguments
         with telemetry.span(
-            f"{telemetry.EXECUTE_TOOL} {name}", kind=SpanKind.INTERNAL, attributes=attributes
+            names.execute_tool(name), kind=SpanKind.INTERNAL, attributes=attributes
         ) as span:
             if place.number >= self.limits.max_calls:
                 result = CallResult(
@@ -163,8 +163,10 @@ class ToolCalls:
             if result.error is not None:
                 telemetry.mark_failed(result.error)
             if captures_content():
-                span.set_attribute(telemetry.TOOL_RESULT, result.text)
-        await self._tell(place, call, result, time.monotonic() - began)
+                span.set_attribute(names.TOOL_RESULT, result.text)
+        took_s = time.monotonic() - began
+        _measure(name if tool else names.OTHER, result, took_s)
+        await self._tell(place, call, result, took_s)
         return result
 
     async def _called(
@@ -258,6 +260,16 @@ class _Place:
     def short(self) -> str:
         """As a model reads it."""
         return f"{self.stream_id[:6]}.{self.number}"
+
+
+def _measure(tool: str, result: CallResult, took_s: float) -> None:
+    labels: dict[str, telemetry.Attribute] = {
+        names.OPERATION: "execute_tool",
+        names.TOOL_NAME: tool,
+    }
+    if result.error is not None:
+        labels[names.ERROR_TYPE] = result.error
+    meters.record(names.TOOL_DURATION, took_s, labels)
 
 
 _STATES = {None: "done", ToolNotGrantedError.code: "refused"}

@@ -19,6 +19,7 @@ from atlas.contracts.ids import is_id
 from atlas.contracts.inference import Level
 from atlas.objects import Objects
 from atlas.service import Context
+from atlas.telemetry import meters, names
 from atlas.wire import read_event
 from atlas.worker.attempt import Attempts, Handler, Handling
 from atlas.worker.desk import Desk, Tools
@@ -82,6 +83,11 @@ class WorkerApp:
     def metrics(self) -> JsonObject:
         """How the subtasks ended that ended here."""
         return {"subtasks": {"succeeded": self.desk.succeeded, "failed": self.desk.failed}}
+
+    async def look(self) -> None:
+        """Tell its gauges."""
+        meters.tell(names.WORKER_RUNNING, [(self.desk.running, {})])
+        meters.tell(names.WORKER_CONCURRENCY, [(self.desk.concurrency, {})])
 
     def troubles(self) -> Sequence[str]:
         """None of its own: all that it needs is NATS."""

@@ -1,14 +1,13 @@
 """What is wrong with declared specialisations, tools and MCP servers is told where it stands."""
 
 import json
-from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from agent_worker.specialists import SPECIALISTS
 from atlas.contracts.errors import ConfigurationError
-from atlas.settings import captures_content, load_settings, secrets_of
+from atlas.settings import load_settings, secrets_of
 from atlas.worker_settings import BuiltIn, McpServerSettings, WorkerSettings
 
 from .test_provider_settings import _loaded, _problem, bare_environment
@@ -173,10 +172,3 @@ def test_variables_reach_every_setting_of_a_server(monkeypatch):
     worker = load_settings().worker
     assert worker.mcp["files"].url == "http://files/mcp"
     assert worker.specialisations["clerk"].tools == ["files__*"]
-
-
-@pytest.mark.parametrize(("said", "is_wanted"), [("true", True), ("false", False), ("", False)])
-def test_content_of_tools_stands_in_spans_only_where_it_is_asked_for(monkeypatch, said, is_wanted):
-    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", said)
-    assert captures_content() is is_wanted
-    assert not Path("atlas.yaml").exists()
