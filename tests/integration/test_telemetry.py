@@ -2,18 +2,22 @@
 
 import asyncio
 import json
+import os
 import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass
 
+import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.contracts.streams import StreamStarted
 from atlas.contracts.tasks import SubtaskReport
-from atlas.embedded import Services, standalone
+from atlas.embedded import Services, free_port, standalone
 from atlas.settings import Settings
 from atlas.telemetry import names
 from tests.integration.test_tracing import (
@@ -261,3 +265,93 @@ async def _first_of(bus: Bus, stream_id: str) -> str:
 
 def _span_in(traceparent: str) -> str:
     return traceparent.split("-")[2]
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ({}, {"atlas-cli"}),
+        ({"OTEL_SERVICE_NAME": "mine"}, {"mine"}),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=theirs"}, {"theirs"}),
+        ({"OTEL_TRACES_SAMPLER": "always_off"}, set()),
+        ({"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0"}, set()),
+        ({"OTEL_TRACES_EXPORTER": "none"}, set()),
+        ({"OTEL_SDK_DISABLED": "true"}, set()),
+    ],
+)
+async def test_the_standard_variables_name_sample_and_silence(
+    bus: Bus, nats_server, tmp_path, said: dict[str, str], wanted: set[str]
+):
+    assert bus.is_connected  # and with it, the assets are there
+    async with collecting() as collector:
+        command = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "atlas.cli", "task", "submit", "--goal", GOAL),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={
+                **os.environ,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+                "NATS_URL": nats_server.url,
+                **said,
+            },
+            cwd=tmp_path,
+        )
+        _, told_on_stderr = await asyncio.wait_for(command.communicate(), 50)
+    assert (command.returncode, told_on_stderr) == (0, b"")
+    assert {one.service for one in collector.spans} == wanted
+    assert {str(one["atlas.service"]) for one in collector.resources} <= {"atlas-cli"}
+
+
+async def test_prometheus_reads_the_same_metrics_at_the_monitoring_port(bus: Bus, nats_server):
+    port = free_port()
+    environment = {"ATLAS_MONITORING__PORT": str(port)}
+    services = Services(nats_server.url, subprocess.DEVNULL, environment)
+    try:
+        await services.start(["provider_router"])
+        async with Atlas.connect(nats_server.url, settings=Settings()) as atlas:
+            await atlas.generate("Tell me of a lake")
+        scraped = await _scraped(port)
+    finally:
+        await services.stop()
+    assert bus.is_connected
+    router = [one for one in names.METRICS if {"router", "every service"} & set(_tellers(one))]
+    unseen = {names.BUDGET_LIMIT, names.BUDGET_SPENT}  # nobody has a budget
+    families = {one.name.replace(".", "_") for one in router if one not in unseen}
+    told = {one.name for one in text_string_to_metric_families(scraped)}
+    assert not [one for one in families if not any(name.startswith(one) for name in told)]
+    assert (
+        'atlas_provider_circuit{atlas_circuit_state="closed",atlas_provider="mock"} 1.0' in scraped
+    )
+    assert 'atlas_queue_depth{atlas_lane="interactive",atlas_queue="requests"} 0.0' in scraped
+    assert "Tell me of a lake" not in scraped
+
+
+def _tellers(metric: names.Metric) -> list[str]:
+    return metric.told_by.split(", ")
+
+
+async def _scraped(port: int) -> str:
+    """What is told once everything was looked at that takes a few seconds."""
+    async with aiohttp.ClientSession() as session, asyncio.timeout(30):
+        while True:
+            async with session.get(f"http://127.0.0.1:{port}/metrics") as answer:
+                assert answer.content_type == "text/plain"
+                text: str = await answer.text()
+            if "atlas_event_loop_lateness" in text:
+                return text
+            await asyncio.sleep(0.2)
+
+
+async def test_where_metrics_are_switched_off_a_scrape_says_why(nats_server):
+    port = free_port()
+    environment = {"ATLAS_MONITORING__PORT": str(port), "OTEL_METRICS_EXPORTER": "none"}
+    services = Services(nats_server.url, subprocess.DEVNULL, environment)
+    try:
+        await services.start(["agent_worker"])
+        url = f"http://127.0.0.1:{port}/metrics"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            assert answer.status == 404
+            assert "OTEL_METRICS_EXPORTER=none" in await answer.text()
+    finally:
+        await services.stop()
