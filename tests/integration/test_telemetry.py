@@ -48,6 +48,11 @@ ABOUT_MODELS = {
     "gen_ai.response.model": "small",
     "atlas.provider": "local",
 }
+TOOL = '''
+def search(what: str) -> str:
+    """Find what is known."""
+    return what
+'''
 LATE = {"kind": "mock", "mock": {"token_ms": 50, "tokens": 100}}
 """A provider that is slow enough to be killed in the middle of its answer."""
 
@@ -303,32 +308,41 @@ async def test_the_standard_variables_name_sample_and_silence(
     assert {str(one["atlas.service"]) for one in collector.resources} <= {"atlas-cli"}
 
 
-async def test_prometheus_reads_the_same_metrics_at_the_monitoring_port(bus: Bus, nats_server):
-    port = free_port()
-    environment = {"ATLAS_MONITORING__PORT": str(port)}
-    services = Services(nats_server.url, subprocess.DEVNULL, environment)
+async def test_prometheus_reads_every_metric_of_the_table_at_the_monitoring_ports(
+    bus: Bus, nats_server, tmp_path
+):
+    """A task whose model calls a tool, of a tenant with a budget."""
+    assert bus.is_connected
+    (tmp_path / "house.py").write_text(TOOL)
+    environment = {
+        "PYTHONPATH": str(tmp_path),
+        "ATLAS_WORKER__TOOLS": '{"search": "house:search"}',
+        "ATLAS_WORKER__SPECIALISATIONS": '{"research": {"tools": ["search"]}}',
+        "ATLAS_BUDGETS__TENANTS": '{"default": {"day": {"max_usd": 1}}}',
+    }
+    services = Services(nats_server.url, subprocess.DEVNULL)
+    ports = {"router": free_port(), "controller": free_port(), "worker": free_port()}
     try:
-        await services.start(["provider_router"])
+        for name, port in ports.items():
+            services.environment = {**environment, "ATLAS_MONITORING__PORT": str(port)}
+            await services.start([next(one for one in EVERYONE if one.endswith(name))])
         async with Atlas.connect(nats_server.url, settings=Settings()) as atlas:
-            await atlas.generate("Tell me of a lake")
-        scraped = await _scraped(port)
+            await (await atlas.submit(GOAL, plan=PLAN[:1])).result()
+            await atlas.generate(GOAL)
+            await atlas.tasks()
+        scraped = {name: await _scraped(port) for name, port in ports.items()}
     finally:
         await services.stop()
-    assert bus.is_connected
-    router = [one for one in names.METRICS if {"router", "every service"} & set(_tellers(one))]
-    unseen = {names.BUDGET_LIMIT, names.BUDGET_SPENT}  # nobody has a budget
-    families = {one.name.replace(".", "_") for one in router if one not in unseen}
-    told = {one.name for one in text_string_to_metric_families(scraped)}
-    assert not [one for one in families if not any(name.startswith(one) for name in told)]
-    assert (
-        'atlas_provider_circuit{atlas_circuit_state="closed",atlas_provider="mock"} 1.0' in scraped
-    )
-    assert 'atlas_queue_depth{atlas_lane="interactive",atlas_queue="requests"} 0.0' in scraped
-    assert "Tell me of a lake" not in scraped
-
-
-def _tellers(metric: names.Metric) -> list[str]:
-    return metric.told_by.split(", ")
+    for name, text in scraped.items():
+        told = {one.name for one in text_string_to_metric_families(text)}
+        for metric in names.METRICS:
+            is_here = metric.told_by == "every service" or name in metric.told_by
+            is_here &= (name, metric) != ("worker", names.DOOR_DURATION)  # it has no door
+            family = metric.name.replace(".", "_")
+            assert any(one.startswith(family) for one in told) == is_here, (name, metric.name)
+        assert GOAL not in text
+    assert 'atlas_circuit_state="closed",atlas_provider="mock"} 1.0' in scraped["router"]
+    assert 'gen_ai_tool_name="search"' in scraped["worker"]
 
 
 async def _scraped(port: int) -> str:

@@ -12,6 +12,7 @@ from opentelemetry.trace import Span, SpanKind
 
 from atlas import telemetry
 from atlas.contracts.errors import AtlasError
+from atlas.contracts.inference import ModelRequest
 from atlas.contracts.streams import StreamCompleted, StreamEvent, StreamFailed
 from atlas.telemetry import Attribute, meters, names
 from provider_router.routing.choosing import Candidate
@@ -46,7 +47,7 @@ def chat(job: Job) -> AbstractContextManager[Span]:
         names.REQUEST_TEMPERATURE: request.temperature,
         names.REQUEST_TOP_P: request.top_p,
         names.REQUEST_STOP: request.stop_sequences or None,
-        names.OUTPUT_TYPE: None if request.response_format is None else "json",
+        names.OUTPUT_TYPE: _output_type(request),
     }
     attributes |= {name: value for name, value in asked.items() if value is not None}
     return telemetry.span(
@@ -56,6 +57,12 @@ def chat(job: Job) -> AbstractContextManager[Span]:
         attributes=attributes,
         goes_on_from=job.before,
     )
+
+
+def _output_type(request: ModelRequest) -> str | None:
+    if request.response_format is None:
+        return None
+    return "text" if request.response_format.type == "text" else "json"
 
 
 def _server(pricing: Pricing) -> dict[str, Attribute]:
