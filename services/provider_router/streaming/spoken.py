@@ -22,6 +22,8 @@ from atlas.telemetry import names
 
 _MOST_CHARACTERS = 32_768
 """Of the messages of a request, of its system prompt, and of the answer; each."""
+_AROUND = 64
+"""What a part takes besides its text."""
 
 
 def spoken(request: ModelRequest, reading: Reading) -> dict[str, str]:
@@ -42,6 +44,11 @@ class _Room:
     def __init__(self) -> None:
         self._left = _MOST_CHARACTERS
 
+    def enter(self) -> bool:
+        """Whether there is room for one more part; what surrounds it takes some."""
+        self._left = max(0, self._left - _AROUND)
+        return self._left > 0
+
     def take(self, text: str) -> str:
         """As much of a text as there is room for."""
         kept = text[: self._left]
@@ -53,7 +60,9 @@ def _messages(messages: Iterable[Message]) -> list[JsonObject]:
     room = _Room()
     told: list[JsonObject] = []
     for message in reversed(list(messages)):
-        parts = [_part(one, room) for one in reversed(message.parts())]
+        parts = [_part(one, room) for one in reversed(message.parts()) if room.enter()]
+        if not parts:
+            break
         told.append({"role": message.role.value, "parts": parts[::-1]})
     return told[::-1]
 
@@ -80,6 +89,8 @@ def _answer(reading: Reading) -> list[JsonObject]:
     if reading.text:
         parts.append({"type": "text", "content": room.take(reading.text)})
     for call in reading.tool_calls:
+        if not room.enter():
+            break
         arguments = room.take(call.arguments)
         parts.append(
             {"type": "tool_call", "id": call.id, "name": call.name, "arguments": arguments}
