@@ -75,8 +75,13 @@ def _server(pricing: Pricing) -> dict[str, Attribute]:
     return {names.SERVER_ADDRESS: url.hostname, names.SERVER_PORT: port}
 
 
-def annotate(span: Span, end: StreamEvent, ledger: Ledger, last: AttemptUsage | None) -> None:
-    """Say on a stream's span how it ended, and who answered: mostly the one asked first."""
+def annotate(
+    span: Span, end: StreamEvent | None, ledger: Ledger, last: AttemptUsage | None
+) -> None:
+    """Say on a stream's span how it ended, and who answered: mostly the one asked first.
+
+    Without an end it goes on with another router.
+    """
     usage = ledger.usage()
     if last is not None:
         span.set_attribute(names.PROVIDER, last.pricing.kind)
@@ -91,7 +96,7 @@ def annotate(span: Span, end: StreamEvent, ledger: Ledger, last: AttemptUsage | 
     ):
         if tokens:
             span.set_attribute(name, tokens)
-    span.set_attribute(names.OUTCOME, _outcome(end))
+    span.set_attribute(names.OUTCOME, "handed_over" if end is None else _outcome(end))
     if isinstance(end, StreamCompleted):
         span.set_attribute(names.FINISH_REASONS, [end.finish_reason.value])
         for name, figure in end.metrics.model_dump(exclude_none=True).items():

@@ -335,8 +335,8 @@ class Supervisor:
         try:
             with observing.chat(job) as span:
                 end = await session.run()
+                observing.annotate(span, end, delivery.ledger, session.progress.current)
                 if end is not None:
-                    observing.annotate(span, end, delivery.ledger, session.progress.current)
                     await self._capture(span, job)
         finally:
             await spending.settle()

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit, urlunsplit
 
 import structlog
 from opentelemetry import metrics, trace
@@ -39,6 +40,7 @@ class Exporting:
     """What is exported; whoever set it up shuts it down."""
 
     collectors: tuple[str, ...]
+    """Where it goes, for logs."""
     tracing: "TracerProvider | None"
     metering: "MeterProvider | None"
     scrape: Scrape | None
@@ -84,7 +86,14 @@ def configure(
         metering, scrape = _metering(settings.metrics, resource, scrapes=scrapes)
     # The exporter tells every try that failed, and its own end of patience as an error.
     logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
-    return Exporting(tuple({one.endpoint for one in exports}), tracing, metering, scrape)
+    collectors = {_without_secrets(one.endpoint) for one in exports}
+    return Exporting(tuple(sorted(collectors)), tracing, metering, scrape)
+
+
+def _without_secrets(endpoint: str) -> str:
+    """An endpoint as a log may show it."""
+    parts = urlsplit(endpoint)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 
 def _resource(service: str, instance: str) -> "Resource":
@@ -144,10 +153,12 @@ def _prometheus() -> tuple[Any, Scrape]:
     from prometheus_client import (  # noqa: PLC0415 - as above
         CONTENT_TYPE_LATEST,
         CollectorRegistry,
+        ProcessCollector,
         generate_latest,
     )
 
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)  # memory, CPU time and open files, on Linux
     reader = PrometheusMetricReader(registry=registry, scope_info_enabled=False)
     return reader, lambda: (generate_latest(registry), CONTENT_TYPE_LATEST)
 

@@ -2,6 +2,8 @@
 
 import json
 
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+
 from atlas.contracts.inference import Message, ModelRequest, Role
 from atlas.provider_settings import ModelSettings, ProviderSettings
 from atlas.reading import Reading
@@ -9,6 +11,7 @@ from atlas.telemetry import names
 from provider_router.routing.catalogue import Catalogue
 from provider_router.routing.prices import Pricing
 from provider_router.streaming import observing
+from provider_router.streaming.ledger import AttemptUsage, Ledger
 from provider_router.streaming.spoken import spoken
 
 HOUSE = ProviderSettings(
@@ -28,6 +31,17 @@ def test_a_model_that_a_user_made_up_is_counted_as_any_other():
     assert labels[names.REQUEST_MODEL] == labels[names.RESPONSE_MODEL] == "_OTHER"
     known = observing._labels("house", Pricing("openai", "small"), catalogue.knows)
     assert known[names.REQUEST_MODEL] == "small"
+
+
+def test_the_span_of_a_stream_that_was_handed_over_says_so_and_is_no_failure():
+    span = TracerProvider().get_tracer("test").start_span("chat small")
+    used = AttemptUsage(Pricing("openai", "small"), 9, has_response=True, provider="house")
+    observing.annotate(span, None, Ledger(attempts=[used]), used)
+    assert isinstance(span, ReadableSpan)
+    assert span.status.is_unset
+    assert span.attributes is not None
+    assert span.attributes[names.OUTCOME] == "handed_over"
+    assert span.attributes[names.INPUT_TOKENS] == 9
 
 
 def test_what_was_said_is_cut_from_its_beginning_and_files_are_only_named():
