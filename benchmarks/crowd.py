@@ -30,7 +30,8 @@ from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.contracts.inference import StreamMetrics
 from atlas.embedded import NatsProcess, Services
-from atlas.settings import NatsSettings, Settings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import Settings
 from benchmarks.measured_router import COLLECTED, FIGURES
 from benchmarks.measuring import BODY
 from benchmarks.paced_upstream import STAMP_CHARACTERS, serving

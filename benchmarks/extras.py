@@ -25,7 +25,8 @@ from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.contracts.ids import new_id
 from atlas.embedded import NatsProcess, Services
-from atlas.settings import NatsSettings, Settings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import Settings
 from benchmarks.crowd import provider_environment
 from benchmarks.results import conditions, save
 from benchmarks.upstream import serving

@@ -23,7 +23,8 @@ from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.contracts.errors import AtlasError, ProviderError, WorkCancelledError
 from atlas.embedded import NatsProcess, Services
-from atlas.settings import NatsSettings, Settings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import Settings
 from benchmarks import faulty_upstream
 from benchmarks.faulty_upstream import BREAKS, ENDLESS, MUTE, WHOLE
 from benchmarks.measured_router import COLLECTED, FIGURES

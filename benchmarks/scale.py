@@ -26,7 +26,8 @@ from nats.js.api import RePublish, StreamConfig
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.embedded import cluster
-from atlas.settings import NatsSettings, TopologySettings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import TopologySettings
 from atlas.topology import Topology
 from benchmarks.results import conditions, save
 

@@ -31,7 +31,7 @@ from atlas.bus import Bus
 from atlas.contracts.ids import new_id
 from atlas.contracts.tasks import PlannedSubtask, TaskRequest
 from atlas.embedded import NatsProcess, Services
-from atlas.settings import NatsSettings
+from atlas.nats_settings import NatsSettings
 from benchmarks.extras import cpu_s
 from benchmarks.idle_worker import CAPABILITY, SILENT
 from benchmarks.postgres import PostgresMissingError, postgres

@@ -9,7 +9,8 @@ import pytest
 from atlas import topology
 from atlas.bus import Bus
 from atlas.embedded import NatsProcess
-from atlas.settings import NatsSettings, TopologySettings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import TopologySettings
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Who runs the tests in the background of a script has SIGINT ignored, and so would every

@@ -55,7 +55,7 @@ class OpenTasks:
         """
         subject = _PREFIX + subjects.open_task(*key)
         request = json.dumps({"filter": subject}).encode()
-        reply = await self._bus.ask(f"$JS.API.STREAM.PURGE.{_BUCKET}", request)
+        reply = await self._bus.ask(subjects.jetstream("STREAM.PURGE", _BUCKET), request)
         if not _Purged.model_validate_json(reply.data).success:
             raise StoreRefusedError(f"{subject} was not removed: {reply.data[:200]!r}")
 
@@ -78,9 +78,8 @@ class OpenTasks:
     async def _ask(self, request: JsonObject) -> _Info:
         """A page of the bucket's subjects; nats-py's own call knows no offset."""
         try:
-            msg = await self._bus.nats.request(
-                f"$JS.API.STREAM.INFO.{_BUCKET}", json.dumps(request).encode(), timeout=_ASK_S
-            )
+            door = subjects.jetstream("STREAM.INFO", _BUCKET)
+            msg = await self._bus.nats.request(door, json.dumps(request).encode(), timeout=_ASK_S)
             return _Info.model_validate_json(msg.data)
         except TimeoutError as error:
             raise RequestTimeoutError(f"{_BUCKET}: no answer within {_ASK_S} s") from error

@@ -10,7 +10,7 @@ from typing import Literal
 from nats.js.errors import NotFoundError as AssetNotFoundError
 from pydantic import Field
 
-from atlas import topology
+from atlas import subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import TopologyError
@@ -121,11 +121,11 @@ async def _change(
     fields = [one.field for one in differences if one.effect in allowed]
     if not fields:
         return
-    info = await bus.ask(f"$JS.API.STREAM.INFO.{expected.name}", b"")
+    info = await bus.ask(subjects.jetstream("STREAM.INFO", expected.name), b"")
     should = expected.config.as_dict()
     config = json.loads(info.data)["config"] | {field: should.get(field) for field in fields}
     request = json.dumps(config).encode()
-    answer = await bus.ask(f"$JS.API.STREAM.UPDATE.{expected.name}", request)
+    answer = await bus.ask(subjects.jetstream("STREAM.UPDATE", expected.name), request)
     if (error := json.loads(answer.data).get("error")) is not None:
         raise TopologyError(
             f"JetStream does not change {', '.join(fields)} of {expected.name}: "

@@ -13,6 +13,7 @@ from pathlib import Path
 from nats.aio.subscription import Subscription
 from nats.errors import TimeoutError as NatsTimeoutError
 
+from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import Contract, JsonObject
 from atlas.contracts.errors import (
@@ -80,7 +81,7 @@ async def _save(bus: Bus, name: str, folder: Path) -> SavedStream | None:
     try:
         await bus.flush()
         asked = {"deliver_subject": inbox, "no_consumers": False, "chunk_size": _CHUNK_BYTES}
-        about = await _call(bus, f"$JS.API.STREAM.SNAPSHOT.{name}", asked)
+        about = await _call(bus, subjects.jetstream("STREAM.SNAPSHOT", name), asked)
         if (error := about.get("error")) is not None:
             if isinstance(error, dict) and error.get("err_code") == _NOT_FOUND:
                 return None
@@ -165,7 +166,7 @@ def _read(path: Path) -> JsonObject:
 
 
 async def _is_there(bus: Bus, name: str) -> bool:
-    return "error" not in await _call(bus, f"$JS.API.STREAM.INFO.{name}", {})
+    return "error" not in await _call(bus, subjects.jetstream("STREAM.INFO", name), {})
 
 
 async def _restore(
@@ -174,7 +175,7 @@ async def _restore(
     config = about["config"]
     assert isinstance(config, dict)  # noqa: S101 - `_read` made it
     request = {**about, "config": {**config, "num_replicas": replicas}}
-    answer = await _call(bus, f"$JS.API.STREAM.RESTORE.{name}", request)
+    answer = await _call(bus, subjects.jetstream("STREAM.RESTORE", name), request)
     if (error := answer.get("error")) is not None:
         raise StoreRefusedError(f"{name} cannot be restored: {_told(error)}")
     subject = str(answer["deliver_subject"])

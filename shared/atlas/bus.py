@@ -25,7 +25,7 @@ from nats.errors import (
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 
-from atlas import wire
+from atlas import subjects, wire
 from atlas.asking import Questions
 from atlas.barrier import Barrier
 from atlas.contracts.base import Contract
@@ -35,11 +35,12 @@ from atlas.contracts.errors import (
     PayloadTooLargeError,
     RequestTimeoutError,
 )
+from atlas.credentials import REFUSED, credentials, is_refusal, more_telling, no_connection
 from atlas.inbox import Inbox
 from atlas.live import BOUND_BYTES, Live, LiveClient
+from atlas.nats_settings import NatsSettings
 from atlas.pull import Flow, Pull
 from atlas.replay import replay
-from atlas.settings import NatsSettings
 from atlas.wire import Stored, outgoing_headers, read_ack, read_reply, read_stored, without_secrets
 
 _RECONNECT_WAIT_S = 0.25
@@ -79,7 +80,8 @@ class Bus:
         """Connect, under a name that the server's monitoring shows.
 
         Raises:
-            ConnectionFailedError: Nobody answers; says where it looked and what to start.
+            ConnectionFailedError: Nobody answers, or refuses this user; says what to do.
+            ConfigurationError: What it shall show of itself cannot be read.
         """
         bus = cls(settings, name)
         try:
@@ -88,11 +90,7 @@ class Bus:
         except (OSError, Error, TimeoutError) as error:
             with contextlib.suppress(Exception):  # it never was open; there is nothing to save
                 await bus.nats.close()
-            raise ConnectionFailedError(
-                f"no NATS server answers at {without_secrets(settings.url)} "
-                f"({_reason(bus._dial_error or error)}); start one with `atlas up` or "
-                "`nats-server -js`, or say where it is with NATS_URL"
-            ) from error
+            raise no_connection(settings, _reason(bus._dial_error or error)) from error
         bus._connected.set()
         return bus
 
@@ -100,7 +98,7 @@ class Bus:
         await self.nats.connect(
             servers=self._settings.url.split(","),
             name=self._name,
-            user_credentials=str(self._settings.creds) if self._settings.creds else None,
+            **credentials(self._settings)._asdict(),
             error_cb=self._error,
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
@@ -326,7 +324,9 @@ class Bus:
 
     async def _get(self, stream: str, what: dict[str, object]) -> Msg:
         request = json.dumps(what).encode()
-        return await self.ask(f"$JS.API.DIRECT.GET.{stream}", request, None, _GET_TIMEOUT_S)
+        return await self.ask(
+            subjects.jetstream("DIRECT.GET", stream), request, None, _GET_TIMEOUT_S
+        )
 
     def read(
         self, stream: str, subject: str, *, from_seq: int = 1, page: int = 1000
@@ -349,7 +349,7 @@ class Bus:
     async def flow(self, stream: str, consumer: str, *, bound: int) -> Flow:
         """Read a durable pull consumer as its messages come, at most `bound` of them ahead."""
         inbox = await Inbox.open(self.nats)
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
+        subject = subjects.jetstream("CONSUMER.MSG.NEXT", stream, consumer)
         return Flow(self.nats, inbox, subject, lambda: self.reconnects, self.wait_connected, bound)
 
     async def close(self) -> None:
@@ -386,9 +386,11 @@ class Bus:
     async def _error(self, error: Exception) -> None:
         """nats-py calls this for every failed try; what matters is logged above, once."""
         if not self._connected.is_set():
-            self._dial_error = error
+            self._dial_error = more_telling(self._dial_error, error)
         if isinstance(error, nats.errors.SlowConsumerError):
             log.warning("slow_consumer", subject=error.subject, action="healing from history")
+        elif is_refusal(error):
+            log.error("nats_refused", error=_reason(error), next=REFUSED)
         elif self._connected.is_set() and not isinstance(error, OSError | TimeoutError):
             log.debug("nats_error", error=_reason(error))
 

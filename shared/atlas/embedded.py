@@ -29,8 +29,9 @@ from atlas.contracts.errors import (
     ConnectionFailedError,
     RequestTimeoutError,
 )
+from atlas.nats_settings import NatsSettings
 from atlas.scratch import scratch
-from atlas.settings import NatsSettings, child_environment
+from atlas.settings import child_environment
 from atlas.wire import read_event
 
 SERVICES = ("provider_router", "agent_controller", "agent_worker")

@@ -1,14 +1,23 @@
 """Large values in the object store `ATLAS_OBJECTS`."""
 
 import json
+from base64 import urlsafe_b64encode
 
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
-from nats.js.errors import NotFoundError as ObjectMissingError
+from pydantic import BaseModel
 
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.errors import NotFoundError, StoreRefusedError
+
+
+class _About(BaseModel):
+    """As much of what is kept of an object as is needed (NATS ADR-20)."""
+
+    nuid: str = ""
+    size: int = 0
+    deleted: bool = False
 
 
 class Objects:
@@ -39,10 +48,24 @@ class Objects:
             StoreRefusedError: It could not be read; worth another try.
         """
         try:
-            store = await self._bus.jetstream.object_store(subjects.OBJECTS)
-            data = (await store.get(name)).data
-        except ObjectMissingError as error:
-            raise NotFoundError(f"there is no object {name!r} in {subjects.OBJECTS}") from error
-        except (NatsError, JetStreamError, TimeoutError) as error:
+            data = await self._read(name)
+        except (NatsError, TimeoutError) as error:
             raise StoreRefusedError(f"object {name!r} was not read: {error}") from error
         return json.loads(data or b"null")
+
+    async def _read(self, name: str) -> bytes:
+        """Its bytes, by direct gets: a reader needs no consumer, nor the right to make one."""
+        stream = subjects.objects_stream(subjects.OBJECTS)
+        meta = subjects.object_meta(subjects.OBJECTS, urlsafe_b64encode(name.encode()).decode())
+        about = await self._bus.last(stream, meta)
+        known = None if about is None else _About.model_validate_json(about.data)
+        if known is None or known.deleted:
+            raise NotFoundError(f"there is no object {name!r} in {subjects.OBJECTS}")
+        chunks = subjects.object_chunks(subjects.OBJECTS, known.nuid)
+        data = b"".join([chunk.data async for chunk in self._bus.read(stream, chunks)])
+        if len(data) != known.size:
+            raise StoreRefusedError(
+                f"object {name!r} has {len(data)} bytes of {known.size}; it is being replaced, or "
+                "expires"
+            )
+        return data

@@ -7,7 +7,7 @@ from typing import Protocol
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from atlas import wire
+from atlas import subjects, wire
 from atlas.contracts.errors import RequestTimeoutError
 from atlas.inbox import Inbox
 from atlas.live import LiveClient
@@ -38,7 +38,7 @@ async def replay(  # noqa: PLR0917 - Bus.read names them
         while True:
             request = {"seq": from_seq, "next_by_subj": subject, "batch": page}
             question = json.dumps(request).encode()
-            await publish(f"$JS.API.DIRECT.GET.{stream}", question, reply=inbox.subject)
+            await publish(subjects.jetstream("DIRECT.GET", stream), question, reply=inbox.subject)
             while wire.status((msg := await _next(inbox, stream)).headers) is None:
                 stored = read_stored(msg.data, msg.headers)
                 from_seq = stored.seq + 1

@@ -33,6 +33,7 @@ from atlas.contracts.base import JsonObject, PositiveMs
 from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import ConfigurationError
 from atlas.limit_settings import TaskLimitSettings
+from atlas.nats_settings import NatsSettings
 from atlas.provider_settings import (
     BreakerSettings,
     GroupName,
@@ -45,7 +46,6 @@ from atlas.provider_settings import (
 )
 from atlas.worker_settings import McpServerSettings, WorkerSettings
 
-DEFAULT_NATS_URL = "nats://127.0.0.1:4222"
 CONFIG_FILE = "atlas.yaml"
 _SHORTEST_PROBE_IDLE_MS = 1_000
 
@@ -57,15 +57,6 @@ def _subject_token(value: str) -> str:
 
 
 _MOCK_MODELS = [ModelSettings(name="standard"), ModelSettings(name="fast")]
-
-
-class NatsSettings(Section):
-    """Where NATS is."""
-
-    url: str = DEFAULT_NATS_URL
-    creds: Path | None = Field(default=None, description="A credentials file.")
-    connect_timeout_ms: PositiveMs = 5_000
-    request_timeout_ms: PositiveMs = 10_000
 
 
 class MonitoringSettings(Section):
@@ -343,7 +334,7 @@ def _nats_from_environment(nats: NatsSettings) -> NatsSettings:
     if url := os.environ.get("NATS_URL"):
         update["url"] = url
     if creds := os.environ.get("NATS_CREDS"):
-        update["creds"] = Path(creds)
+        update |= {"creds": Path(creds), "nkey_seed_file": None}
     return nats.model_copy(update=update)
 
 

@@ -60,6 +60,35 @@ BUDGET_ALL = "atlas.*.budget.*.*.*"
 USAGE_ALL = "atlas.*.usage.*.*.*"
 RESERVATION_ALL = "atlas.*.reservation.*"
 
+# The request/reply doors, by who answers, and those of them that only tell.
+ROUTER_DOORS = (
+    API_GENERATE_ALL,
+    API_EMBED_ALL,
+    API_STREAM_HISTORY_ALL,
+    API_STREAM_FEEDBACK_ALL,
+    API_PROVIDERS_ALL,
+)
+CONTROLLER_DOORS = (
+    API_TASK_SUBMIT_ALL,
+    API_TASK_GET_ALL,
+    API_TASK_LIST_ALL,
+    API_TASK_HISTORY_ALL,
+)
+READING_DOORS = (
+    API_STREAM_HISTORY_ALL,
+    API_PROVIDERS_ALL,
+    API_TASK_GET_ALL,
+    API_TASK_LIST_ALL,
+    API_TASK_HISTORY_ALL,
+)
+
+# What is not Atlas's own, and that it meets on its NATS server.
+INBOX = "_INBOX"
+"""How the subjects begin to which answers are sent."""
+IMPORTED_REPLY = "_R_"
+"""How they begin for requests that come from another account of the server."""
+SERVICE_VERBS = ("PING", "INFO", "STATS")
+
 
 def bucket_stream(bucket: str) -> str:
     """The JetStream stream of a key-value bucket."""
@@ -74,6 +103,41 @@ def objects_stream(bucket: str) -> str:
 def bucket_key(bucket: str, key: str) -> str:
     """Where a key of a bucket is kept; `>` stands for all of them."""
     return f"$KV.{bucket}.{key}"
+
+
+def object_chunks(bucket: str, object_id: str) -> str:
+    """Where the content of an object is kept (NATS ADR-20)."""
+    return f"$O.{bucket}.C.{object_id}"
+
+
+def object_meta(bucket: str, name: str) -> str:
+    """Where it is kept what an object is, under its name in base64."""
+    return f"$O.{bucket}.M.{name}"
+
+
+def jetstream(call: str, *names: str) -> str:
+    """A call of JetStream's own API, such as `STREAM.INFO` of a stream."""
+    return ".".join(("$JS.API", call, *names))
+
+
+def acks(stream: str, consumer: str) -> str:
+    """Where whoever reads a consumer says what became of its messages."""
+    return f"$JS.ACK.{stream}.{consumer}.>"
+
+
+def service_verb(verb: str, *names: str) -> str:
+    """What NATS's service protocol asks of all services, of those of a name, or of one of them."""
+    return ".".join(("$SRV", verb, *names))
+
+
+def inbox(group: str, user: str) -> str:
+    """How the subjects begin to which a user's answers are sent."""
+    return f"{INBOX}.{group}.{user}"
+
+
+def of_tenant(pattern: str, tenant: str) -> str:
+    """A wildcard of this module for one tenant."""
+    return pattern.replace("atlas.*.", f"atlas.{tenant}.", 1)
 
 
 def api(tenant: str, door: str) -> str:

@@ -24,7 +24,8 @@ from atlas.contracts.errors import (
 )
 from atlas.contracts.tasks import SubmitRequest, TaskAccepted, TaskAction, TaskControl, TaskState
 from atlas.embedded import Services, cluster
-from atlas.settings import NatsSettings, Settings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import Settings
 from tests.chaos.faults import Processes
 from tests.chaos.task_plan import PlannedTask, TaskPlan
 from tests.chaos.task_verdict import TASK_ENDS, TaskOutcome

@@ -25,7 +25,8 @@ from atlas.contracts.errors import (
 from atlas.contracts.inference import GenerateRequest
 from atlas.contracts.streams import StreamAccepted
 from atlas.embedded import NatsProcess, Services
-from atlas.settings import NatsSettings, Settings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import Settings
 from tests.chaos.faults import Processes
 from tests.chaos.plan import ROUTERS, Plan, PlannedStream, Visit
 from tests.chaos.upstream import Upstream

@@ -19,8 +19,9 @@ from atlas.contracts.errors import (
     TopologyError,
 )
 from atlas.embedded import NatsProcess, Services, cluster
+from atlas.nats_settings import NatsSettings
 from atlas.objects import Objects
-from atlas.settings import NatsSettings, Settings, TopologySettings
+from atlas.settings import Settings, TopologySettings
 from tests.integration.cli_process import Ended
 from tests.integration.cli_process import atlas as run_cli
 

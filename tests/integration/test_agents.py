@@ -20,8 +20,8 @@ from atlas.contracts.base import now_ms
 from atlas.contracts.events import Event
 from atlas.contracts.inference import Role
 from atlas.contracts.task_events import TaskPaused, TaskResumed
+from atlas.nats_settings import NatsSettings
 from atlas.objects import Objects
-from atlas.settings import NatsSettings
 from atlas.telemetry import spans as telemetry_spans
 from atlas.worker import AgentLimits, ToolContext, Worker
 from tests.integration.test_own_worker import end_task, reports, until_reported, work

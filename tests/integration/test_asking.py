@@ -9,7 +9,7 @@ from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.errors import RequestTimeoutError
 from atlas.embedded import NatsProcess
-from atlas.settings import NatsSettings
+from atlas.nats_settings import NatsSettings
 
 
 async def test_each_of_many_questions_gets_its_own_answer(bus: Bus):

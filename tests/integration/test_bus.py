@@ -15,7 +15,8 @@ from atlas.contracts.errors import (
     TopologyError,
 )
 from atlas.embedded import NatsProcess, free_port
-from atlas.settings import NatsSettings, TopologySettings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import TopologySettings
 from atlas.wire import without_secrets
 
 

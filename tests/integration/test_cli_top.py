@@ -14,7 +14,8 @@ from atlas.contracts.base import now_ms
 from atlas.contracts.catalogue import ModelInfo, ProviderInfo, ProvidersReply
 from atlas.contracts.events import Event
 from atlas.contracts.tasks import SubtaskState, SubtaskView, TaskState, TaskStatus
-from atlas.settings import NatsSettings, Settings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import Settings
 from atlas.topology import ensure_work_consumer
 from tests.integration import cli_process
 from tests.integration.client_fakes import soon

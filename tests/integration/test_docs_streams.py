@@ -12,7 +12,8 @@ from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.contracts.streams import Ownership, StreamAdopted, TextDelta
 from atlas.embedded import Stack
-from atlas.settings import NatsSettings, Settings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import Settings
 from tests.support.documents import reader_of
 from tests.support.running import read_by, running_atlas
 

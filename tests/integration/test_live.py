@@ -6,7 +6,7 @@ import pytest
 
 from atlas.bus import Bus
 from atlas.contracts.errors import ConnectionFailedError
-from atlas.settings import NatsSettings
+from atlas.nats_settings import NatsSettings
 
 
 async def _publish(bus: Bus, *texts: str) -> None:

@@ -17,8 +17,8 @@ from atlas.contracts.events import Event
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import TaskCancelled, TaskPaused, TaskResumed
 from atlas.contracts.tasks import SubtaskReport
+from atlas.nats_settings import NatsSettings
 from atlas.objects import Objects
-from atlas.settings import NatsSettings
 from atlas.worker import Worker
 from atlas.worker.following import StreamFollower
 from tests.integration.test_tasks import User, controller

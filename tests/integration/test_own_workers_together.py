@@ -17,7 +17,7 @@ from atlas.contracts.errors import NotFoundError, RequestTimeoutError
 from atlas.contracts.events import Event
 from atlas.contracts.task_events import SubtaskDispatched, SubtaskStarted
 from atlas.embedded import Stack
-from atlas.settings import NatsSettings
+from atlas.nats_settings import NatsSettings
 from tests.support.running import beside, running_atlas
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

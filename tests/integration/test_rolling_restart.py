@@ -13,7 +13,8 @@ from atlas import subjects
 from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.embedded import NatsProcess, ServiceProcess, Services
-from atlas.settings import NatsSettings, Settings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import Settings
 
 PROCESSES = ("provider_router", "agent_controller", "agent_worker")
 PATIENCE_S = 120

@@ -21,7 +21,8 @@ from atlas.contracts.ids import new_id
 from atlas.contracts.inference import Budget, EmbedRequest, EmbedResponse, FinishReason
 from atlas.contracts.streams import STREAM_EVENT, StreamCompleted, StreamEvent, StreamFailed
 from atlas.embedded import NatsProcess, Services
-from atlas.settings import NatsSettings, Settings, TopologySettings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import Settings, TopologySettings
 from atlas.wire import outgoing_headers, read_event, read_reply, task_headers
 from provider_router.accounting.budgets import Amounts, amounts, tenant_limits
 from provider_router.accounting.counters import Counters

@@ -18,7 +18,8 @@ from atlas.contracts.catalogue import ProviderInfo
 from atlas.contracts.events import Event
 from atlas.contracts.streams import Ownership
 from atlas.embedded import NatsProcess, Services
-from atlas.settings import NatsSettings, Settings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import Settings
 from tests.support.provider_server import (
     ProviderServer,
     ReceivedRequest,

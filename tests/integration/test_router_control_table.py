@@ -23,7 +23,8 @@ from atlas.client import Atlas, Stream
 from atlas.contracts.errors import AtlasError, RequestTimeoutError
 from atlas.contracts.streams import StreamControl, StreamEvent, StreamStatus
 from atlas.embedded import NatsProcess, Services
-from atlas.settings import NatsSettings, Settings, TopologySettings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import Settings, TopologySettings
 from provider_router.streaming.store import StreamAddress, StreamStore
 from tests.support.provider_server import ProviderServer, ReceivedRequest, Reply, refusal, serving
 from tests.support.router import TENANT, TERMINAL, chat, chat_chunk

@@ -13,8 +13,9 @@ from atlas import subjects
 from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.embedded import NatsProcess, Services
+from atlas.nats_settings import NatsSettings
 from atlas.reading import text_digest
-from atlas.settings import NatsSettings, Settings
+from atlas.settings import Settings
 from tests.support.folding import Event, told_by
 from tests.support.router import TENANT
 

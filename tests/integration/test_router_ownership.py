@@ -23,8 +23,9 @@ from atlas.contracts.streams import (
     StreamStatus,
 )
 from atlas.embedded import NatsProcess
+from atlas.nats_settings import NatsSettings
 from atlas.reading import Reading
-from atlas.settings import NatsSettings, Settings, TopologySettings
+from atlas.settings import Settings, TopologySettings
 from provider_router.providers.base import Text
 from provider_router.routing.choosing import Candidate
 from provider_router.routing.prices import Pricing

@@ -40,7 +40,8 @@ from atlas.contracts.tasks import (
     TaskState,
     TaskStatus,
 )
-from atlas.settings import ControllerSettings, NatsSettings, Settings, TopologySettings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import ControllerSettings, Settings, TopologySettings
 
 SETTINGS = Settings(
     topology=TopologySettings(ack_wait_ms=1_000),

@@ -33,7 +33,7 @@ from atlas.contracts.tasks import (
 )
 from atlas.dead_letters import bury
 from atlas.embedded import NatsProcess
-from atlas.settings import NatsSettings
+from atlas.nats_settings import NatsSettings
 from tests.integration.test_tasks import SETTINGS, User, controller, plan, working
 
 BLANK = PlannedSubtask(id="blank", capability="general", instruction="\t")

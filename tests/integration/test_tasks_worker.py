@@ -24,8 +24,9 @@ from atlas.contracts.streams import (
 )
 from atlas.contracts.task_events import TaskCancelled
 from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult
+from atlas.nats_settings import NatsSettings
 from atlas.reading import text_digest
-from atlas.settings import NatsSettings, Settings, TopologySettings
+from atlas.settings import Settings, TopologySettings
 from atlas.worker_settings import WorkerSettings
 from tests.integration.test_tasks import User, controller, plan
 

@@ -19,7 +19,7 @@ from atlas.client import Atlas
 from atlas.contracts.inference import GenerateRequest, ModelRequest, ModelResponse, StreamMetrics
 from atlas.contracts.tasks import TaskRequest
 from atlas.embedded import standalone
-from atlas.settings import NatsSettings
+from atlas.nats_settings import NatsSettings
 from tests.integration import cli_process
 from tests.support.otlp import Collector, ReceivedSpan, collecting
 from tests.support.provider_server import ProviderServer, Reply, refusal, serving

@@ -10,7 +10,7 @@ from atlas import subjects
 from atlas.budget_settings import BudgetSettings
 from atlas.bus import Bus
 from atlas.contracts.ids import new_id
-from atlas.settings import NatsSettings
+from atlas.nats_settings import NatsSettings
 from provider_router.accounting.account import Account
 from provider_router.accounting.accounts import Accounts, Owned
 from provider_router.accounting.budgets import NOTHING, Amounts, Estimate, Unit, Verdict

@@ -16,8 +16,9 @@ from atlas.client import Atlas
 from atlas.contracts.ids import new_id
 from atlas.contracts.streams import STREAM_EVENT, Ownership, StreamEvent
 from atlas.embedded import NatsProcess, Services
+from atlas.nats_settings import NatsSettings
 from atlas.provider_settings import ProviderSettings
-from atlas.settings import NatsSettings, Settings, TopologySettings
+from atlas.settings import Settings, TopologySettings
 from provider_router.main import Router, compose
 from tests.support.provider_server import ProviderServer, Reply, serving
 

@@ -22,7 +22,7 @@ from atlas.client import Atlas, Task
 from atlas.contracts.task_events import TaskAwaitingApproval, TaskPlanned
 from atlas.contracts.tasks import TaskAction, TaskControl
 from atlas.embedded import standalone
-from atlas.settings import NatsSettings
+from atlas.nats_settings import NatsSettings
 
 LOGS = Path(__file__).parents[1] / "fixtures" / "task_logs"
 ENVIRONMENT = {"ANTHROPIC_API_KEY": "", "OPENAI_API_KEY": "", "OLLAMA_HOST": ""}

@@ -119,9 +119,8 @@ class Counters:
         found: dict[str, int] = {}
         request = {"multi_last": [filter_], "batch": _MANY}
         try:
-            await self._bus.publish(
-                f"$JS.API.DIRECT.GET.{subjects.BUDGETS}", json.dumps(request).encode(), reply=inbox
-            )
+            door = subjects.jetstream("DIRECT.GET", subjects.BUDGETS)
+            await self._bus.publish(door, json.dumps(request).encode(), reply=inbox)
             while True:
                 msg = await answers.next_msg(timeout=5)
                 if wire.status(msg.headers) is not None:

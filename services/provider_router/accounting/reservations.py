@@ -103,9 +103,8 @@ class Reservations:
             AtlasError: NATS did not answer.
         """
         request = json.dumps({"seq": seq, "no_erase": True}).encode()
-        await self._bus.ask(
-            f"$JS.API.STREAM.MSG.DELETE.{subjects.RESERVATIONS}", request, {}, _TRY_S
-        )
+        door = subjects.jetstream("STREAM.MSG.DELETE", subjects.RESERVATIONS)
+        await self._bus.ask(door, request, {}, _TRY_S)
 
     async def all(self) -> AsyncIterator[tuple[int, Reservation]]:
         """Every record that stands, with its sequence; unreadable ones are left out.

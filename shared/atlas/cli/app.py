@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from atlas.cli.access_app import app as access_app
 from atlas.cli.admin_app import app as admin_app
 from atlas.cli.options import AsJson, Capabilities, TaskTypeName
 from atlas.cli.providers_app import app as providers_app
@@ -28,6 +29,7 @@ app.add_typer(task_app, name="task")
 app.add_typer(providers_app, name="providers")
 app.add_typer(config_app, name="config")
 app.add_typer(admin_app, name="admin")
+app.add_typer(access_app, name="access")
 
 
 @app.command()

@@ -17,7 +17,6 @@ from atlas.contracts.errors import AtlasError, ConfigurationError
 from atlas.settings import Settings, api_key, has_real_provider, unserved_models
 from atlas.wire import read_event, without_secrets
 
-_PING = "$SRV.PING"
 _PING_S = 1.0
 _QUIET_S = 0.3
 """After the last answer to a ping: everybody on this network has spoken."""
@@ -69,7 +68,7 @@ async def instances(bus: Bus, wait_s: float = _PING_S) -> list[Instance]:
     heard = await bus.open(inbox, pending=10_000)
     found: list[Instance] = []
     try:
-        await bus.publish(_PING, b"", reply=inbox)
+        await bus.publish(subjects.service_verb("PING"), b"", reply=inbox)
         async with asyncio.timeout(wait_s):
             while True:
                 message = await heard.next_msg(timeout=_QUIET_S if found else wait_s)

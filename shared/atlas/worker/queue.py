@@ -130,7 +130,7 @@ class WorkQueue:
     async def _ask(self, queue: Queue) -> Msg | None:
         priority, capability = queue
         consumer = subjects.work_consumer(capability, priority)
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{subjects.WORK}.{consumer}"
+        subject = subjects.jetstream("CONSUMER.MSG.NEXT", subjects.WORK, consumer)
         request = json.dumps({"batch": 1, "no_wait": True}).encode()
         answers = self._answers or await Inbox.open(self._bus.nats)
         try:
