@@ -246,7 +246,7 @@ class Handlers:
 
     async def control(self, msg: Msg) -> None:
         """Answer a control for a stream whose owner cannot: none, dead, or done with it."""
-        if msg.reply and len(self._answering) < _CONCURRENT_ANSWERS:
+        if subjects.is_inbox(msg.reply) and len(self._answering) < _CONCURRENT_ANSWERS:
             task = asyncio.create_task(self._answer_control(msg))
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)

@@ -138,6 +138,10 @@ class Doors:
 
         async def accept(request: Request) -> None:
             self.calls[name] += 1
+            reply = request._msg.reply  # noqa: SLF001 - nats-py tells it nowhere else
+            if reply and not subjects.is_inbox(reply):
+                log.warning("reply_refused", subject=request.subject, reply=reply)
+                return
             if len(self._running) >= _CONCURRENT_CALLS:
                 refusal = _overloaded(name)
                 refused = {names.DOOR: name, names.ERROR_TYPE: refusal.code}

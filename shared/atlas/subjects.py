@@ -135,6 +135,15 @@ def inbox(group: str, user: str) -> str:
     return f"{INBOX}.{group}.{user}"
 
 
+def is_inbox(reply: str) -> bool:
+    """Whether answers may go to a reply subject, which whoever asks chooses freely.
+
+    A service may publish where its callers may not, so an answer to any other subject would be
+    written there in its name: into another tenant's log, say.
+    """
+    return reply.startswith((f"{INBOX}.", f"{IMPORTED_REPLY}."))
+
+
 def of_tenant(pattern: str, tenant: str) -> str:
     """A wildcard of this module for one tenant."""
     return pattern.replace("atlas.*.", f"atlas.{tenant}.", 1)

@@ -15,7 +15,7 @@ import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from atlas import door
+from atlas import door, subjects
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import AtlasError, InvalidTransitionError
 from atlas.contracts.streams import (
@@ -308,7 +308,7 @@ class Gate:
 
 
 async def _reply(msg: Msg, answer: Contract) -> None:
-    if not msg.reply:
+    if not subjects.is_inbox(msg.reply):
         return
     try:
         await msg._client.publish(  # noqa: SLF001 - nats-py's respond() takes no headers

@@ -127,8 +127,9 @@ def _addresses() -> set[str]:
 def _built() -> dict[str, str]:
     """What each function of `subjects` builds, from its parameters' names."""
     found: dict[str, str] = {}
+    others = {"parse", "model_of_usage", "api", "is_inbox"}
     for name, function in inspect.getmembers(subjects, inspect.isfunction):
-        if function.__module__ != subjects.__name__ or name in {"parse", "model_of_usage", "api"}:
+        if function.__module__ != subjects.__name__ or name in others:
             continue
         arguments = [f"{{{one}}}" for one in inspect.signature(function).parameters]
         built = function(*arguments)
