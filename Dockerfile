@@ -19,7 +19,11 @@ RUN uv build --no-cache --wheel --require-hashes --build-constraints requirement
     && uv pip install --no-cache --no-deps dist/*.whl
 
 FROM python:3.13-slim
-RUN useradd --system --uid 10001 --create-home atlas
+RUN useradd --system --uid 10001 --create-home atlas \
+    # Volumes that are mounted here are the user's own: `atlas access init /access` writes into them.
+    && install -d -o atlas -g atlas /access /access/nats /access/users \
+    && install -d -o atlas -g atlas -m 700 /access/users/provider_router \
+        /access/users/agent_controller /access/users/agent_worker /access/users/operator
 COPY --from=build /opt/atlas /opt/atlas
 ENV PATH=/opt/atlas/bin:$PATH \
     PYTHONUNBUFFERED=1

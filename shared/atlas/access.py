@@ -135,7 +135,7 @@ def _router() -> tuple[list[str], list[str]]:
     publish = [
         *assets(),
         *_telling(Role.PROVIDER_ROUTER),
-        *_answering(Role.AGENT_CONTROLLER, Role.AGENT_WORKER),
+        *_answering(Role.PROVIDER_ROUTER, Role.AGENT_CONTROLLER, Role.AGENT_WORKER),
         _ANSWERS_TO_TENANTS,
         subjects.STREAM_OWNER_ALL,
         subjects.STREAM_WRITE_ALL,
@@ -168,7 +168,7 @@ def _controller() -> tuple[list[str], list[str]]:
     publish = [
         *assets(),
         *_telling(Role.AGENT_CONTROLLER),
-        *_answering(),
+        *_answering(Role.AGENT_CONTROLLER),
         _ANSWERS_TO_TENANTS,
         subjects.TASK_WRITE_ALL,
         subjects.TASK_SUBMIT_ALL,  # where `api.task.submit` puts what it is asked
@@ -204,7 +204,7 @@ def _worker(capabilities: Sequence[str]) -> tuple[list[str], list[str]]:
     publish = [
         *assets(),
         *_telling(Role.AGENT_WORKER),
-        *_answering(),
+        *_answering(Role.AGENT_WORKER),
         subjects.REPORT_ALL,
         subjects.RESULT_ALL,
         subjects.dead("*", "work", "*"),
@@ -248,11 +248,12 @@ def assets() -> list[str]:
 
 
 def _telling(role: Role) -> list[str]:
-    return [subjects.events_of("*", role)]
+    """Its events, and the question whether it runs, which is its container's health check."""
+    return [subjects.events_of("*", role), subjects.service_verb("PING", _micro(role))]
 
 
 def _answering(*others: Role) -> list[str]:
-    """Where a service answers: operators, who may ask everything, and other services.
+    """Where a service answers: operators, who may ask everything, itself, and other services.
 
     Not by the server's `allow_responses`: it remembers every reply subject of every message until
     its time is over, and looks through all of them at each message above 4,096.
@@ -288,7 +289,7 @@ def _objects() -> list[str]:
 
 
 def _service_verbs(role: Role) -> list[str]:
-    name = role.replace("_", "-")
+    name = _micro(role)
     return [
         subject
         for verb in subjects.SERVICE_VERBS
@@ -298,3 +299,8 @@ def _service_verbs(role: Role) -> list[str]:
             subjects.service_verb(verb, name, "*"),
         )
     ]
+
+
+def _micro(role: Role) -> str:
+    """What a service is called in NATS's service protocol."""
+    return role.replace("_", "-")

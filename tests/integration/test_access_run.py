@@ -240,25 +240,27 @@ async def _objects(installation: Installation, told: Story) -> None:
 
 
 async def _operate(installation: Installation, told: Story) -> None:
-    for command in (
-        ("top", "--once"),
-        ("doctor",),
-        ("admin", "assets"),
-        ("admin", "backup", str(installation.folder / "backup")),
-        ("doctor", "--service", "provider_router"),
-        ("task", "list"),
+    backup = str(installation.folder / "backup")
+    for user, *command in (
+        (OPERATOR, "top", "--once"),
+        (OPERATOR, "doctor"),
+        (OPERATOR, "admin", "assets"),
+        (OPERATOR, "admin", "backup", backup),
+        (OPERATOR, "task", "list"),
+        *((service, "doctor", "--service", service) for service in SERVICES),
+        (WATCHER, "task", "list"),
     ):
         done = await asyncio.to_thread(
             subprocess.run,
             [sys.executable, "-m", "atlas.cli", *command],
-            env=installation.environment(OPERATOR) | {"ATLAS_TENANT": TENANT},
+            env=installation.environment(user) | {"ATLAS_TENANT": TENANT},
             cwd=installation.folder,
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
             check=False,
         )
-        told.statuses[" ".join(command[:2])] = done.returncode
+        told.statuses[f"{user}: {' '.join(command)}"] = done.returncode
         told.said[command[0]] = done.stdout + done.stderr
 
 

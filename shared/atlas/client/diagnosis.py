@@ -62,13 +62,16 @@ async def diagnose(settings: Settings) -> list[Finding]:
     return [*findings, *refused, *_providers(settings), *routing]
 
 
-async def instances(bus: Bus, wait_s: float = _PING_S) -> list[Instance]:
-    """Every service process that answers NATS's service ping within `wait_s`."""
+async def instances(
+    bus: Bus, wait_s: float = _PING_S, *, service: str | None = None
+) -> list[Instance]:
+    """Every service process that answers NATS's service ping within `wait_s`, or those of one."""
+    names = () if service is None else (service.replace("_", "-"),)
     inbox = bus.nats.new_inbox()
     heard = await bus.open(inbox, pending=10_000)
     found: list[Instance] = []
     try:
-        await bus.publish(subjects.service_verb("PING"), b"", reply=inbox)
+        await bus.publish(subjects.service_verb("PING", *names), b"", reply=inbox)
         async with asyncio.timeout(wait_s):
             while True:
                 message = await heard.next_msg(timeout=_QUIET_S if found else wait_s)
@@ -92,7 +95,7 @@ async def is_serving(settings: Settings, service: str) -> bool:
         raise ConfigurationError(f"there is no service {service!r}; name one of {_SERVICES}")
     bus = await Bus.connect(settings.nats, "atlas-doctor")
     try:
-        return any(one.service == name and one.is_here for one in await instances(bus))
+        return any(one.is_here for one in await instances(bus, service=name))
     finally:
         await bus.close()
 
