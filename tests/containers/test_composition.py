@@ -6,6 +6,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,49 @@ def test_nats_is_open_to_this_machine_only(composition: Composition) -> None:
     assert composition.compose("port", "nats", "4222").startswith("127.0.0.1:")
 
 
+def test_nobody_connects_without_a_user(composition: Composition) -> None:
+    port = int(composition.environment["NATS_PORT"])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as stranger:
+        stranger.sendall(b'CONNECT {"verbose": false}\r\nPING\r\n')
+        said = stranger.makefile("rb")
+        assert b'"auth_required":true' in said.readline()
+        assert b"Authorization Violation" in said.readline()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_holds_no_seed_but_its_own(composition: Composition, service: str) -> None:
+    found = composition.compose("exec", "-T", service, "find", "/access", "-name", "user.nk")
+    own = {"provider-router": "provider_router", "agent-controller": "agent_controller"}
+    assert found.split() == [f"/access/users/{own.get(service, 'agent_worker')}/user.nk"]
+
+
+def test_seeds_are_kept_when_users_are_made_again(composition: Composition) -> None:
+    made = composition.compose("run", "--rm", "--no-TTY", "access")
+    assert made == ""
+
+
+def test_a_tenants_user_watches_and_submits(composition: Composition, tmp_path: Path) -> None:
+    composition.compose("cp", "access:/access/users/default-publisher", str(tmp_path))
+    seed = tmp_path / "default-publisher" / "user.nk"
+    own = {
+        "NATS_URL": f"nats://127.0.0.1:{composition.environment['NATS_PORT']}",
+        "ATLAS_NATS__NKEY_SEED_FILE": str(seed),
+        "ATLAS_NATS__INBOX_PREFIX": "_INBOX.default.default-publisher",
+    }
+    goal = ("--goal", "Name three seas.")
+    done = subprocess.run(
+        [sys.executable, "-m", "atlas.cli", "task", "run", "--id", "seas", *goal],
+        env=composition.environment | own,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert composition.task("seas")["state"] == "completed"
+
+
 def test_a_task_runs_to_its_end_through_the_command_line(composition: Composition) -> None:
     goal = ("--goal", "Say what this project promises.", "--input", "README.md")
     composition.atlas("task", "run", "--id", "promises", *goal)
@@ -132,3 +176,8 @@ def test_a_task_submitted_before_every_service_was_killed_is_carried_to_its_end(
     composition.compose("up", "--detach", "--wait")
     composition.atlas("task", "watch", "carried")
     assert composition.task("carried")["state"] == "completed"
+
+
+def test_nothing_was_refused_to_any_user(composition: Composition) -> None:
+    logged = composition.compose("logs", "--no-color", "nats").splitlines()
+    assert [line for line in logged if " Violation - " in line] == []
