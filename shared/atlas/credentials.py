@@ -62,6 +62,11 @@ def no_connection(settings: NatsSettings, why: str) -> ConnectionFailedError:
             f"NATS at {where} refuses {told} ({why}); name a file that its operator gave you with "
             "nats.nkey_seed_file or NATS_CREDS (`atlas access` makes them)"
         )
+    if "ssl" in why.lower() or "tls" in why.lower():
+        return ConnectionFailedError(
+            f"TLS cannot be agreed on with NATS at {where} ({why}); give nats.tls.ca the file of "
+            "the CA that signed its certificate, and nats.tls.cert and key if it asks for one"
+        )
     return ConnectionFailedError(
         f"no NATS server answers at {where} ({why}); start one with `atlas up` or "
         "`nats-server -js`, or say where it is with NATS_URL"

@@ -402,6 +402,15 @@ async def test_jetstream_is_not_there_for_a_tenant(
             await bus.ask(f"$JS.API.{call}", json.dumps(body).encode(), timeout_s=0.3)
 
 
+@pytest.mark.parametrize("user", sorted(TENANTS))
+async def test_a_tenant_is_told_at_once_that_no_service_runs(
+    installation: Installation, user: str
+) -> None:
+    async with installation.bus(user) as bus:
+        with pytest.raises(NoResponderError, match="is the service for it running"):
+            await bus.ask(subjects.api(TENANT, "stream.history"), b"{}")
+
+
 async def test_what_a_tenant_publishes_on_live_subjects_reaches_nobody(
     installation: Installation,
 ) -> None:
