@@ -95,3 +95,12 @@ async def test_show_tells_what_a_role_may(tmp_path: Path) -> None:
 async def test_show_without_a_role_names_them_all(tmp_path: Path) -> None:
     shown = await access(tmp_path, "show", "--json")
     assert [one["role"] for one in shown.records][-2:] == ["publisher", "watcher"]
+
+
+async def test_config_check_names_a_seed_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "empty.nk").write_text("")
+    settings = {"ATLAS_NATS__NKEY_SEED_FILE": "empty.nk"}
+    running = await start("config", "check", nats_url=None, cwd=tmp_path, settings=settings)
+    checked = await ended(running)
+    assert checked.status == 2
+    assert "empty.nk holds no seed of a NATS user" in checked.err

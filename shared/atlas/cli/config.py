@@ -3,6 +3,7 @@
 from atlas.cli.output import Output
 from atlas.cli.session import DONE, configured
 from atlas.contracts.errors import ConfigurationError
+from atlas.credentials import credentials
 from atlas.settings import (
     Settings,
     api_key,
@@ -62,9 +63,11 @@ def _server_problems(settings: Settings) -> list[str]:
 
 
 def _file_problems(settings: Settings) -> list[str]:
-    creds = settings.nats.creds
-    if creds is not None and not creds.is_file():
-        return [f"NATS_CREDS or nats.creds: {creds} is no file; correct the path"]
+    """What is wrong with the files that say who we are on NATS."""
+    try:
+        credentials(settings.nats)
+    except ConfigurationError as error:
+        return [error.message]
     return []
 
 
