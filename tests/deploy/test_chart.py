@@ -112,6 +112,8 @@ def test_an_unknown_field_is_found(kind: str, production: Release, keda: Release
         ({**NATS, "providerKeys": {"openai": {"value": "k"}}}, "value"),
         ({"connection": {"url": "nats://me:password@nats:4222"}}, "connection/url"),
         ({**NATS, "telemetry": {"ATLAS_TENANT": "t"}}, "ATLAS_TENANT"),
+        ({"connection": {"credentials": {"router": {"secret": "s"}}}}, "seed"),
+        ({"connection": {"tls": {"secret": "s", "ca": "c", "cert": "d"}}}, "key"),
         ({**NATS, "router": {"env": [{"name": "A_KEY", "value": "k"}]}}, "valueFrom"),
         ({**NATS, "router": {"resources": {"limits": None}}}, "limits"),
         ({**NATS, "workerDefaults": {"resources": {"limits": None}}}, "limits"),
@@ -128,7 +130,7 @@ def test_the_schema_refuses_what_is_no_value(values: Values, told: str) -> None:
         ({}, "connection.url is empty: name your NATS server"),
         (
             {"connection": {"url": "nats://nats:4222"}},
-            "name the Secret with its NATS credentials, or say connection.anonymous: true",
+            "name the Secret with its NATS user, or say connection.anonymous: true",
         ),
         (
             {**NATS, "controller": {"env": [{"name": "ATLAS_TENANT", "value": "t"}]}},

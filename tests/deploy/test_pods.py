@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from atlas.access import Role, User
 from atlas.settings import Settings, load_settings
 
 from .conftest import ROOT, Manifest, Release, container, environment, render, values_of
@@ -14,6 +15,12 @@ from .conftest import ROOT, Manifest, Release, container, environment, render, v
 OWN_VARIABLES = re.compile("^(ATLAS_|NATS_|OPENAI_|ANTHROPIC_|OLLAMA_)")
 SECRET_NAME = re.compile("KEY|TOKEN|SECRET|PASSWORD|HEADERS")
 NATS = {"connection": {"url": "nats://nats:4222", "anonymous": True}}
+ROLES = {
+    "router": Role.PROVIDER_ROUTER,
+    "controller": Role.AGENT_CONTROLLER,
+    "worker": Role.AGENT_WORKER,
+    "test": Role.OPERATOR,
+}
 LEFT_AFTER_A_DRAIN_S = 23
 """Besides, at most: doors 2 + 2, handing over 5, books 3, NATS 6, spans 3, monitors 2."""
 
@@ -121,7 +128,8 @@ def test_every_variable_and_all_of_atlas_yaml_is_a_setting_that_exists(
             settings = settings_of(example, pod, tmp_path, patch)
         told = environment(pod)
         assert settings.nats.url == told["NATS_URL"]
-        assert str(settings.nats.creds) == told.get("NATS_CREDS", "None")
+        seed = told.get("ATLAS_NATS__NKEY_SEED_FILE")
+        assert settings.nats.nkey_seed_file == (seed and Path(seed))
         assert settings.monitoring.host == "0.0.0.0"
         if ports := container(pod).get("ports"):
             assert settings.monitoring.port == ports[0]["containerPort"]
@@ -147,7 +155,7 @@ def test_no_manifest_contains_a_secret(example: Release) -> None:
     assert example.of("Secret") == {}
     for pod in example.pods().values():
         named = [one for one in container(pod)["env"] if SECRET_NAME.search(one["name"])]
-        assert all("value" not in one for one in named)
+        assert all(one.get("value", "/etc/atlas/").startswith("/etc/atlas/") for one in named)
     assert "api_key:" not in "".join(example.files.values())
 
 
@@ -158,7 +166,10 @@ def test_credentials_and_keys_are_files_where_the_settings_look_for_them(
     assert keys == {"/etc/atlas/keys/anthropic", "/etc/atlas/keys/openai"}
     for name, pod in production.pods().items():
         told = environment(pod)
-        expected = {told["ATLAS_CONFIG"], told["NATS_CREDS"]}
+        expected = {
+            told[name]
+            for name in ("ATLAS_CONFIG", "ATLAS_NATS__NKEY_SEED_FILE", "ATLAS_NATS__TLS__CA")
+        }
         if name in {"atlas-router", "atlas-test"}:
             expected |= keys
         assert files_of(pod) == expected
@@ -177,6 +188,22 @@ def test_each_service_has_credentials_of_its_own(production: Release) -> None:
         "worker": "atlas-nats-worker",
         "test": "atlas-nats-operator",
     }
+
+
+def test_each_service_hears_its_answers_where_its_user_may(production: Release) -> None:
+    for pod in production.pods().values():
+        role = ROLES[pod["metadata"]["labels"]["app.kubernetes.io/component"]]
+        assert environment(pod)["ATLAS_NATS__INBOX_PREFIX"] == User(role, role).inbox
+
+
+def test_a_server_with_users_by_credentials_files_is_told_so() -> None:
+    user = {"secret": "atlas-nats", "creds": "mine.creds"}
+    everyone = dict.fromkeys(("router", "controller", "worker", "test"), user)
+    release = render({"connection": {"url": "nats://nats:4222", "credentials": everyone}})
+    for pod in release.pods().values():
+        told = environment(pod)
+        assert told["NATS_CREDS"] in files_of(pod)
+        assert not {"ATLAS_NATS__NKEY_SEED_FILE", "ATLAS_NATS__INBOX_PREFIX"} & set(told)
 
 
 def test_a_pool_may_be_another_user_than_other_workers() -> None:

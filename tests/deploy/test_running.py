@@ -16,11 +16,12 @@ import aiohttp
 import pytest
 import yaml
 
+from atlas import access_folder
 from atlas.client import Atlas
 from atlas.embedded import NatsProcess
 
 from .conftest import ROOT, Manifest, Release, container, environment
-from .test_pods import OWN_VARIABLES
+from .test_pods import OWN_VARIABLES, ROLES
 
 READY_S = 60
 _LOOK_S = 0.1
@@ -36,7 +37,13 @@ def _free_port() -> int:
 
 @asynccontextmanager
 async def _running(
-    pod: Manifest, port: int, nats: NatsProcess, config: Path, log: Path
+    pod: Manifest,
+    port: int,
+    nats: NatsProcess,
+    config: Path,
+    log: Path,
+    *,
+    access: Path | None = None,
 ) -> AsyncIterator[Process]:
     """The container of a pod as a process, with its command and its variables."""
     surroundings = {
@@ -48,6 +55,9 @@ async def _running(
         "ATLAS_MONITORING__PORT": str(port),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
+    if access is not None:
+        role = ROLES[pod["metadata"]["labels"]["app.kubernetes.io/component"]]
+        surroundings["ATLAS_NATS__NKEY_SEED_FILE"] = str(access_folder.seed_file(access, role))
     command = container(pod)["command"]
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
@@ -115,9 +125,12 @@ async def _lag(session: aiohttp.ClientSession, monitoring: int, trigger: dict[st
 async def test_the_pods_start_answer_their_probes_are_found_by_keda_and_pass_helm_s_test(
     keda: Release, tmp_path: Path
 ) -> None:
-    config, monitoring = tmp_path / "atlas.yaml", _free_port()
+    config, monitoring, access = tmp_path / "atlas.yaml", _free_port(), tmp_path / "access"
     config.write_text(yaml.safe_dump(keda.config()))
-    nats = NatsProcess(tmp_path / "nats", extra=("--http_port", str(monitoring)))
+    access_folder.make(access, [], listen="127.0.0.1:0", url="nats://unused:1")
+    users = str(access_folder.accounts_file(access))
+    extra = ("--http_port", str(monitoring), "--config", users)
+    nats = NatsProcess(tmp_path / "nats", extra=extra)
     await nats.start()
     pods = keda.pods()
     test = pods.pop("atlas-test")
@@ -126,7 +139,8 @@ async def test_the_pods_start_answer_their_probes_are_found_by_keda_and_pass_hel
             services = {}
             for name, pod in pods.items():
                 port = _free_port()
-                running = _running(pod, port, nats, config, tmp_path / f"{name}.log")
+                log = tmp_path / f"{name}.log"
+                running = _running(pod, port, nats, config, log, access=access)
                 services[name] = (pod, port, await stack.enter_async_context(running))
             async with asyncio.timeout(READY_S):
                 for pod, port, _ in services.values():
@@ -135,7 +149,8 @@ async def test_the_pods_start_answer_their_probes_are_found_by_keda_and_pass_hel
                 for trigger in scaled["spec"]["triggers"]:
                     assert await _lag(session, monitoring, trigger) == 0
             said = tmp_path / "test.log"
-            tester = await stack.enter_async_context(_running(test, 0, nats, config, said))
+            asking = _running(test, 0, nats, config, said, access=access)
+            tester = await stack.enter_async_context(asking)
             async with asyncio.timeout(READY_S):
                 assert await tester.wait() == 0, said.read_text()
             for _, _, process in services.values():

@@ -5,7 +5,7 @@
 {{- if hasKey $config "monitoring" -}}
 {{- fail "config.monitoring: the chart writes it; use `monitoring` of the values" -}}
 {{- end -}}
-{{- range $name := list "url" "creds" -}}
+{{- range $name := list "url" "creds" "nkey_seed_file" "inbox_prefix" -}}
 {{- if hasKey (default (dict) $config.nats) $name -}}
 {{- fail (printf "config.nats.%s: the chart writes it; use `connection` of the values" $name) -}}
 {{- end -}}

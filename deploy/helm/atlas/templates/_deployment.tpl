@@ -151,8 +151,16 @@ capabilities: {drop: [ALL]}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
 - {name: NATS_URL, value: {{ include "atlas.natsUrl" .root | quote }}}
-{{- if include "atlas.credentials" . }}
-- {name: NATS_CREDS, value: /etc/atlas/nats/user.creds}
+{{- with include "atlas.credentials" . | fromYaml }}
+- {name: {{ ternary "ATLAS_NATS__NKEY_SEED_FILE" "NATS_CREDS" (hasKey . "seed") }}, value: /etc/atlas/nats/user}
+{{- with .inbox }}
+- {name: ATLAS_NATS__INBOX_PREFIX, value: {{ . }}}
+{{- end }}
+{{- end }}
+{{- range $name := list "ca" "cert" "key" }}
+{{- if hasKey $.root.Values.connection.tls $name }}
+- {name: ATLAS_NATS__TLS__{{ upper $name }}, value: /etc/atlas/tls/{{ $name }}.pem}
+{{- end }}
 {{- end }}
 - {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}}
 - {name: POD_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
@@ -172,6 +180,9 @@ capabilities: {drop: [ALL]}
 {{- if include "atlas.credentials" . }}
 - {name: nats, mountPath: /etc/atlas/nats, readOnly: true}
 {{- end }}
+{{- if .root.Values.connection.tls }}
+- {name: tls, mountPath: /etc/atlas/tls, readOnly: true}
+{{- end }}
 {{- if and (has .component (list "router" "test")) .root.Values.providerKeys }}
 - {name: keys, mountPath: /etc/atlas/keys, readOnly: true}
 {{- end }}
@@ -185,7 +196,17 @@ capabilities: {drop: [ALL]}
   secret:
     secretName: {{ .secret }}
     defaultMode: 288 # 0440
-    items: [{key: {{ .creds }}, path: user.creds}]
+    items: [{key: {{ default .creds .seed }}, path: user}]
+{{- end }}
+{{- with .root.Values.connection.tls }}
+- name: tls
+  secret:
+    secretName: {{ .secret }}
+    defaultMode: 288 # 0440
+    items:
+      {{- range $name, $key := omit . "secret" }}
+      - {key: {{ $key }}, path: {{ $name }}.pem}
+      {{- end }}
 {{- end }}
 {{- if and (has .component (list "router" "test")) .root.Values.providerKeys }}
 - name: keys

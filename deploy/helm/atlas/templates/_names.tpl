@@ -60,7 +60,7 @@ nats://{{ include "atlas.natsName" . }}.{{ .Release.Namespace }}.svc:4222
 {{- if $credentials -}}
 {{- toYaml $credentials -}}
 {{- else if not $connection.anonymous -}}
-{{- fail (printf "connection.credentials.%s: name the Secret with its NATS credentials, or say connection.anonymous: true where the server lets everybody in" .component) -}}
+{{- fail (printf "connection.credentials.%s: name the Secret with its NATS user, or say connection.anonymous: true where the server lets everybody in" .component) -}}
 {{- end -}}
 {{- end }}
 

@@ -43,7 +43,7 @@ spec:
       metadata:
         natsServerMonitoringEndpoint: {{ include "atlas.natsMonitoring" $root | quote }}
         useHttps: {{ $root.Values.keda.useHttps | quote }}
-        account: {{ $root.Values.keda.account | quote }}
+        account: {{ default (ternary "$G" "ATLAS" $root.Values.connection.anonymous) $root.Values.keda.account | quote }}
         stream: {{ $queue.stream }}
         consumer: {{ $queue.consumer }}
         lagThreshold: {{ $target | quote }}
