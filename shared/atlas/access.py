@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from atlas import subjects
 from atlas.contracts.tasks import Priority
+from atlas.gauges import QUEUES_OF_CONTROLLERS, QUEUES_OF_ROUTERS
 from atlas.settings import TopologySettings
 from atlas.topology import Topology
 
@@ -150,6 +151,7 @@ def _router() -> tuple[list[str], list[str]]:
         *_reads(subjects.BUDGETS, subjects.RESERVATIONS),
         subjects.jetstream("STREAM.MSG.DELETE", subjects.RESERVATIONS),
         *_pulls(subjects.REQUESTS, lanes),
+        *_counts(QUEUES_OF_ROUTERS),
     ]
     subscribe = [
         *subjects.ROUTER_DOORS,
@@ -183,6 +185,7 @@ def _controller() -> tuple[list[str], list[str]]:
         *_objects(),
         *_pulls(subjects.SUBMITS, [subjects.CONTROLLERS]),
         *_pulls(subjects.REPORTS, [subjects.CONTROLLERS]),
+        *_counts(QUEUES_OF_CONTROLLERS),
     ]
     subscribe = [
         *subjects.CONTROLLER_DOORS,
@@ -274,6 +277,11 @@ def _pulls(stream: str, consumers: Sequence[str]) -> list[str]:
             subjects.acks(stream, consumer),
         )
     ]
+
+
+def _counts(streams: Sequence[str]) -> list[str]:
+    """What waits in the consumers of streams, where metrics are exported."""
+    return [subjects.jetstream("CONSUMER.LIST", stream) for stream in streams]
 
 
 def _objects() -> list[str]:

@@ -26,6 +26,7 @@ PATIENCE_S = 60
 CONFIGURATION = {
     "ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000",
     "ATLAS_HEALTH_INTERVAL_MS": "500",
+    "ATLAS_MONITORING__PORT": "0",
     "ATLAS_ROUTER__DEFAULT_MODEL": "mock/standard",
     "ATLAS_WORKER__MODEL": "mock/standard",
     "ATLAS_BUDGETS__TENANTS": json.dumps({TENANT: {"day": {"max_tokens": 10_000_000}}}),
