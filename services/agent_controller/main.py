@@ -75,6 +75,7 @@ class ControllerApp:
         """Tell its gauges."""
         meters.tell(names.TASKS_HELD, [(self.scheduler.cases, {})])
         await gauges.tell_queues(self.bus, gauges.QUEUES_OF_CONTROLLERS)
+        await gauges.tell_stored(self.bus, gauges.STORED)
 
     def troubles(self) -> Sequence[str]:
         """None of its own: all that it needs is NATS."""

@@ -61,16 +61,40 @@ async def tell_queues(bus: Bus, streams: tuple[str, ...]) -> None:
     taken: list[Reading] = []
     for stream in streams:
         for one in (await durable_consumers(bus, stream))[:_MOST_QUEUES]:
-            labels = _labels(stream, one.config.filter_subject or "")
+            labels = _labels(_called(stream), one.config.filter_subject or "")
             waiting.append((one.num_pending or 0, labels))
             taken.append((one.num_ack_pending or 0, labels))
     meters.tell(names.QUEUE_DEPTH, waiting)
     meters.tell(names.QUEUE_IN_PROGRESS, taken)
 
 
-def _labels(stream: str, filter_subject: str) -> Labels:
+async def tell_stored(bus: Bus, streams: tuple[str, ...]) -> None:
+    """Tell how much these streams hold, and what they may hold.
+
+    Raises:
+        NatsError: JetStream did not answer.
+    """
+    messages: list[Reading] = []
+    sizes: list[Reading] = []
+    limits: list[Reading] = []
+    for stream in streams:
+        info = await bus.jetstream.stream_info(stream)
+        labels = {names.JETSTREAM: _called(stream)}
+        messages.append((info.state.messages, labels))
+        sizes.append((info.state.bytes, labels))
+        if (limit := info.config.max_bytes or -1) > 0:
+            limits.append((limit, labels))
+    meters.tell(names.STORED_MESSAGES, messages)
+    meters.tell(names.STORED_BYTES, sizes)
+    meters.tell(names.STORED_LIMIT, limits)
+
+
+def _called(stream: str) -> str:
+    return stream.removeprefix("ATLAS_").lower()
+
+
+def _labels(queue: str, filter_subject: str) -> Labels:
     """What a consumer's work is called, by the subjects that it filters."""
-    queue = stream.removeprefix("ATLAS_").lower()
     match filter_subject.split("."):
         case [_, _, "work", capability, priority]:
             return {names.QUEUE: queue, names.CAPABILITY: capability, names.PRIORITY: priority}
@@ -82,3 +106,14 @@ def _labels(stream: str, filter_subject: str) -> Labels:
 
 QUEUES_OF_ROUTERS = (subjects.REQUESTS,)
 QUEUES_OF_CONTROLLERS = (subjects.SUBMITS, subjects.WORK, subjects.REPORTS)
+STORED = (
+    subjects.REQUESTS,
+    subjects.STREAMS,
+    subjects.SUBMITS,
+    subjects.TASKS,
+    subjects.WORK,
+    subjects.REPORTS,
+    subjects.EVENTS,
+    subjects.DEAD,
+)
+"""The streams that grow with what is done."""

@@ -61,6 +61,8 @@ QUEUE: Final = "atlas.queue"
 LANE: Final = "atlas.lane"
 CAPABILITY: Final = "atlas.capability"
 PRIORITY: Final = "atlas.priority"
+JETSTREAM: Final = "atlas.jetstream.stream"
+"""A stream of JetStream, as its subjects call it: `tasks`, `dead`."""
 EVENT_TYPE: Final = "atlas.event.type"
 CIRCUIT_STATE: Final = "atlas.circuit.state"
 BUDGET_PERIOD: Final = "atlas.budget.period"
@@ -270,6 +272,31 @@ QUEUE_IN_PROGRESS = Metric(
     "router, controller",
     "What was taken from a queue and is not done; take the maximum.",
     (QUEUE, LANE, CAPABILITY, PRIORITY),
+)
+STORED_MESSAGES = Metric(
+    "atlas.jetstream.messages",
+    "gauge",
+    "{message}",
+    "controller",
+    "What a stream of JetStream holds; take the maximum. `dead` is what nobody could take.",
+    (JETSTREAM,),
+)
+STORED_BYTES = Metric(
+    "atlas.jetstream.size",
+    "gauge",
+    "By",
+    "controller",
+    "The same in bytes, on one replica; take the maximum.",
+    (JETSTREAM,),
+)
+STORED_LIMIT = Metric(
+    "atlas.jetstream.limit",
+    "gauge",
+    "By",
+    "controller",
+    "What a stream may hold, where it has a limit: beyond it `submits` refuses, others forget the "
+    "oldest.",
+    (JETSTREAM,),
 )
 TASK_EVENTS = Metric(
     "atlas.task.events",
