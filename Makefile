@@ -160,6 +160,10 @@ task-logs: $(STAMP)  ## Record logs of tasks as this version writes them, at a r
 contract: $(STAMP)  ## Write docs/contract.md, docs/asyncapi.json and docs/schemas anew from the models
 	$(BIN)/python -m docs.generate_contract
 
+.PHONY: dashboards
+dashboards: $(STAMP)  ## Write Grafana's dashboards, Prometheus' alerts and their table in docs/operate.md anew
+	$(BIN)/python -m deploy.observability.generate
+
 # The time of everything in an archive is that of the commit, so that whoever builds it gets the same.
 RELEASE_TIME = SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)"
 RELEASED := build/released
