@@ -94,6 +94,14 @@ def _logs(made: Composition) -> str:
     return made.compose("logs", "--no-color", "--tail", "40")
 
 
+@pytest.mark.parametrize("profile", ["cli", "observability", "ollama"])
+def test_every_profile_of_the_composition_is_valid(profile: str) -> None:
+    _needs_engine()
+    made = Composition("atlas-test-profile", dict(os.environ))
+    services = set(made.compose("--profile", profile, "config", "--services").split())
+    assert services > {"nats", *SERVICES}
+
+
 def test_two_workers_stand_by(composition: Composition) -> None:
     assert len(composition.containers("agent-worker")) == 2
 
