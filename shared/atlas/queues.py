@@ -1,8 +1,14 @@
-"""What waits in the durable consumers of a JetStream stream."""
+"""What waits in the durable consumers of JetStream streams, and for how long."""
+
+from contextlib import aclosing
+from datetime import datetime
 
 from nats.js.api import ConsumerInfo
 
+from atlas import subjects
 from atlas.bus import Bus
+
+QUEUES = (subjects.REQUESTS, subjects.SUBMITS, subjects.WORK, subjects.REPORTS)
 
 _PAGE = 256
 """Consumers in one answer of the server."""
@@ -18,3 +24,15 @@ async def durable_consumers(bus: Bus, stream: str) -> list[ConsumerInfo]:
         if len(page) < _PAGE:
             break
     return sorted(found, key=lambda one: one.name)
+
+
+async def oldest_waiting_ms(bus: Bus, queue: ConsumerInfo) -> int | None:
+    """When the message was stored that waits longest to be taken, by the server's clock."""
+    taken = queue.delivered.stream_seq if queue.delivered else 0
+    subject = queue.config.filter_subject or ">"
+    waiting = bus.read(queue.stream_name, subject, from_seq=taken + 1, page=1)
+    async with aclosing(waiting) as messages:
+        async for one in messages:
+            at = datetime.fromisoformat(one.headers["Nats-Time-Stamp"])
+            return int(at.timestamp() * 1000)
+    return None

@@ -285,10 +285,11 @@ async def check_server(bus: Bus) -> None:
         TopologyError: Says what is wrong and how to start a server that fits.
     """
     version = bus.nats.connected_server_version
-    if (version.major, version.minor, version.patch) < OLDEST_SERVER:
-        needed = ".".join(str(part) for part in OLDEST_SERVER)
+    found = (version.major, version.minor, version.patch)
+    if found < OLDEST_SERVER:
+        is_, needed = (".".join(map(str, one)) for one in (found, OLDEST_SERVER))
         raise TopologyError(
-            f"the NATS server is {version}, and Atlas needs {needed} or newer; "
+            f"the NATS server is {is_}, and Atlas needs {needed} or newer; "
             "upgrade it (the image nats:2-alpine is new enough)"
         )
     try:
@@ -296,7 +297,8 @@ async def check_server(bus: Bus) -> None:
     except (ServiceUnavailableError, NoStreamResponseError) as error:
         raise TopologyError(
             "JetStream is off on this NATS server; start it with `-js` "
-            "(or `jetstream {}` in its configuration)"
+            "(or `jetstream {}` in its configuration). Where it was on, the server's log says why "
+            "it was switched off: mostly a full disk"
         ) from error
     except APIError as error:
         raise TopologyError(f"JetStream does not answer: {error.description}") from error

@@ -15,14 +15,14 @@ from nats.errors import Error as NatsError
 
 from atlas import subjects
 from atlas.bus import Bus
-from atlas.client.diagnosis import instances
+from atlas.client.checkup_services import instances
 from atlas.client.roll import Roll, RunningStream, ServiceSeen
 from atlas.contracts.base import Contract, Count, EpochMs, now_ms
 from atlas.contracts.catalogue import GroupInfo, ProviderInfo, ProvidersReply, ProvidersRequest
 from atlas.contracts.errors import AtlasError, NotFoundError
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import SubtaskState, TaskGet, TaskState, TaskStatus
-from atlas.queues import durable_consumers
+from atlas.queues import QUEUES, durable_consumers
 from atlas.settings import Settings
 from atlas.wire import read_event
 
@@ -151,20 +151,17 @@ class Lookout:
         return None
 
     async def _queues(self) -> list[Queue]:
-        names = (subjects.REQUESTS, subjects.SUBMITS, subjects.WORK, subjects.REPORTS)
-        found = await asyncio.gather(*map(self._queues_of, names))
-        return [queue for some in found for queue in some]
-
-    async def _queues_of(self, stream: str) -> list[Queue]:
+        found = await asyncio.gather(*(durable_consumers(self.bus, name) for name in QUEUES))
         return [
             Queue(
-                stream=stream,
+                stream=one.stream_name,
                 consumer=one.name,
                 waiting=one.num_pending or 0,
                 in_progress=one.num_ack_pending or 0,
                 delivered_again=one.num_redelivered or 0,
             )
-            for one in await durable_consumers(self.bus, stream)
+            for some in found
+            for one in some
         ]
 
     async def _providers(self) -> Providers:
