@@ -14,11 +14,13 @@ def public_subjects() -> list[SubjectRow]:
         ("embed", "router", "`EmbedRequest` → `EmbedResponse`"),
         ("stream.history", "router", "`HistoryRequest` → `HistoryReply`"),
         ("stream.feedback", "router", "`StreamFeedback` → `FeedbackTaken`"),
+        ("stream.delete", "router", "`StreamDelete` → `StreamDeleted`"),
         ("providers", "router", "`ProvidersRequest` → `ProvidersReply`"),
         ("task.submit", "controller", "`SubmitRequest` → `TaskAccepted`"),
         ("task.get", "controller", "`TaskGet` → `TaskStatus`"),
         ("task.list", "controller", "`TaskList` → `TaskListReply`"),
         ("task.history", "controller", "`TaskHistory` → `TaskHistoryReply`"),
+        ("task.delete", "controller", "`TaskDelete` → `TaskDeleted`"),
     ]
     doors = [
         (subjects.api(TENANT, name), f"anyone → {who}, request/reply", payload, "")

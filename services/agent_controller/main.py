@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from agent_controller.consuming import AHEAD, Consumer
+from agent_controller.deletion import Deletion
 from agent_controller.handlers import TaskDoors
 from agent_controller.listing import Listing
 from agent_controller.log import TaskLog
@@ -161,6 +162,7 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     doors = TaskDoors(
         bus, task_log, Listing(bus, scheduler), scheduler, submissions, admission=admission
     )
+    deletion = Deletion(bus, task_log, scheduler, objects, open_tasks, context.events)
     reports = Reports(bus, scheduler, objects, limits)
     consumers = [
         Consumer(await _flow(bus, subjects.SUBMITS), submissions.take, task_of),
@@ -177,6 +179,7 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         running = [group.create_task(consumer.run()) for consumer in consumers]
         watch = QueueWatch(Stock(bus), scheduler, shares, admission)
         running += [group.create_task(one.run()) for one in (keeper, presence, watch)]
+        await deletion.open(context.doors)
         await doors.open(context.doors)
         try:
             yield ControllerApp(bus, scheduler, consumers, settings.drain_ms / 1000)

@@ -16,6 +16,7 @@ from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.task_events import TaskEvent
 from atlas.contracts.tasks import SubtaskReport
 from atlas.dead_letters import bury
+from atlas.erasing import holds, purge
 from atlas.objects import Objects
 
 log = structlog.get_logger("agent_controller.reports")
@@ -50,8 +51,20 @@ class Reports:
                 continue
             if intake is not None:
                 intakes.append(intake)
-        if intakes:
-            await self._scheduler.advance((parsed.tenant, parsed.id), intakes)
+        if not intakes:
+            return
+        view = await self._scheduler.advance((parsed.tenant, parsed.id), intakes)
+        if not view.version:
+            await self._erase_late((parsed.tenant, parsed.id))
+
+    async def _erase_late(self, key: Key) -> None:
+        """Remove what a worker said of a task that was deleted meanwhile: it has no log."""
+        if await holds(self._bus, subjects.TASKS, subjects.task_write(*key)):
+            return  # a replica lagged
+        for subject in (subjects.reports_of(*key), subjects.results_of(*key)):
+            await purge(self._bus, subjects.REPORTS, subject)
+        await self._objects.remove([f"{key[0]}.{key[1]}."])
+        log.info("late_report_removed", task_id=key[1])
 
     async def _read(self, msg: Msg) -> Intake | None:
         """What a message does to its task; progress does nothing: it stands in the stream."""

@@ -136,6 +136,8 @@ class Handlers:
         sha256 = hashlib.sha256(body).hexdigest()
         queued = await self.store.queued_request(address)
         owner = await self.store.owner(address)
+        if owner is not None and owner.ownership.deleted:
+            raise ConflictError(f"stream_id {address.stream_id!r} was deleted; use a new one")
         known = [hashlib.sha256(queued.data).hexdigest()] if queued else []
         known += [owner.ownership.request_sha256] if owner else []  # type: ignore[list-item]
         if any(one not in (None, sha256) for one in known):
@@ -217,8 +219,8 @@ class Handlers:
         return events[:limit]
 
     async def _is_known(self, address: StreamAddress) -> bool:
-        if await self.store.owner(address) is not None:
-            return True
+        if (owner := await self.store.owner(address)) is not None:
+            return not owner.ownership.deleted
         return await self.store.queued_request(address) is not None
 
     async def list_providers(self, call: Call[ProvidersRequest]) -> ProvidersReply:
@@ -280,8 +282,8 @@ class Handlers:
                 return self.supervisor.status(address)
         control = door.read(StreamControl, msg.data, msg.headers)
         owner = await self.store.owner(address)
-        if owner is None:
-            if await self.store.queued_request(address) is None:
+        if owner is None or owner.ownership.deleted:
+            if owner is not None or await self.store.queued_request(address) is None:
                 raise NotFoundError(f"no stream {parsed.id!r} of tenant {parsed.tenant!r}")
             return StreamStatus(stream_id=parsed.id, state=StreamState.QUEUED)
         seq, state = await self._standing(address, owner)

@@ -16,6 +16,7 @@ from provider_router.accounting.reconciling import Reconciler
 from provider_router.accounting.reservations import Reservations
 from provider_router.accounting.usage import UsageCounters
 from provider_router.configuration import Configuration, Reloading
+from provider_router.deletion import Deletion
 from provider_router.feedback import Feedback
 from provider_router.handlers import Handlers
 from provider_router.prober import Prober
@@ -112,6 +113,7 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
     intake = Intake(bus, supervisor, settings.router.max_streams)
     handlers = Handlers(bus, store, configuration, supervisor, peers, spendings)
     await handlers.open(context.doors)
+    await Deletion(store).open(context.doors)
     await Feedback(bus, store, context.events, configuration.board.answers).open(context.doors)
     ack_wait_s = settings.topology.ack_wait_ms / 1000
     async with asyncio.TaskGroup() as group:  # one that crashes ends the service

@@ -2,6 +2,7 @@
 
 import json
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.errors import NotFoundError, StoreRefusedError
+from atlas.erasing import purge
 
 
 class _About(BaseModel):
@@ -39,6 +41,25 @@ class Objects:
         except (NatsError, JetStreamError, TimeoutError) as error:
             raise StoreRefusedError(f"object {name!r} was not stored: {error}") from error
         return name
+
+    async def remove(self, prefixes: Sequence[str]) -> int:
+        """Remove every object whose name begins with one of these; gives how many.
+
+        The store has no index by beginnings of names, so all names are read.
+
+        Raises:
+            StoreRefusedError: One could not be removed; worth another try.
+        """
+        stream = subjects.objects_stream(subjects.OBJECTS)
+        found = [
+            (stored.subject, info)
+            async for stored in self._bus.read(stream, subjects.OBJECT_NAMES)
+            if (info := json.loads(stored.data))["name"].startswith(tuple(prefixes))
+        ]
+        for subject, info in found:
+            await purge(self._bus, stream, subjects.object_content(info["nuid"]))
+            await purge(self._bus, stream, subject)
+        return len(found)
 
     async def get(self, name: str) -> object:
         """The value of a name.

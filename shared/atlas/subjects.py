@@ -38,11 +38,13 @@ API_GENERATE_ALL = "atlas.*.api.generate"
 API_EMBED_ALL = "atlas.*.api.embed"
 API_STREAM_HISTORY_ALL = "atlas.*.api.stream.history"
 API_STREAM_FEEDBACK_ALL = "atlas.*.api.stream.feedback"
+API_STREAM_DELETE_ALL = "atlas.*.api.stream.delete"
 API_PROVIDERS_ALL = "atlas.*.api.providers"
 API_TASK_SUBMIT_ALL = "atlas.*.api.task.submit"
 API_TASK_GET_ALL = "atlas.*.api.task.get"
 API_TASK_LIST_ALL = "atlas.*.api.task.list"
 API_TASK_HISTORY_ALL = "atlas.*.api.task.history"
+API_TASK_DELETE_ALL = "atlas.*.api.task.delete"
 STREAM_OWNER_ALL = "atlas.*.stream.*.owner"
 STREAM_WRITE_ALL = "atlas.*.stream.*.write"
 STREAM_CHUNK_REPUBLISHED = "atlas.{{wildcard(1)}}.stream.{{wildcard(2)}}.chunk"
@@ -98,6 +100,15 @@ def bucket_stream(bucket: str) -> str:
 def objects_stream(bucket: str) -> str:
     """The JetStream stream of an object store."""
     return f"OBJ_{bucket}"
+
+
+OBJECT_NAMES = f"$O.{OBJECTS}.M.*"
+"""What the object store knows of each object: its name, and where its content is."""
+
+
+def object_content(nuid: str) -> str:
+    """The content of an object."""
+    return f"$O.{OBJECTS}.C.{nuid}"
 
 
 def bucket_key(bucket: str, key: str) -> str:
@@ -232,6 +243,21 @@ def report(tenant: str, task_id: str, subtask_id: str, attempt: int) -> str:
 def result(tenant: str, task_id: str, subtask_id: str) -> str:
     """Where a worker puts a result; the first one wins."""
     return f"atlas.{tenant}.result.{task_id}.{subtask_id}"
+
+
+def reports_of(tenant: str, task_id: str) -> str:
+    """Every report on the subtasks of a task."""
+    return f"atlas.{tenant}.report.{task_id}.*.*"
+
+
+def results_of(tenant: str, task_id: str) -> str:
+    """Every result of a task."""
+    return f"atlas.{tenant}.result.{task_id}.*"
+
+
+def work_of(tenant: str) -> str:
+    """All work of a tenant."""
+    return f"atlas.{tenant}.work.*.*"
 
 
 def event(tenant: str, source: str, type_: str) -> str:

@@ -146,6 +146,8 @@ class Scheduler:
             is_all_done = await self._carry_out(case)
         if case.logged.view.version:
             self._plan_next_visit(key, case, is_all_done=is_all_done)
+        else:
+            self.agenda.drop(key)  # it was deleted
 
     async def _read(self, case: _Case) -> None:
         case.logged = await self._log.read(case.logged)

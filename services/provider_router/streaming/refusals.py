@@ -78,6 +78,14 @@ class Refusals:
         await self._tell(address, info)
         await tell_jetstream(msg.ack())
 
+    async def deleted(self, msg: Msg, address: StreamAddress) -> None:
+        """The id is used up. No letter: a late delivery would bring back what was deleted."""
+        info = ConflictError(
+            f"stream {address.stream_id} was deleted; use a new stream_id"
+        ).to_info()
+        await self._tell(address, info)
+        await tell_jetstream(msg.ack())
+
     async def for_budget(
         self, delivery: Delivery, writer: StreamWriter, error: BudgetExceededError
     ) -> StreamEvent:

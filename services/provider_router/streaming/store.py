@@ -15,6 +15,7 @@ from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError, FencedError, RequestTimeoutError
 from atlas.contracts.streams import STREAM_EVENT, Ownership, StreamControl, StreamEvent
+from atlas.erasing import purge
 from atlas.reading import Reading
 from atlas.wire import Stored
 
@@ -123,6 +124,41 @@ class StreamStore:
         except FencedError:
             return None
         return Claim(ownership, seq)
+
+    async def delete(self, address: StreamAddress, owner: Claim) -> None:
+        """Take a stream from everybody: from then on no router claims it, none may end it.
+
+        Raises:
+            FencedError: Somebody claimed it meanwhile.
+        """
+        nobody = Ownership(
+            epoch=max(owner.ownership.epoch + 1, now_ms()),
+            router=self.router,
+            at_ms=now_ms(),
+            deleted=True,
+        )
+        await self.bus.store(address.owner, nobody.to_json(), expected_last=owner.seq)
+
+    async def erase(self, address: StreamAddress) -> int:
+        """Remove all that is stored of a deleted stream but that it is; gives how many messages."""
+        tenant, stream_id = address.tenant, address.stream_id
+        content = [
+            *(
+                (subjects.REQUESTS, subjects.stream_request(tenant, stream_id, lane))
+                for lane in subjects.LANES
+            ),
+            (subjects.STREAMS, address.write),
+            (subjects.CONTROL, address.control),
+            (subjects.DEAD, subjects.dead(tenant, "request", stream_id)),
+        ]
+        removed = [await purge(self.bus, stream, subject) for stream, subject in content]
+        return sum(removed) + await purge(self.bus, subjects.STREAMS, address.owner, keep=1)
+
+    async def erase_late_words(self, address: StreamAddress) -> None:
+        """Remove what a router wrote that did not know that the stream was deleted."""
+        owner = await self.owner(address)
+        if owner is not None and owner.ownership.deleted:
+            await purge(self.bus, subjects.STREAMS, address.write)
 
     def _is_own(self, standing: Claim | None, previous: Claim | None) -> bool:
         """Whether a claim that came in between is an earlier one of ours, stored unnoticed."""

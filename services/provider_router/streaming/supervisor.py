@@ -171,11 +171,19 @@ class Supervisor:
             await self._own(delivery)
         except OwnershipLostError:
             log.info("stream_lost", stream=address.stream_id)
+            await self._after_loss(address)
         except AtlasError as error:
             log.warning("stream_left", stream=address.stream_id, error=error.message)
             await tell_jetstream(delivery.msg.nak(delay=_LATER_S))
         finally:
             del self._running[address]
+
+    async def _after_loss(self, address: StreamAddress) -> None:
+        """What was written meanwhile is void, and of a deleted stream nothing may stay."""
+        try:
+            await self._store.erase_late_words(address)
+        except AtlasError as error:
+            log.warning("late_words_kept", stream=address.stream_id, error=error.message)
 
     async def _own(self, delivery: Delivery) -> None:
         """Claim the stream if it is to be claimed, and run it.
@@ -225,6 +233,9 @@ class Supervisor:
     async def _may_claim(self, previous: Claim, delivery: Delivery) -> bool:
         """Whether this delivery is to take the stream from its previous owner."""
         owner = previous.ownership
+        if owner.deleted:
+            await self._refusals.deleted(delivery.msg, delivery.address)
+            return False
         if owner.request_sha256 not in (None, delivery.sha256):
             await self._refusals.conflict(delivery.msg, delivery.address)
             return False

@@ -114,9 +114,12 @@ class Sweep:
         )
         async with aclosing(owners):
             async for stored in owners:
-                router = sys.intern(Ownership.model_validate_json(stored.data).router)
-                self._open[stored.subject] = router, now_s
+                ownership = Ownership.model_validate_json(stored.data)
                 self._from_seq = stored.seq + 1
+                if ownership.deleted:
+                    self._open.pop(stored.subject, None)
+                    continue
+                self._open[stored.subject] = sys.intern(ownership.router), now_s
                 if len(self._open) >= _REMEMBERED:
                     return
 
@@ -125,7 +128,7 @@ class Sweep:
         parsed = subjects.parse(subject)
         address = StreamAddress(parsed.tenant, parsed.id)
         owner = await self._store.owner(address)
-        if owner is None or await self._has_ended(address):
+        if owner is None or owner.ownership.deleted or await self._has_ended(address):
             del self._open[subject]
             return
         router = owner.ownership.router

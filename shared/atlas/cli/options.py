@@ -17,6 +17,8 @@ Capabilities = Annotated[
 ]
 By = Annotated[str | None, typer.Option("--by", help="Who says so.")]
 
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
 PATTERNS = (
     "auto",
     "single",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from atlas.cli.options import END, AsJson, By, Reason
+from atlas.cli.options import END, AsJson, By, Reason, Yes
 
 app = typer.Typer(no_args_is_help=True, help="Watch and control streams.")
 
@@ -79,6 +79,17 @@ def cancel(
 ) -> None:
     """End a stream for good; the provider's connection is closed at once."""
     _control(stream_id, "cancel", reason, by, as_json=as_json)
+
+
+@app.command()
+def delete(stream_id: StreamId, *, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Remove all that is stored of a stream that has ended; there is no way back."""
+    from atlas.cli import streams
+    from atlas.cli.asking import ask_first
+    from atlas.cli.session import run
+
+    ask_first(f"Remove all that is stored of stream {stream_id}?", is_sure=yes)
+    run(lambda: streams.delete(stream_id, as_json=as_json), as_json=as_json)
 
 
 def _control(

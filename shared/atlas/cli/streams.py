@@ -95,6 +95,15 @@ async def control(
     return DONE
 
 
+async def delete(stream_id: str, *, as_json: bool) -> int:
+    """Remove a stream that has ended."""
+    async with connected() as atlas:
+        deleted = await atlas.delete_stream(stream_id)
+    said = f"stream {stream_id}: deleted, {deleted.messages} messages"
+    Output(as_json=as_json).show(deleted, said)
+    return DONE
+
+
 async def _control(
     atlas: Atlas, stream_id: str, action: str, reason: str | None, by: str | None
 ) -> StreamStatus:

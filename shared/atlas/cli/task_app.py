@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from atlas.cli.options import FORMATS, PATTERNS, AsJson, By, Reason
+from atlas.cli.options import FORMATS, PATTERNS, AsJson, By, Reason, Yes
 
 if TYPE_CHECKING:
     from atlas.cli.submission import Submission
@@ -258,6 +258,17 @@ def reject(
 ) -> None:
     """Reject the plan or a subtask that waits for approval."""
     _control(task_id, "reject", subtask, reason, by, as_json=as_json)
+
+
+@app.command()
+def delete(task_id: TaskId, *, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Remove all that is stored of a task that has ended, its streams too; there is no way back."""
+    from atlas.cli import tasks
+    from atlas.cli.asking import ask_first
+    from atlas.cli.session import run as run_command
+
+    ask_first(f"Remove all that is stored of task {task_id} and its streams?", is_sure=yes)
+    run_command(lambda: tasks.delete(task_id, as_json=as_json), as_json=as_json)
 
 
 def _control(

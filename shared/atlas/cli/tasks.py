@@ -121,6 +121,18 @@ async def control(
     return DONE
 
 
+async def delete(task_id: str, *, as_json: bool) -> int:
+    """Remove a task that has ended."""
+    async with connected() as atlas:
+        deleted = await atlas.delete_task(task_id)
+    said = (
+        f"task {task_id}: deleted, with {deleted.streams} streams, {deleted.objects} objects and "
+        f"{deleted.messages} messages"
+    )
+    Output(as_json=as_json).show(deleted, said)
+    return DONE
+
+
 def _as_row(task: TaskSummary) -> str:
     done = f"{task.subtasks_done}/{task.subtasks}"
     return (

@@ -11,6 +11,7 @@ from nats.js.errors import NotFoundError as AssetNotFoundError
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.client.finding import Finding, ok, problem, span, warning
+from atlas.queues import QUEUES, durable_consumers, oldest_waiting_ms
 
 _NOTABLE_AGE_MS = 60_000
 """Nothing waits so long for a hand where there are enough."""

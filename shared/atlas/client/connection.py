@@ -6,6 +6,7 @@ from typing import Self
 
 from atlas import subjects, telemetry
 from atlas.bus import Bus
+from atlas.client import choices, deleting
 from atlas.client.callbacks import Callback, Callbacks
 from atlas.client.doors import Request, ask_whole, send_control, store_durably
 from atlas.client.embedding import embed
@@ -23,7 +24,7 @@ from atlas.client.requests import (
 from atlas.client.source import StreamSource
 from atlas.client.streams import Stream
 from atlas.client.tasks import Task
-from atlas.contracts.catalogue import Explanation, ProvidersReply, ProvidersRequest
+from atlas.contracts.catalogue import Explanation, ProvidersReply
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.events import Event
 from atlas.contracts.ids import new_id
@@ -33,11 +34,12 @@ from atlas.contracts.inference import (
     ModelRequest,
     ModelResponse,
 )
-from atlas.contracts.streams import StreamControl, StreamState, StreamStatus
+from atlas.contracts.streams import StreamControl, StreamDeleted, StreamState, StreamStatus
 from atlas.contracts.task_events import TaskEvent
 from atlas.contracts.tasks import (
     Subtask,
     TaskControl,
+    TaskDeleted,
     TaskList,
     TaskListReply,
     TaskRequest,
@@ -50,8 +52,6 @@ from atlas.settings import Settings, load_settings
 from atlas.telemetry import names
 
 _SUBMIT = "atlas.{tenant}.task.{task_id}.submit"
-_PROVIDERS_S = 5.0
-
 
 class Atlas:
     """A connection to Atlas; made with `Atlas.connect`."""
@@ -357,12 +357,7 @@ class Atlas:
 
     async def providers(self) -> ProvidersReply:
         """Providers, models, health, circuits and budgets, as one router sees them."""
-        return await self._bus.request(
-            subjects.api(self.tenant, "providers"),
-            ProvidersRequest(),
-            ProvidersReply,
-            timeout_s=_PROVIDERS_S,
-        )
+        return await choices.providers(self._bus, self.tenant)
 
     async def explain(self, prompt: Prompt, **fields: object) -> Explanation:
         """Which models a router would ask for a request, in their order, and why not others.
@@ -374,16 +369,23 @@ class Atlas:
         Raises:
             InvalidRequestError: The request is not valid, or no model meets its requirements.
         """
-        request, _ = body(ModelRequest, {"messages": messages_of(prompt), **fields})
-        reply = await self._bus.request(
-            subjects.api(self.tenant, "providers"),
-            ProvidersRequest(explain=request),
-            ProvidersReply,
-            timeout_s=_PROVIDERS_S,
-        )
-        if reply.explanation is None:
-            raise InvalidRequestError("this router explains nothing; it is older than the client")
-        return reply.explanation
+        return await choices.explanation(self._bus, self.tenant, prompt, **fields)
+
+    async def delete_stream(self, stream_id: str) -> StreamDeleted:
+        """Remove a stream that has ended: its text, request and controls; its id stays used up.
+
+        Raises:
+            NotFoundError: There is no such stream.
+            InvalidTransitionError: It has not ended.
+        """
+        return await deleting.delete_stream(self._bus, self.tenant, stream_id)
+
+    async def delete_task(self, task_id: str) -> TaskDeleted:
+        """Remove a task that has ended: log, results, objects, and every stream of it.
+
+        Raises as `delete_stream` does, and `OverloadedError` while one of its streams still runs.
+        """
+        return await deleting.delete_task(self._bus, self.tenant, task_id)
 
     def events(self, source: str = "*", type_: str = ">") -> AsyncGenerator[Event]:
         """What the services tell, from now on, without end. Events inform; none is asked again.

@@ -245,6 +245,19 @@ class FeedbackTaken(Contract):
     model: str = Field(description="`provider/name`.")
 
 
+class StreamDelete(UserInput):
+    """Asks for the removal of all that is stored of a stream that has ended."""
+
+    stream_id: StreamId
+
+
+class StreamDeleted(Contract):
+    """The stream's content is gone, and its id is used up."""
+
+    stream_id: StreamId
+    messages: Count = Field(description="How many were removed by this call.")
+
+
 class Ownership(Contract):
     """Which router writes a stream. `epoch` rises with every take-over."""
 
@@ -256,4 +269,7 @@ class Ownership(Contract):
     )
     request_sha256: str | None = Field(
         default=None, description="Of the request's body, to tell a repeat from a conflict."
+    )
+    deleted: bool = Field(
+        default=False, description="Nobody's any more: it was deleted, and nobody may claim it."
     )

@@ -16,6 +16,8 @@ from atlas.contracts.streams import (
     StreamCancelled,
     StreamCompleted,
     StreamControl,
+    StreamDelete,
+    StreamDeleted,
     StreamFailed,
     StreamFeedback,
     StreamPaused,
@@ -122,6 +124,8 @@ STREAMS: dict[str, Contract] = {
         stream_id="story-1", fault=AnswerFault.MALFORMED, reason="$: 'n' is a required property"
     ),
     "FeedbackTaken": FeedbackTaken(stream_id="story-1", model="openai/gpt-5"),
+    "StreamDelete": StreamDelete(stream_id=ID),
+    "StreamDeleted": StreamDeleted(stream_id=ID, messages=42),
     "StreamControl": StreamControl(action=ControlAction.PAUSE, reason="lunch", by="ada"),
     "StreamStatus": StreamStatus(stream_id=ID, state=StreamState.ERROR, seq=9, error=ERROR),
     "HistoryRequest": HistoryRequest(stream_id=ID, from_seq=3, limit=100),

@@ -1,0 +1,159 @@
+"""`api.task.delete`: all that is stored of a task that has ended is removed, its log last.
+
+Whoever dies in the middle leaves a log, so that the same call goes on with it. What a worker says
+of it afterwards finds no log, and is removed too (`reports`).
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+from pydantic import ValidationError
+
+from agent_controller.log import TaskLog
+from agent_controller.open_tasks import Key, OpenTasks
+from agent_controller.scheduling.scheduler import Scheduler
+from atlas import subjects
+from atlas.bus import Bus
+from atlas.contracts.errors import (
+    InvalidTransitionError,
+    NotFoundError,
+    OverloadedError,
+)
+from atlas.contracts.events import DeadLetter
+from atlas.contracts.streams import StreamDelete, StreamDeleted
+from atlas.contracts.tasks import Subtask, SubtaskReport, TaskDelete, TaskDeleted
+from atlas.erasing import purge, remove
+from atlas.objects import Objects
+from atlas.service import Call, Doors, Events
+
+_STREAMS_AT_ONCE = 16
+_STREAM_S = 10.0
+_AGAIN_MS = 1_000
+
+log = structlog.get_logger("agent_controller.deletion")
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """Deletes tasks."""
+
+    bus: Bus
+    task_log: TaskLog
+    scheduler: Scheduler
+    objects: Objects
+    open_tasks: OpenTasks
+    events: Events
+
+    async def open(self, doors: Doors) -> None:
+        """Open the door."""
+        await doors.open("task-delete", subjects.API_TASK_DELETE_ALL, TaskDelete, self.take)
+
+    async def take(self, call: Call[TaskDelete]) -> TaskDeleted:
+        """Remove it, with its streams.
+
+        Raises:
+            NotFoundError: The tenant has no such task, or no longer.
+            InvalidTransitionError: It has not ended; nothing was changed.
+            OverloadedError: One of its streams has not ended; the same call goes on later.
+            AtlasError: NATS or a router failed; the same call goes on later.
+        """
+        key = (call.tenant, call.body.task_id)
+        await self._check_ended(key)
+        streams = await self._streams(key)
+        removed = await self._delete_streams(key, streams)
+        names = [f"{key[0]}.{one}." for one in (key[1], *streams)]
+        objects = await self.objects.remove(names)
+        messages = await self._erase(key)
+        await self.events.emit("task.deleted", {"task_id": key[1]}, tenant=key[0])
+        log.info("task_deleted", task_id=key[1], streams=removed, messages=messages)
+        return TaskDeleted(task_id=key[1], streams=removed, objects=objects, messages=messages)
+
+    async def _check_ended(self, key: Key) -> None:
+        view = await self.scheduler.view(key)
+        if view.version:
+            state = str(view.state)
+        elif await self.bus.last(subjects.SUBMITS, subjects.task_submit(*key)) is not None:
+            state = "submitted"
+        else:
+            raise NotFoundError(
+                f"there is no task {key[1]!r} of tenant {key[0]!r}; `atlas task list` shows them"
+            )
+        if view.end is None:
+            raise InvalidTransitionError(
+                f"task {key[1]!r} is {state}; cancel it first, or wait for its end"
+            )
+
+    async def _streams(self, key: Key) -> list[str]:
+        """Every stream that its log and its reports name."""
+        named: dict[str, None] = {}
+        async for entry in self.task_log.entries(*key):
+            if (stream_id := getattr(entry, "stream_id", None)) is not None:
+                named[str(stream_id)] = None
+        async for stored in self.bus.read(subjects.REPORTS, subjects.reports_of(*key)):
+            try:
+                report = SubtaskReport.model_validate_json(stored.data)
+            except ValidationError:
+                continue  # a dead letter has it, which goes too
+            named.update(dict.fromkeys(report.stream_ids))
+        return list(named)
+
+    async def _delete_streams(self, key: Key, streams: list[str]) -> int:
+        """By a router's door; gives how many there were."""
+        room = asyncio.Semaphore(_STREAMS_AT_ONCE)
+
+        async def delete(stream_id: str) -> bool:
+            async with room:
+                return await self._delete_stream(key, stream_id)
+
+        return sum(await asyncio.gather(*(delete(one) for one in streams)))
+
+    async def _delete_stream(self, key: Key, stream_id: str) -> bool:
+        door = subjects.api(key[0], "stream.delete")
+        request = StreamDelete(stream_id=stream_id)
+        try:
+            await self.bus.request(door, request, StreamDeleted, timeout_s=_STREAM_S)
+        except NotFoundError:
+            return False  # it never began, or its history is over
+        except InvalidTransitionError as error:
+            raise OverloadedError(
+                f"task {key[1]!r} has ended, but one of its streams is still being stopped: "
+                f"{error.message}; delete the task again in a moment",
+                retry_after_ms=_AGAIN_MS,
+            ) from error
+        return True
+
+    async def _erase(self, key: Key) -> int:
+        tenant, task_id = key
+        removed = await self._remove_work(key) + await self._remove_letters(key)
+        for stream, subject in (
+            (subjects.REPORTS, subjects.reports_of(*key)),
+            (subjects.REPORTS, subjects.results_of(*key)),
+            (subjects.CONTROL, subjects.task_control(*key)),
+            (subjects.SUBMITS, subjects.task_submit(*key)),
+            (subjects.DEAD, subjects.dead(tenant, "submit", task_id)),
+        ):
+            removed += await purge(self.bus, stream, subject)
+        await self.open_tasks.remove(key)
+        return removed + await purge(self.bus, subjects.TASKS, subjects.task_write(*key))
+
+    async def _remove_work(self, key: Key) -> int:
+        """What no worker took before the task ended; the queue's subjects name no task."""
+        removed = 0
+        async for stored in self.bus.read(subjects.WORK, subjects.work_of(key[0])):
+            try:
+                task_id = Subtask.model_validate_json(stored.data).task_id
+            except ValidationError:
+                continue  # a worker buries it
+            if task_id == key[1]:
+                removed += await remove(self.bus, subjects.WORK, stored.seq)
+        return removed
+
+    async def _remove_letters(self, key: Key) -> int:
+        """Reports on it that nobody could read."""
+        removed = 0
+        async for stored in self.bus.read(subjects.DEAD, subjects.dead(key[0], "report", "*")):
+            letter = DeadLetter.model_validate_json(stored.data)
+            if subjects.parse(letter.subject).id == key[1]:
+                removed += await remove(self.bus, subjects.DEAD, stored.seq)
+        return removed
