@@ -10,7 +10,7 @@ from agent_controller.tasks.control import apply_control
 from agent_controller.tasks.entries import UnknownEvent
 from agent_controller.tasks.plan import Problem, invalid
 from agent_controller.tasks.view import TaskView
-from atlas import subjects, wire
+from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import (
@@ -18,7 +18,6 @@ from atlas.contracts.errors import (
     InvalidRequestError,
     NotFoundError,
     OverloadedError,
-    StoreRefusedError,
 )
 from atlas.contracts.ids import new_id
 from atlas.contracts.task_events import TASK_EVENT, TaskEvent, TaskHistory, TaskHistoryReply
@@ -109,9 +108,6 @@ class TaskDoors:
                 await self._bus.store(subject, data, expected_last=0)
             except FencedError:
                 continue  # somebody was faster: see who
-            except StoreRefusedError as error:
-                wire.raise_overload(error)
-                raise
             self._admission.stored()
             return
         raise OverloadedError(f"the task id {key[1]!r} is submitted by many at once; try again")

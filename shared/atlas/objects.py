@@ -39,7 +39,10 @@ class Objects:
             store = await self._bus.jetstream.object_store(subjects.OBJECTS)
             await store.put(name, data)
         except (NatsError, JetStreamError, TimeoutError) as error:
-            raise StoreRefusedError(f"object {name!r} was not stored: {error}") from error
+            raise StoreRefusedError(
+                f"object {name!r} was not stored: {error}",
+                details={"err_code": getattr(error, "err_code", None)},
+            ) from error
         return name
 
     async def remove(self, prefixes: Sequence[str]) -> int:

@@ -35,6 +35,7 @@ from atlas.contracts.ids import ID_PATTERN, is_id
 from atlas.finishing import finish
 from atlas.settings import Settings
 from atlas.telemetry import meters, names
+from atlas.wire import told_outside
 
 VERSION = version("atlas-llm")
 _OVERLOAD_RETRY_MS = 500
@@ -180,7 +181,8 @@ async def _serve[M: UserInput](
             body = door.read(model, request.data, headers)
             answer = await handler(Call(parsed.tenant, parsed.id, body, request.data, headers))
     except AtlasError as error:
-        answer, labels[names.ERROR_TYPE] = error.to_reply(), error.code
+        told = told_outside(error)
+        answer, labels[names.ERROR_TYPE] = told.to_reply(), told.code
     except Exception:
         log.exception("door_failed", door=name)
         inside = AtlasError(f"{template} failed inside; the service's log has the cause")

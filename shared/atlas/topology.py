@@ -325,9 +325,13 @@ async def ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> No
             ) from error
         await _check(jetstream, Expected(wanted))
     except APIError as error:
-        raise TopologyError(
-            f"JetStream cannot make the stream {wanted.name}: {error.description}"
-        ) from error
+        try:  # a server without room says so before it looks whether the stream is there
+            await _check(jetstream, Expected(wanted))
+        except AssetNotFoundError:
+            raise TopologyError(
+                f"JetStream cannot make the stream {wanted.name}: {error.description}; give it "
+                "room for what the streams may hold (`max_bytes` and others of `topology`)"
+            ) from error
 
 
 async def _check(jetstream: JetStreamContext, expected: Expected) -> None:

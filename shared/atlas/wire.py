@@ -42,9 +42,9 @@ NO_MESSAGE = "404"
 """What a direct get answers in the header `Status` in place of a message."""
 
 _SAME_ON_ITS_WAY = 10158  # JSStreamDuplicateMessageConflict, of a cluster
-_NO_ROOM = frozenset({10023, 10028, 10047, 10077})
-"""JSInsufficientResources, JSMemoryResourcesExceeded, JSStorageResourcesExceeded, and a stream's
-own bound of messages or bytes (JSStreamStoreFailed)."""
+_NO_ROOM = frozenset({10002, 10023, 10028, 10047, 10077})
+"""JSAccountResourcesExceeded, JSInsufficientResources (of the server), JSMemoryResourcesExceeded,
+JSStorageResourcesExceeded, and a stream's own bound of messages or bytes (JSStreamStoreFailed)."""
 _ROOM_AGAIN_MS = 5_000
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})  # server/errors.json: JSStreamWrongLastSequence…
 
@@ -183,18 +183,23 @@ def read_ack(subject: str, data: bytes) -> Ack:
     return Ack(ack.seq, ack.duplicate, None if ack.val is None else int(ack.val))
 
 
-def raise_overload(error: StoreRefusedError) -> None:
-    """Say to who submits that there is no room, where that is why JetStream refused.
+def told_outside(error: AtlasError) -> AtlasError:
+    """What whoever asks is told: that there is no room, where that is why JetStream refused.
 
-    Raises:
-        OverloadedError: A bound of the stream or of the server is reached.
+    Inside, a refusal stays one, whatever its reason: whoever accepted something tries again.
     """
-    if (error.details or {}).get("err_code") in _NO_ROOM:
-        raise OverloadedError(
-            f"{error.message}; more waits there than may, try again later",
+    if isinstance(error, StoreRefusedError) and is_for_want_of_room(error):
+        return OverloadedError(
+            f"{error.message}; nothing more is stored until there is room, try again later",
             retry_after_ms=_ROOM_AGAIN_MS,
             details=error.details,
-        ) from error
+        )
+    return error
+
+
+def is_for_want_of_room(error: StoreRefusedError) -> bool:
+    """Whether a bound of the stream, the account or the server is reached."""
+    return (error.details or {}).get("err_code") in _NO_ROOM
 
 
 def read_reply[M: Contract](data: bytes, answer: type[M]) -> M:

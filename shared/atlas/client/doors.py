@@ -16,7 +16,7 @@ from atlas.contracts.errors import (
 from atlas.contracts.inference import GenerateRequest, ModelResponse
 from atlas.contracts.streams import StreamControl, StreamState, StreamStatus
 from atlas.telemetry import names
-from atlas.wire import raise_overload
+from atlas.wire import told_outside
 
 _REQUEST = "atlas.{tenant}.stream.{stream_id}.request.{lane}"
 _GENERATE = "atlas.{tenant}.api.generate"
@@ -102,8 +102,7 @@ async def store_durably(
             "start one with `atlas up`"
         ) from error
     except StoreRefusedError as error:
-        raise_overload(error)
-        raise
+        raise told_outside(error) from error
 
 
 async def send_control(

@@ -7,6 +7,7 @@ to another, who attaches to the same stream.
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from atlas.objects import Objects
 from atlas.service import Events
 from atlas.telemetry import meters, names
 from atlas.worker.attempt import Attempt, Attempts, Outcome
+from atlas.worker.keeping import until_stored
 from atlas.worker.queue import WorkQueue
 from atlas.worker.reporting import BEAT_S, Reporter, Voice
 from atlas.worker.streaming import InterruptedWorkError
@@ -167,7 +169,8 @@ class Desk:
                 if outcome.error is not None:
                     telemetry.mark_failed(outcome.error.code)
                     labels[names.ERROR_TYPE] = outcome.error.code
-                await self._deliver(attempt, outcome)
+                deliver = functools.partial(self._deliver, attempt, outcome)
+                await until_stored(deliver, msg, every_s=self.ack_wait_s / 3)
         await msg.ack_sync(timeout=5)
         self.done += 1
 
