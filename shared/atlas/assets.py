@@ -58,8 +58,14 @@ async def _look(bus: Bus, expected: Expected) -> Asset:
         info = await bus.jetstream.stream_info(expected.name)
     except AssetNotFoundError:
         return Asset(name=expected.name, state="missing")
+    stored = {"max_msgs": info.state.messages, "max_bytes": info.state.bytes}
     differences = [
-        Difference(field=field, found=is_, expected=should, effect=_effect(field, is_, should))
+        Difference(
+            field=field,
+            found=is_,
+            expected=should,
+            effect=_effect(field, is_, should, stored.get(field)),
+        )
         for field, is_, should in expected.differences(info.config)
     ]
     return Asset(
@@ -71,17 +77,21 @@ async def _look(bus: Bus, expected: Expected) -> Asset:
     )
 
 
-def _effect(field: str, found: str, expected: str) -> Literal["safe", "loses", "fixed"]:
+def _effect(
+    field: str, found: str, expected: str, stored: int | None
+) -> Literal["safe", "loses", "fixed"]:
+    """What a change does; a bound above what is stored, where that is known, drops nothing."""
     if field in _FIXED:
         return "fixed"
-    return "loses" if field in _BOUNDS and _is_less(expected, found) else "safe"
+    is_less = field in _BOUNDS and _bound(expected) < _bound(found)
+    fits = stored is not None and stored <= _bound(expected)
+    return "loses" if is_less and not fits else "safe"
 
 
-def _is_less(expected: str, found: str) -> bool:
-    """Of two bounds; what is no positive number bounds nothing."""
-    bounds = [float(one) if one.replace(".", "").isdigit() else 0.0 for one in (expected, found)]
-    now, then = (bound or float("inf") for bound in bounds)
-    return now < then
+def _bound(shown: str) -> float:
+    """As a number; what is no positive one bounds nothing."""
+    bound = float(shown)
+    return bound if bound > 0 else float("inf")
 
 
 async def bring_into_line(

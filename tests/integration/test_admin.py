@@ -159,6 +159,21 @@ async def test_what_differs_is_shown_and_changed_as_far_as_nothing_is_lost(bus: 
     assert (await stored(bus))[subjects.EVENTS] == 3
 
 
+async def test_a_bound_below_what_is_stored_loses_and_one_above_it_does_not(bus: Bus):
+    for number in range(3):
+        await bus.store(subjects.task_submit(TENANT, f"t{number}"), b"x" * 700_000)
+
+    async def effects(**fields: int) -> dict[str, str]:
+        wanted = TopologySettings.model_validate({"ack_wait_ms": 1_000, **fields})
+        found = {one.name: one for one in await assets.survey(bus, wanted)}
+        return {it.field: it.effect for it in found[subjects.SUBMITS].differences}
+
+    assert await effects(max_submissions=3) == {"max_msgs": "safe"}
+    assert await effects(max_submissions=2) == {"max_msgs": "loses"}
+    assert await effects(max_submission_bytes=2**21 + 2**20) == {"max_bytes": "safe"}
+    assert await effects(max_submission_bytes=2**20) == {"max_bytes": "loses"}
+
+
 async def test_what_is_missing_is_made(bus: Bus):
     await bus.jetstream.delete_stream(subjects.WORK)
     await bus.jetstream.delete_stream(subjects.bucket_stream(subjects.CIRCUITS))
