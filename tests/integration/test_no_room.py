@@ -14,9 +14,12 @@ from atlas.contracts.base import Contract
 from atlas.contracts.errors import AtlasError, OverloadedError
 from atlas.contracts.inference import GenerateRequest
 from atlas.contracts.streams import StreamAccepted, StreamState
-from atlas.contracts.tasks import SubmitRequest, TaskAccepted
+from atlas.contracts.tasks import SubmitRequest, Subtask, SubtaskResult, TaskAccepted
 from atlas.embedded import Services
 from atlas.settings import Settings
+from atlas.worker import WorkContext
+from tests.integration.test_own_worker import at_work, until_reported, work
+from tests.integration.test_tasks_worker import send
 from tests.support.limited import SMALL, SMALL_VARIABLES, Limited, limited
 from tests.support.router import TENANT
 
@@ -97,3 +100,30 @@ async def test_what_was_accepted_waits_for_room_and_then_goes_on_to_its_end(tmp_
         told = [event.type for event in await task.log()]
         assert "subtask.retried" not in told
         assert "subtask.failed" not in told
+
+
+async def test_a_result_without_room_is_kept_by_its_worker_and_not_made_again(tmp_path: Path):
+    made: list[int] = []
+    may_end = asyncio.Event()
+
+    async def handler(_: Subtask, ctx: WorkContext) -> str:
+        made.append(1)
+        await ctx.progress(at="it")
+        await may_end.wait()
+        return "a result"
+
+    async with limited(tmp_path) as one, asyncio.timeout(90):
+        await fill(one.bus)
+        async with at_work(one.server.url, handler):
+            await send(one.bus, work())
+            await until_reported(one.bus, "started")
+            await one.rebound(**FULL)
+            may_end.set()
+            await asyncio.sleep(4 * SMALL.ack_wait_ms / 1000)
+            place = subjects.result(TENANT, "t1", "s1")
+            assert await one.bus.last(subjects.REPORTS, place) is None
+            await one.rebound()
+            while (kept := await one.bus.last(subjects.REPORTS, place)) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+            assert SubtaskResult.model_validate_json(kept.data).output == "a result"
+    assert made == [1]
