@@ -23,6 +23,8 @@ from tests.support.limited import SMALL_VARIABLES, limited
 from tests.support.provider_server import Reply, serving
 from tests.support.router import TENANT, stack
 
+OPERATE = Path(__file__).parents[2] / "docs" / "operate.md"
+
 
 class Told(dict[str, tuple[str, str]]):
     """Level and message of each check; `status` is the command's."""
@@ -35,6 +37,9 @@ async def doctor(url: str, cwd: Path, **settings: str) -> Told:
     ended = await cli_process.atlas("doctor", "--json", nats_url=url, cwd=cwd, settings=settings)
     told = Told({one["check"]: (one["level"], one["message"]) for one in ended.records})
     told.status = ended.status
+    explained = re.findall(r"`([a-z_ ]+?)(?: …| of …)?`", OPERATE.read_text())
+    for check, (level, _) in told.items():
+        assert level == "ok" or any(check.startswith(one) for one in explained), check
     order = [one["level"] for one in ended.records]
     assert order == sorted(order, key=["problem", "warning", "ok"].index), ended.err
     return told
