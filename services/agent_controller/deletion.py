@@ -1,7 +1,9 @@
 """`api.task.delete`: all that is stored of a task that has ended is removed, its log last.
 
-Whoever dies in the middle leaves a log, so that the same call goes on with it. What a worker says
-of it afterwards finds no log, and is removed too (`reports`).
+When its streams are gone its log says that it is deleted, and that alone is left of it, as long as
+the log would have been: what a worker says of the task afterwards is removed too (`reports`), and
+no late submission begins it anew. Whoever dies in the middle leaves what the same call goes on
+with.
 """
 
 import asyncio
@@ -10,11 +12,12 @@ from dataclasses import dataclass
 import structlog
 from pydantic import ValidationError
 
-from agent_controller.log import TaskLog
+from agent_controller.log import Logged, TaskLog
 from agent_controller.open_tasks import Key, OpenTasks
-from agent_controller.scheduling.scheduler import Scheduler
+from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.bus import Bus
+from atlas.contracts.base import now_ms
 from atlas.contracts.errors import (
     InvalidTransitionError,
     NotFoundError,
@@ -22,6 +25,7 @@ from atlas.contracts.errors import (
 )
 from atlas.contracts.events import DeadLetter
 from atlas.contracts.streams import StreamDelete, StreamDeleted
+from atlas.contracts.task_events import TaskDeletedEvent
 from atlas.contracts.tasks import Subtask, SubtaskReport, TaskDelete, TaskDeleted
 from atlas.erasing import purge, remove
 from atlas.objects import Objects
@@ -40,7 +44,6 @@ class Deletion:
 
     bus: Bus
     task_log: TaskLog
-    scheduler: Scheduler
     objects: Objects
     open_tasks: OpenTasks
     events: Events
@@ -50,38 +53,43 @@ class Deletion:
         await doors.open("task-delete", subjects.API_TASK_DELETE_ALL, TaskDelete, self.take)
 
     async def take(self, call: Call[TaskDelete]) -> TaskDeleted:
-        """Remove it, with its streams.
+        """Remove it, with its streams; of one that is deleted already, what came since.
 
         Raises:
-            NotFoundError: The tenant has no such task, or no longer.
+            NotFoundError: The tenant has no such task.
             InvalidTransitionError: It has not ended; nothing was changed.
             OverloadedError: One of its streams has not ended; the same call goes on later.
             AtlasError: NATS or a router failed; the same call goes on later.
         """
         key = (call.tenant, call.body.task_id)
-        await self._check_ended(key)
+        known = await self.task_log.read(Logged(TaskView(*key)))
+        if not known.view.is_deleted:
+            await self._check_ended(known.view)
         streams = await self._streams(key)
         removed = await self._delete_streams(key, streams)
         names = [f"{key[0]}.{one}." for one in (key[1], *streams)]
         objects = await self.objects.remove(names)
+        if not known.view.is_deleted:
+            await self.task_log.append(
+                known,
+                TaskDeletedEvent(task_id=key[1], version=known.view.version + 1, at_ms=now_ms()),
+            )
         messages = await self._erase(key)
         await self.events.emit("task.deleted", {"task_id": key[1]}, tenant=key[0])
         log.info("task_deleted", task_id=key[1], streams=removed, messages=messages)
         return TaskDeleted(task_id=key[1], streams=removed, objects=objects, messages=messages)
 
-    async def _check_ended(self, key: Key) -> None:
-        view = await self.scheduler.view(key)
-        if view.version:
-            state = str(view.state)
-        elif await self.bus.last(subjects.SUBMITS, subjects.task_submit(*key)) is not None:
-            state = "submitted"
-        else:
+    async def _check_ended(self, view: TaskView) -> None:
+        state = str(view.state) if view.version else "submitted"
+        submission = subjects.task_submit(view.tenant, view.task_id)
+        if not view.version and await self.bus.last(subjects.SUBMITS, submission) is None:
             raise NotFoundError(
-                f"there is no task {key[1]!r} of tenant {key[0]!r}; `atlas task list` shows them"
+                f"there is no task {view.task_id!r} of tenant {view.tenant!r}; `atlas task list` "
+                "shows them"
             )
         if view.end is None:
             raise InvalidTransitionError(
-                f"task {key[1]!r} is {state}; cancel it first, or wait for its end"
+                f"task {view.task_id!r} is {state}; cancel it first, or wait for its end"
             )
 
     async def _streams(self, key: Key) -> list[str]:
@@ -135,7 +143,8 @@ class Deletion:
         ):
             removed += await purge(self.bus, stream, subject)
         await self.open_tasks.remove(key)
-        return removed + await purge(self.bus, subjects.TASKS, subjects.task_write(*key))
+        log_subject = subjects.task_write(*key)
+        return removed + await purge(self.bus, subjects.TASKS, log_subject, keep=1)
 
     async def _remove_work(self, key: Key) -> int:
         """What no worker took before the task ended; the queue's subjects name no task."""

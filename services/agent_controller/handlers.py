@@ -4,7 +4,7 @@ from agent_controller.listing import Listing
 from agent_controller.log import TaskLog
 from agent_controller.open_tasks import Key
 from agent_controller.scheduling.scheduler import Scheduler
-from agent_controller.submissions import Submissions, check_same, conflict, digest
+from agent_controller.submissions import Submissions, TaskDeletedError, check_same, conflict, digest
 from agent_controller.tasks.admission import Admission
 from agent_controller.tasks.control import apply_control
 from agent_controller.tasks.entries import UnknownEvent
@@ -94,6 +94,8 @@ class TaskDoors:
         subject = subjects.task_submit(*key)
         for _ in range(_TRIES):
             view = await self._scheduler.view(key)
+            if view.is_deleted:
+                raise TaskDeletedError(key[1])
             if view.version:
                 check_same(view, digest(request))
                 return

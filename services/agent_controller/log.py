@@ -44,7 +44,7 @@ class TaskLog:
         self._bus = bus
 
     async def read(self, known: Logged) -> Logged:
-        """The task as it stands, from where it is known on; one that was deleted begins anew.
+        """The task as it stands, from where it is known on.
 
         Raises:
             LogCorruptError: The log cannot be folded.
@@ -60,8 +60,6 @@ class TaskLog:
             if view.version == 1:
                 trace = trace_of(message.headers)
             known = Logged(view, message.seq, trace)
-        if not is_there and not await holds(self._bus, subjects.TASKS, subject):
-            return Logged(TaskView(known.view.tenant, known.view.task_id))
         return known
 
     async def append(self, known: Logged, event: TaskEvent) -> Logged:

@@ -162,7 +162,7 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     doors = TaskDoors(
         bus, task_log, Listing(bus, scheduler), scheduler, submissions, admission=admission
     )
-    deletion = Deletion(bus, task_log, scheduler, objects, open_tasks, context.events)
+    deletion = Deletion(bus, task_log, objects, open_tasks, context.events)
     reports = Reports(bus, scheduler, objects, limits)
     consumers = [
         Consumer(await _flow(bus, subjects.SUBMITS), submissions.take, task_of),

@@ -16,7 +16,7 @@ from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.task_events import TaskEvent
 from atlas.contracts.tasks import SubtaskReport
 from atlas.dead_letters import bury
-from atlas.erasing import holds, purge
+from atlas.erasing import purge
 from atlas.objects import Objects
 
 log = structlog.get_logger("agent_controller.reports")
@@ -54,13 +54,11 @@ class Reports:
         if not intakes:
             return
         view = await self._scheduler.advance((parsed.tenant, parsed.id), intakes)
-        if not view.version:
+        if view.is_deleted:
             await self._erase_late((parsed.tenant, parsed.id))
 
     async def _erase_late(self, key: Key) -> None:
-        """Remove what a worker said of a task that was deleted meanwhile: it has no log."""
-        if await holds(self._bus, subjects.TASKS, subjects.task_write(*key)):
-            return  # a replica lagged
+        """Remove what a worker said that did not know that its task was deleted."""
         for subject in (subjects.reports_of(*key), subjects.results_of(*key)):
             await purge(self._bus, subjects.REPORTS, subject)
         await self._objects.remove([f"{key[0]}.{key[1]}."])

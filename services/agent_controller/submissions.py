@@ -71,6 +71,13 @@ def conflict(task_id: str) -> ConflictError:
     )
 
 
+class TaskDeletedError(ConflictError):
+    """The id was that of a task that is deleted."""
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"the task {task_id!r} was deleted; choose another id")
+
+
 class _Goal(BaseModel):
     """As much of a submission as tells what it is about, whatever else is wrong with it."""
 
@@ -160,6 +167,8 @@ class Submissions:
         with _processing(key, msg.headers):
             try:
                 await self._accept(key, self.read(msg.data, msg.headers))
+            except TaskDeletedError as error:  # no letter: it may be what was deleted, once more
+                await self._tell_rejected({"task_id": key[1]}, key[0], error)
             except InvalidRequestError as error:
                 await self._reject(key, msg, error)
 
@@ -179,6 +188,8 @@ class Submissions:
         _check_names(key)
         sha256 = digest(request)
         view = await self._scheduler.view(key)
+        if view.is_deleted:
+            raise TaskDeletedError(key[1])
         if view.version:
             check_same(view, sha256)
             return
@@ -186,7 +197,7 @@ class Submissions:
         self._admission.opened(key)
 
         def accepted(view: TaskView, at_ms: int) -> list[TaskEvent]:
-            if view.version:
+            if view.version or view.is_deleted:
                 return []
             return [
                 TaskAcceptedEvent(
@@ -210,7 +221,12 @@ class Submissions:
         await bury(self._bus, msg, _KIND, tenant, id_, info)
         if has_names:
             await self._end_unread(key, error, _goal_in(msg.data))
-        told: JsonObject = {"task_id": id_} if has_names else {"subject": msg.subject}
+        await self._tell_rejected(
+            {"task_id": id_} if has_names else {"subject": msg.subject}, tenant, error
+        )
+
+    async def _tell_rejected(self, told: JsonObject, tenant: str, error: AtlasError) -> None:
+        info = error.to_info()
         await self._events.emit(
             "task.rejected", {**told, "error": info.model_dump(mode="json")}, tenant=tenant
         )
@@ -220,7 +236,7 @@ class Submissions:
         """A task that nobody could read ends where it begins; one that is there goes on."""
 
         def failed(view: TaskView, at_ms: int) -> list[TaskEvent]:
-            if view.version:
+            if view.version or view.is_deleted:
                 return []
             return [
                 TaskFailed(

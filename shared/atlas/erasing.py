@@ -29,13 +29,6 @@ async def remove(bus: Bus, stream: str, seq: int) -> bool:
     return bool(answer.get("success"))
 
 
-async def holds(bus: Bus, stream: str, subject: str) -> bool:
-    """Whether anything of a subject is stored, as the stream's leader knows: no replica lags."""
-    what: JsonObject = {"subjects_filter": subject}
-    state = await _manage(bus, f"$JS.API.STREAM.INFO.{stream}", what, "state")
-    return bool(isinstance(state, dict) and state.get("subjects"))
-
-
 async def _manage(bus: Bus, subject: str, what: JsonObject, field: str) -> object:
     answer = json.loads((await bus.ask(subject, json.dumps(what).encode(), None, _ASK_S)).data)
     if (error := answer.get("error")) is not None:

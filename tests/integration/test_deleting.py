@@ -24,8 +24,15 @@ from atlas.contracts.errors import (
 from atlas.contracts.events import DeadLetter
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.streams import Ownership, StreamState
-from atlas.contracts.task_events import TaskAcceptedEvent
-from atlas.contracts.tasks import SubtaskResult, TaskDeleted, TaskRequest, TaskState
+from atlas.contracts.task_events import TaskAcceptedEvent, TaskDeletedEvent
+from atlas.contracts.tasks import (
+    SubmitRequest,
+    SubtaskResult,
+    TaskAccepted,
+    TaskDeleted,
+    TaskRequest,
+    TaskState,
+)
 from atlas.embedded import Stack, standalone
 from atlas.erasing import purge
 from atlas.objects import Objects
@@ -165,8 +172,7 @@ async def test_a_deleted_task_is_stored_nowhere_and_stays_away(running: Stack, b
         assert await stored_with(bus, "t1.facts") == []
         with pytest.raises(NotFoundError):
             await task.status()
-        with pytest.raises(NotFoundError):
-            await atlas.delete_task("t1")
+        assert (await atlas.delete_task("t1")).messages == 0
         assert [one.task_id for one in await atlas.tasks()] == []
         late = SubtaskResult(
             task_id="t1",
@@ -179,8 +185,17 @@ async def test_a_deleted_task_is_stored_nowhere_and_stays_away(running: Stack, b
         )
         await bus.store(subjects.result(TENANT, "t1", "facts"), late.to_json())
         await until_forgotten(bus)
-        again = await atlas.submit("Something else", pattern="single", task_id="t1")
-        await again.result()
+        assert (await atlas.delete_task("t1")).messages == 0
+        submit = SubmitRequest(goal=SECRET, task_id="t1")
+        with pytest.raises(ConflictError, match="the task 't1' was deleted; choose another id"):
+            await bus.request(subjects.api(TENANT, "task.submit"), submit, TaskAccepted)
+        rejected = await bus.open(subjects.events_of(TENANT, "agent_controller", "task.rejected"))
+        await bus.flush()
+        await atlas.submit(SECRET, pattern="single", task_id="t1")  # the durable door
+        assert b"was deleted" in (await rejected.next_msg(timeout=10)).data
+        await until_forgotten(bus)
+        with pytest.raises(NotFoundError):
+            await task.status()
 
 
 async def deleted_in_time(atlas: Atlas, task_id: str) -> TaskDeleted:
@@ -246,10 +261,13 @@ async def test_a_controller_that_knew_a_deleted_task_forgets_it(running: Stack, 
     )
     known = await log.append(known, accepted)
     assert (await log.read(known)).view.version == 1
-    await purge(bus, subjects.TASKS, subjects.task_write(*key))
-    assert (await log.read(known)).view.version == 0
-    await log.append(Logged(TaskView(*key)), accepted.model_copy(update={"at_ms": 7}))
-    assert (await log.read(known)).view.accepted_at_ms == 7
+    deleted = TaskDeletedEvent(task_id="t9", version=2, at_ms=now_ms())
+    await log.append(known, deleted)
+    assert (await log.read(known)).view.is_deleted
+    await purge(bus, subjects.TASKS, subjects.task_write(*key), keep=1)
+    for one in (known, Logged(TaskView(*key))):
+        view = (await log.read(one)).view
+        assert (view.version, view.is_deleted) == (0, True)
 
 
 async def test_the_commands_ask_before_they_delete(running: Stack, tmp_path: Path):
@@ -269,4 +287,4 @@ async def test_the_commands_ask_before_they_delete(running: Stack, tmp_path: Pat
             assert "overloaded" in gone.err
         assert gone.status == 0, gone.err
         assert gone.records[0]["streams"] == 1
-        assert (await atlas("task", "delete", "t1", "--yes")).status == 2
+        assert (await atlas("task", "delete", "nobodys", "--yes")).status == 2

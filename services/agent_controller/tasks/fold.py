@@ -30,6 +30,7 @@ from atlas.contracts.task_events import (
     TaskAwaitingApproval,
     TaskCancelled,
     TaskCompleted,
+    TaskDeletedEvent,
     TaskEvent,
     TaskFailed,
     TaskPaused,
@@ -69,6 +70,8 @@ def heard(view: TaskView, subtask_id: str, attempt: int, at_ms: int) -> TaskView
 
 
 def _fold_one(view: TaskView, entry: LogEntry) -> TaskView:
+    if isinstance(entry, TaskDeletedEvent):  # what came before it is removed, or is about to be
+        return TaskView(view.tenant, view.task_id, is_deleted=True)
     if entry.version != view.version + 1:
         raise LogCorruptError(
             f"the log of task {view.task_id} goes from version {view.version} to {entry.version}; "

@@ -149,6 +149,8 @@ class TaskView(Struct, frozen=True):
     rejected_reason: str | None = None
     is_plan_rejected: bool = False
     end: TerminalTaskEvent | None = None
+    is_deleted: bool = False
+    """It was; nothing else is known of it, and its id is used up."""
 
     @property
     def goal(self) -> str:

@@ -17,6 +17,7 @@ from atlas.contracts.task_events import (
     TaskAwaitingApproval,
     TaskCancelled,
     TaskCompleted,
+    TaskDeletedEvent,
     TaskEvent,
     TaskFailed,
     TaskPaused,
@@ -120,6 +121,8 @@ class Board:
                 self.state = TaskState.PAUSED
             case TaskCompleted() | TaskFailed() | TaskCancelled():
                 self._end(event)
+            case TaskDeletedEvent():
+                pass  # it had ended, as it shows
             case _:
                 self._take_subtask(event)
 

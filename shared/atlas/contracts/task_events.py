@@ -212,6 +212,12 @@ class TaskCancelled(_TaskEvent):
     cost: Cost
 
 
+class TaskDeletedEvent(_TaskEvent):
+    """All that was stored of the task is removed; this alone is left of its log."""
+
+    type: Literal["task.deleted"] = "task.deleted"
+
+
 type TaskEvent = Annotated[
     TaskAcceptedEvent
     | TaskPlanned
@@ -229,7 +235,8 @@ type TaskEvent = Annotated[
     | TaskResumed
     | TaskCompleted
     | TaskFailed
-    | TaskCancelled,
+    | TaskCancelled
+    | TaskDeletedEvent,
     Field(discriminator="type"),
 ]
 type TerminalTaskEvent = TaskCompleted | TaskFailed | TaskCancelled

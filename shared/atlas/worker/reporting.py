@@ -16,7 +16,7 @@ from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult
 from atlas.service import Events
 from atlas.wire import Stored, trace_of
 
-_ENDS = ("task.completed", "task.failed", "task.cancelled")
+_ENDS = ("task.completed", "task.failed", "task.cancelled", "task.deleted")
 _FRESH_S = 15.0
 """A worker that reported within this time is at work; it reports every `BEAT_S`."""
 

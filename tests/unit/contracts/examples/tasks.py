@@ -14,6 +14,7 @@ from atlas.contracts.task_events import (
     TaskAwaitingApproval,
     TaskCancelled,
     TaskCompleted,
+    TaskDeletedEvent,
     TaskFailed,
     TaskHistory,
     TaskHistoryReply,
@@ -231,6 +232,7 @@ TASKS: dict[str, Contract] = {
         cost=COST,
         goal="Compare three lakes.",
     ),
+    "TaskDeletedEvent": TaskDeletedEvent(task_id=ID, version=12, at_ms=AT_MS),
     "TaskCancelled": TaskCancelled(
         task_id=ID,
         version=10,
