@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from atlas import subjects, topology
+from atlas import process, subjects, topology
 from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.contracts.base import Contract
@@ -16,9 +16,10 @@ from atlas.contracts.inference import GenerateRequest
 from atlas.contracts.streams import StreamAccepted, StreamState
 from atlas.contracts.tasks import SubmitRequest, Subtask, SubtaskResult, TaskAccepted
 from atlas.embedded import Services
-from atlas.settings import Settings
-from atlas.worker import WorkContext
-from tests.integration.test_own_worker import at_work, until_reported, work
+from atlas.settings import NatsSettings, Settings
+from atlas.worker import WorkContext, Worker
+from atlas.worker.attempt import Handler
+from tests.integration.test_own_worker import until_reported, work
 from tests.integration.test_tasks_worker import send
 from tests.support.limited import SMALL, SMALL_VARIABLES, Limited, limited
 from tests.support.router import TENANT
@@ -102,6 +103,22 @@ async def test_what_was_accepted_waits_for_room_and_then_goes_on_to_its_end(tmp_
         assert "subtask.failed" not in told
 
 
+@contextlib.asynccontextmanager
+async def patient_worker(url: str, handler: Handler) -> AsyncIterator[None]:
+    """A worker whose work is not delivered again while its server restarts."""
+    own = Worker()
+    own.handles("translate")(handler)
+    settings = Settings(topology=SMALL.model_copy(update={"ack_wait_ms": 9_000}))
+    bus = await Bus.connect(NatsSettings(url=url), "own")
+    try:
+        opening = process.open_context("agent_worker", "own", "workers", settings, bus)
+        async with opening as context, own.compose(context) as app:
+            yield
+            await app.drain()
+    finally:
+        await bus.close()
+
+
 async def test_a_result_without_room_is_kept_by_its_worker_and_not_made_again(tmp_path: Path):
     made: list[int] = []
     may_end = asyncio.Event()
@@ -114,7 +131,7 @@ async def test_a_result_without_room_is_kept_by_its_worker_and_not_made_again(tm
 
     async with limited(tmp_path) as one, asyncio.timeout(90):
         await fill(one.bus)
-        async with at_work(one.server.url, handler):
+        async with patient_worker(one.server.url, handler):
             await send(one.bus, work())
             await until_reported(one.bus, "started")
             await one.rebound(**FULL)
