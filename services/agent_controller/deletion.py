@@ -18,15 +18,15 @@ from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
+from atlas.contracts.deleting import StreamDelete, StreamDeleted, TaskDelete, TaskDeleted
 from atlas.contracts.errors import (
     InvalidTransitionError,
     NotFoundError,
     OverloadedError,
 )
 from atlas.contracts.events import DeadLetter
-from atlas.contracts.streams import StreamDelete, StreamDeleted
 from atlas.contracts.task_events import TaskDeletedEvent
-from atlas.contracts.tasks import Subtask, SubtaskReport, TaskDelete, TaskDeleted
+from atlas.contracts.tasks import Subtask, SubtaskReport
 from atlas.erasing import purge, remove
 from atlas.objects import Objects
 from atlas.service import Call, Doors, Events

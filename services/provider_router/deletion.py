@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import structlog
 
 from atlas import subjects
+from atlas.contracts.deleting import StreamDelete, StreamDeleted
 from atlas.contracts.errors import InvalidTransitionError, NotFoundError
-from atlas.contracts.streams import StreamDelete, StreamDeleted
 from atlas.service import Call, Doors
 from provider_router.streaming.store import StreamAddress, StreamStore
 

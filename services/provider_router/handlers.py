@@ -46,12 +46,12 @@ from provider_router.configuration import Configuration
 from provider_router.embedding import Embedder, estimated, texts_of
 from provider_router.routing.circuit_record import FOREVER_MS
 from provider_router.routing.provider_accounts import Account
-from provider_router.streaming.controls import check_terminal
+from provider_router.streaming.controls import ENDS, check_terminal
 from provider_router.streaming.job import asker_of
 from provider_router.streaming.peers import Peers
 from provider_router.streaming.spending import Spendings
 from provider_router.streaming.store import Claim, StreamAddress, StreamStore
-from provider_router.streaming.supervisor import ENDS, Supervisor
+from provider_router.streaming.supervisor import Supervisor
 
 _ANSWER_S = 600.0
 """The longest a caller of `api.generate` is kept waiting; the stream itself goes on."""

@@ -150,6 +150,7 @@ def _router() -> tuple[list[str], list[str]]:
         *_reads(subjects.REQUESTS, subjects.STREAMS, subjects.CONTROL, circuits),
         *_reads(subjects.BUDGETS, subjects.RESERVATIONS),
         subjects.jetstream("STREAM.MSG.DELETE", subjects.RESERVATIONS),
+        *_erases(subjects.REQUESTS, subjects.STREAMS, subjects.CONTROL, subjects.DEAD),
         *_pulls(subjects.REQUESTS, lanes),
         *_counts(QUEUES_OF_ROUTERS),
     ]
@@ -179,7 +180,12 @@ def _controller() -> tuple[list[str], list[str]]:
         subjects.dead("*", "submit", "*"),
         subjects.dead("*", "report", "*"),
         subjects.bucket_key(subjects.OPEN_TASKS, ">"),
-        subjects.jetstream("STREAM.PURGE", open_tasks),
+        *_erases(open_tasks, subjects.REPORTS, subjects.CONTROL, subjects.SUBMITS, subjects.DEAD),
+        *_erases(subjects.TASKS),
+        subjects.jetstream("STREAM.MSG.DELETE", subjects.WORK),
+        subjects.jetstream("STREAM.MSG.DELETE", subjects.DEAD),
+        subjects.API_STREAM_DELETE_ALL,  # the streams of a task that is deleted
+        *_reads(subjects.WORK, subjects.DEAD),
         subjects.jetstream("CONSUMER.INFO", subjects.WORK, "*"),  # how much work waits
         *_reads(subjects.SUBMITS, subjects.TASKS, subjects.REPORTS, subjects.CONTROL),
         *_objects(),
@@ -262,6 +268,10 @@ def _answering(*others: Role) -> list[str]:
     its time is over, and looks through all of them at each message above 4,096.
     """
     return [f"{subjects.inbox(role, '*')}.>" for role in (Role.OPERATOR, *others)]
+
+
+def _erases(*streams: str) -> list[str]:
+    return [subjects.jetstream("STREAM.PURGE", stream) for stream in streams]
 
 
 def _reads(*streams: str) -> list[str]:

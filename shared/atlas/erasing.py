@@ -2,6 +2,7 @@
 
 import json
 
+from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import StoreRefusedError
@@ -17,14 +18,14 @@ async def purge(bus: Bus, stream: str, subject: str, *, keep: int = 0) -> int:
         RequestTimeoutError: No answer; it may be done or not, and can be repeated.
     """
     what: JsonObject = {"filter": subject} | ({"keep": keep} if keep else {})
-    return int(str(await _manage(bus, f"$JS.API.STREAM.PURGE.{stream}", what, "purged")))
+    return int(str(await _manage(bus, subjects.jetstream("STREAM.PURGE", stream), what, "purged")))
 
 
 async def remove(bus: Bus, stream: str, seq: int) -> bool:
     """Remove one message; says whether it was there. Raises as `purge` does."""
     data = json.dumps({"seq": seq}).encode()
     answer = json.loads(
-        (await bus.ask(f"$JS.API.STREAM.MSG.DELETE.{stream}", data, None, _ASK_S)).data
+        (await bus.ask(subjects.jetstream("STREAM.MSG.DELETE", stream), data, None, _ASK_S)).data
     )
     return bool(answer.get("success"))
 

@@ -1,6 +1,7 @@
 """All of Atlas under its own users: everything works, nothing is refused or to spare."""
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from atlas import access_folder, subjects
 from atlas.access import assets, permissions
 from atlas.client import Atlas
-from atlas.contracts.errors import AtlasError
+from atlas.contracts.errors import AtlasError, OverloadedError
 from atlas.contracts.ids import new_id
 from atlas.objects import Objects
 from atlas.settings import Settings
@@ -56,6 +57,8 @@ SPARE: dict[str, dict[str, str]] = {
         "$JS.API.DIRECT.GET.ATLAS_CONTROL": "whether a control was kept that no router answered",
         "$JS.API.DIRECT.GET.ATLAS_REPORTS": "the result of work that nobody seems to have taken",
         "atlas.*.dead.report.*": "a report that nobody can read",
+        "$JS.API.STREAM.MSG.DELETE.ATLAS_WORK": "work of a deleted task that nobody took",
+        "$JS.API.STREAM.MSG.DELETE.ATLAS_DEAD": "letters on a deleted task",
     },
     "agent_worker": {
         "atlas.*.api.providers": "which models there are, where the settings name none",
@@ -187,6 +190,16 @@ async def _task(publisher: Atlas, watcher: Atlas, told: Story) -> None:
             await publisher.control_task(cancelled.task_id, "cancel")
     for client in (publisher, watcher):
         assert task.task_id in {one.task_id for one in await client.tasks()}
+    await _delete(publisher, cancelled.task_id)
+
+
+async def _delete(publisher: Atlas, task_id: str) -> None:
+    """Delete a task that ended just now: its stream may still be on its way to the end."""
+    while True:
+        with contextlib.suppress(OverloadedError):
+            await publisher.delete_task(task_id)
+            return
+        await asyncio.sleep(0.1)
 
 
 async def _doors(publisher: Atlas, told: Story) -> None:
@@ -194,6 +207,7 @@ async def _doors(publisher: Atlas, told: Story) -> None:
     blamed = json.dumps({"stream_id": done.stream_id, "fault": "malformed"}).encode()
     reply = await publisher._bus.ask(subjects.api(TENANT, "stream.feedback"), blamed)
     assert b"model" in reply.data, reply.data
+    await publisher.delete_stream(done.stream_id)
     async with asyncio.TaskGroup() as group:
         telling = group.create_task(anext(publisher.events()))
         while not telling.done():

@@ -14,6 +14,7 @@ from atlas import subjects
 from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.contracts.base import now_ms
+from atlas.contracts.deleting import TaskDeleted
 from atlas.contracts.errors import (
     AtlasError,
     ConflictError,
@@ -25,19 +26,12 @@ from atlas.contracts.events import DeadLetter
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.streams import Ownership, StreamState
 from atlas.contracts.task_events import TaskAcceptedEvent, TaskDeletedEvent
-from atlas.contracts.tasks import (
-    SubmitRequest,
-    SubtaskResult,
-    TaskAccepted,
-    TaskDeleted,
-    TaskRequest,
-    TaskState,
-)
+from atlas.contracts.tasks import SubmitRequest, SubtaskResult, TaskAccepted, TaskRequest, TaskState
 from atlas.embedded import Stack, standalone
 from atlas.erasing import purge
+from atlas.nats_settings import NatsSettings
 from atlas.objects import Objects
 from atlas.provider_settings import ProviderSettings
-from atlas.settings import NatsSettings
 from tests.integration import cli_process
 from tests.support.router import TENANT
 from tests.support.router import Stack as RouterStack

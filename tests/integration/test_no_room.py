@@ -16,7 +16,8 @@ from atlas.contracts.inference import GenerateRequest
 from atlas.contracts.streams import StreamAccepted, StreamState
 from atlas.contracts.tasks import SubmitRequest, Subtask, SubtaskResult, TaskAccepted
 from atlas.embedded import Services
-from atlas.settings import NatsSettings, Settings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import Settings
 from atlas.worker import WorkContext, Worker
 from atlas.worker.attempt import Handler
 from tests.integration.test_own_worker import until_reported, work

@@ -17,8 +17,9 @@ from atlas.contracts.base import now_ms
 from atlas.contracts.errors import NotFoundError, TopologyError
 from atlas.contracts.streams import Ownership
 from atlas.embedded import NatsProcess, Services
+from atlas.nats_settings import NatsSettings
 from atlas.objects import Objects
-from atlas.settings import NatsSettings, Settings, TopologySettings
+from atlas.settings import Settings, TopologySettings
 from tests.integration import cli_process
 from tests.support.router import TENANT
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from atlas import topology
 from atlas.bus import Bus
 from atlas.embedded import NatsProcess
-from atlas.settings import NatsSettings, TopologySettings
+from atlas.nats_settings import NatsSettings
+from atlas.settings import TopologySettings
 
 SMALL = TopologySettings(ack_wait_ms=1_000, max_bytes=16 * 2**20, max_submission_bytes=2**20)
 SMALL_VARIABLES = {

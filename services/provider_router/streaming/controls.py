@@ -9,6 +9,13 @@ from dataclasses import dataclass, replace
 from atlas.contracts.errors import InvalidTransitionError
 from atlas.contracts.streams import ControlAction, StreamControl, StreamState
 
+ENDS = {
+    "stream.completed": StreamState.COMPLETED,
+    "stream.failed": StreamState.ERROR,
+    "stream.cancelled": StreamState.CANCELLED,
+}
+"""The state that each terminal event leaves a stream in."""
+
 
 @dataclass(frozen=True, slots=True)
 class ControlState:

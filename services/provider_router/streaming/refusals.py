@@ -80,9 +80,8 @@ class Refusals:
 
     async def deleted(self, msg: Msg, address: StreamAddress) -> None:
         """The id is used up. No letter: a late delivery would bring back what was deleted."""
-        info = ConflictError(
-            f"stream {address.stream_id} was deleted; use a new stream_id"
-        ).to_info()
+        told = f"stream {address.stream_id} was deleted; use a new stream_id"
+        info = ConflictError(told).to_info()
         await self._tell(address, info)
         await tell_jetstream(msg.ack())
 

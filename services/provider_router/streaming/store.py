@@ -156,9 +156,12 @@ class StreamStore:
 
     async def erase_late_words(self, address: StreamAddress) -> None:
         """Remove what a router wrote that did not know that the stream was deleted."""
-        owner = await self.owner(address)
-        if owner is not None and owner.ownership.deleted:
-            await purge(self.bus, subjects.STREAMS, address.write)
+        try:
+            owner = await self.owner(address)
+            if owner is not None and owner.ownership.deleted:
+                await purge(self.bus, subjects.STREAMS, address.write)
+        except AtlasError as error:
+            log.warning("late_words_kept", stream=address.stream_id, error=error.message)
 
     def _is_own(self, standing: Claim | None, previous: Claim | None) -> bool:
         """Whether a claim that came in between is an earlier one of ours, stored unnoticed."""

@@ -37,6 +37,7 @@ from provider_router.routing.choosing import Plan
 from provider_router.streaming import observing
 from provider_router.streaming.begun import said_by
 from provider_router.streaming.continuing import step_of_adoption
+from provider_router.streaming.controls import ENDS
 from provider_router.streaming.delivery import Delivery, tell_jetstream
 from provider_router.streaming.easing import Easing
 from provider_router.streaming.gate import Gate, Interrupt
@@ -171,19 +172,12 @@ class Supervisor:
             await self._own(delivery)
         except OwnershipLostError:
             log.info("stream_lost", stream=address.stream_id)
-            await self._after_loss(address)
+            await self._store.erase_late_words(address)
         except AtlasError as error:
             log.warning("stream_left", stream=address.stream_id, error=error.message)
             await tell_jetstream(delivery.msg.nak(delay=_LATER_S))
         finally:
             del self._running[address]
-
-    async def _after_loss(self, address: StreamAddress) -> None:
-        """What was written meanwhile is void, and of a deleted stream nothing may stay."""
-        try:
-            await self._store.erase_late_words(address)
-        except AtlasError as error:
-            log.warning("late_words_kept", stream=address.stream_id, error=error.message)
 
     async def _own(self, delivery: Delivery) -> None:
         """Claim the stream if it is to be claimed, and run it.
@@ -391,14 +385,6 @@ class Supervisor:
 def _begun[T](work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """A task that has run as far as it goes without waiting."""
     return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
-
-
-ENDS = {
-    "stream.completed": StreamState.COMPLETED,
-    "stream.failed": StreamState.ERROR,
-    "stream.cancelled": StreamState.CANCELLED,
-}
-"""The state that each terminal event leaves a stream in."""
 
 
 def _planned(tenant: str, request: ModelRequest, routing: Routing) -> Plan | AtlasError:

@@ -25,6 +25,7 @@ from atlas.client.source import StreamSource
 from atlas.client.streams import Stream
 from atlas.client.tasks import Task
 from atlas.contracts.catalogue import Explanation, ProvidersReply
+from atlas.contracts.deleting import StreamDeleted, TaskDeleted
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.events import Event
 from atlas.contracts.ids import new_id
@@ -34,12 +35,11 @@ from atlas.contracts.inference import (
     ModelRequest,
     ModelResponse,
 )
-from atlas.contracts.streams import StreamControl, StreamDeleted, StreamState, StreamStatus
+from atlas.contracts.streams import StreamControl, StreamState, StreamStatus
 from atlas.contracts.task_events import TaskEvent
 from atlas.contracts.tasks import (
     Subtask,
     TaskControl,
-    TaskDeleted,
     TaskList,
     TaskListReply,
     TaskRequest,
@@ -52,6 +52,7 @@ from atlas.settings import Settings, load_settings
 from atlas.telemetry import names
 
 _SUBMIT = "atlas.{tenant}.task.{task_id}.submit"
+
 
 class Atlas:
     """A connection to Atlas; made with `Atlas.connect`."""

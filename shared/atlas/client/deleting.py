@@ -2,9 +2,8 @@
 
 from atlas import subjects
 from atlas.bus import Bus
+from atlas.contracts.deleting import StreamDelete, StreamDeleted, TaskDelete, TaskDeleted
 from atlas.contracts.errors import RequestTimeoutError
-from atlas.contracts.streams import StreamDelete, StreamDeleted
-from atlas.contracts.tasks import TaskDelete, TaskDeleted
 
 _STREAM_S = 30.0
 _TASK_S = 120.0

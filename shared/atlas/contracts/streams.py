@@ -245,19 +245,6 @@ class FeedbackTaken(Contract):
     model: str = Field(description="`provider/name`.")
 
 
-class StreamDelete(UserInput):
-    """Asks for the removal of all that is stored of a stream that has ended."""
-
-    stream_id: StreamId
-
-
-class StreamDeleted(Contract):
-    """The stream's content is gone, and its id is used up."""
-
-    stream_id: StreamId
-    messages: Count = Field(description="How many were removed by this call.")
-
-
 class Ownership(Contract):
     """Which router writes a stream. `epoch` rises with every take-over."""
 

@@ -292,21 +292,6 @@ class TaskGet(UserInput):
     task_id: TaskId
 
 
-class TaskDelete(UserInput):
-    """Asks for the removal of all that is stored of a task that has ended."""
-
-    task_id: TaskId
-
-
-class TaskDeleted(Contract):
-    """The task is gone, with its streams, results and objects."""
-
-    task_id: TaskId
-    streams: Count = Field(description="How many of its streams were removed by this call.")
-    objects: Count
-    messages: Count = Field(description="Of its log, results, reports, work and controls.")
-
-
 class TaskList(UserInput):
     """Asks for tasks, the newest first."""
 

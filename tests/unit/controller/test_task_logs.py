@@ -56,4 +56,5 @@ def test_the_logs_of_a_release_have_every_type_that_it_has(folder: Path):
     mapping = TASK_EVENT.json_schema()["discriminator"]["mapping"]
     assert told <= set(mapping), "a type that was taken away cannot be folded any more"
     if folder == VERSIONS[-1]:
-        assert told == set(mapping), "record the logs of this version: make task-logs"
+        alone = {"task.deleted"}  # what it says took the rest of its log
+        assert told == set(mapping) - alone, "record the logs of this version: make task-logs"

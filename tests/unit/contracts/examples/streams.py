@@ -1,6 +1,7 @@
 """Examples of a stream's events and doors."""
 
 from atlas.contracts.base import Contract
+from atlas.contracts.deleting import StreamDelete, StreamDeleted
 from atlas.contracts.inference import FinishReason
 from atlas.contracts.streams import (
     AnswerFault,
@@ -16,8 +17,6 @@ from atlas.contracts.streams import (
     StreamCancelled,
     StreamCompleted,
     StreamControl,
-    StreamDelete,
-    StreamDeleted,
     StreamFailed,
     StreamFeedback,
     StreamPaused,

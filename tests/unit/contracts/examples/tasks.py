@@ -1,6 +1,7 @@
 """Examples of a task's request, events and doors."""
 
 from atlas.contracts.base import Contract
+from atlas.contracts.deleting import TaskDelete, TaskDeleted
 from atlas.contracts.task_events import (
     SubtaskCancelled,
     SubtaskDispatched,
@@ -36,8 +37,6 @@ from atlas.contracts.tasks import (
     TaskAccepted,
     TaskAction,
     TaskControl,
-    TaskDelete,
-    TaskDeleted,
     TaskGet,
     TaskList,
     TaskListReply,
