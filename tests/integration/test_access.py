@@ -104,6 +104,9 @@ COMMON: dict[str, tuple[set[str], set[str]]] = {
     subjects.jetstream("CONSUMER.CREATE", subjects.TASKS, "mine", ">"): (set(), set()),
     subjects.jetstream("CONSUMER.DURABLE.CREATE", subjects.TASKS, "mine"): (set(), set()),
     subjects.jetstream("CONSUMER.INFO", subjects.WORK, "workers-code-high"): ({CONTROLLER}, set()),
+    subjects.jetstream("CONSUMER.LIST", subjects.REQUESTS): ({ROUTER}, set()),
+    subjects.jetstream("CONSUMER.LIST", subjects.WORK): ({CONTROLLER}, set()),
+    subjects.jetstream("CONSUMER.LIST", subjects.STREAMS): (set(), set()),
     subjects.jetstream("CONSUMER.DELETE", subjects.REPORTS, "controllers"): (set(), set()),
     subjects.jetstream("CONSUMER.MSG.NEXT", subjects.SUBMITS, "controllers"): (
         {CONTROLLER},
