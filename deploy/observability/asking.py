@@ -37,6 +37,11 @@ def told(metric: Metric, *conditions: str, part: Part = "") -> str:
     return name + (f"{{{','.join(conditions)}}}" if conditions else "")
 
 
+def told_by_process(figure: str) -> str:
+    """What Prometheus' own library tells of the processes that the dashboard is about."""
+    return f"process_{figure}{{{chosen(INSTANCE, 'instance')}}}"
+
+
 def has(attribute: str, value: str) -> str:
     """The condition that a label has this value."""
     return f'{label(attribute)}="{value}"'

@@ -1,12 +1,27 @@
 """NATS as Atlas sees it: connections, queues, what JetStream holds, and doors."""
 
 from atlas.telemetry import names
-from deploy.observability.asking import INSTANCE, has, lacks, quantile, rate, same, share, told
+from deploy.observability.asking import (
+    INSTANCE,
+    has,
+    lacks,
+    quantile,
+    rate,
+    same,
+    share,
+    told,
+    told_by_process,
+    total,
+)
 from deploy.observability.boards.parts import HERE, INSTANCES, QUEUE, legend
 from deploy.observability.panels import Board, Limits, Panel, Query
 
 _DOORS = told(names.DOOR_DURATION, HERE, part="count")
 _REFUSED = told(names.DOOR_DURATION, HERE, lacks(names.ERROR_TYPE, ""), part="count")
+_PROCESS = ("job", INSTANCE)
+_NAME = "{{job}} {{instance}}"
+_OURS = total(told(names.NATS_CONNECTED), *_PROCESS)
+"""Prometheus asks other processes too."""
 
 _NOW = [
     Panel(
@@ -69,7 +84,7 @@ _CONNECTIONS = [
     ),
     Panel(
         "Event loops",
-        [Query(told(names.LOOP_LATENESS, HERE), "{{job}} {{instance}}")],
+        [Query(told(names.LOOP_LATENESS, HERE), _NAME)],
         "How late a service gets to what is due: a process that has no time answers NATS late.",
         "s",
         Limits(0.1, 0.25),
@@ -150,10 +165,33 @@ _STORED = [
     ),
 ]
 
+_PROCESSES = [
+    Panel(
+        "CPU",
+        [Query(f"{rate(told_by_process('cpu_seconds_total'), *_PROCESS)} and {_OURS}", _NAME)],
+        "Of one core; a service uses no more than one.",
+        "percentunit",
+        Limits(0.8, 0.95),
+        width=12,
+    ),
+    Panel(
+        "Memory",
+        [Query(f"{total(told_by_process('resident_memory_bytes'), *_PROCESS)} and {_OURS}", _NAME)],
+        "What each service holds.",
+        "bytes",
+        width=12,
+    ),
+]
+
 NATS = Board(
     "atlas-nats",
     "Atlas: NATS",
     "NATS as Atlas sees it: connections, doors, queues, and what JetStream holds.",
     [INSTANCES],
-    [("Now", _NOW), ("Connections and doors", _CONNECTIONS), ("Queues and streams", _STORED)],
+    [
+        ("Now", _NOW),
+        ("Connections and doors", _CONNECTIONS),
+        ("Queues and streams", _STORED),
+        ("Processes", _PROCESSES),
+    ],
 )
