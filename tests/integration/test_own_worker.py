@@ -192,11 +192,22 @@ async def test_an_input_in_the_object_store_is_there_when_the_handler_is_called(
     async def give(_given, ctx):
         return ctx.inputs["a"]
 
-    await Objects(bus).put("large", {"k": "v"})
-    given = work(inputs={"a": {"output_ref": "large"}})
+    ref = await Objects(bus).put("default.t1.s0.1", {"k": "v"})
+    given = work(inputs={"a": {"output_ref": ref}})
     async with at_work(nats_server.url, give):
         await send(bus, given)
         assert (await result_of(bus, given)).output == {"k": "v"}
+
+
+async def test_no_input_reads_what_is_stored_for_another_tenant(bus, nats_server):
+    async def give(_given, ctx):
+        return ctx.inputs["a"]
+
+    ref = await Objects(bus).put("other.t1.s1.1", "secret")
+    given = work(inputs={"a": {"output_ref": ref}})
+    async with at_work(nats_server.url, give):
+        await send(bus, given)
+        assert (await result_of(bus, given)).output == {"output_ref": ref}
 
 
 async def test_an_error_of_the_contract_is_why_the_attempt_failed(bus, nats_server):

@@ -190,17 +190,23 @@ class Attempt:
 
     async def _complete(self) -> Subtask:
         """The subtask with the inputs that stand in the object store."""
-        stored = references(self.subtask.inputs)
+        own = f"{self.tenant}.{self.subtask.task_id}."
+        stored = references(self.subtask.inputs, own)
         values = {name: await self.shared.objects.get(object_) for name, object_ in stored.items()}
         return self.subtask.model_copy(update={"inputs": {**self.subtask.inputs, **values}})
 
 
-def references(inputs: JsonObject) -> dict[str, str]:
-    """The inputs that stand in the object store: name to object."""
+def references(inputs: JsonObject, own: str) -> dict[str, str]:
+    """The inputs that stand in the object store: name to object.
+
+    Anybody may give a task an input of this shape, and so may a model: only objects of the task
+    itself are meant, whose names begin with `own`. Any other value stays what it is.
+    """
     return {
-        name: str(value["output_ref"])
+        name: ref
         for name, value in inputs.items()
         if isinstance(value, dict) and set(value) == {"output_ref"}
+        if isinstance(ref := value["output_ref"], str) and ref.startswith(own)
     }
 
 

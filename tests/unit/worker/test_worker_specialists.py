@@ -113,9 +113,14 @@ def test_a_capability_of_ones_own_is_done_by_a_generalist():
 
 
 def test_references_are_found_and_values_are_not():
-    assert references({"a": {"output_ref": "o"}, "b": {"output_ref": "o", "x": 1}, "c": 1}) == {
-        "a": "o"
-    }
+    stored = {"output_ref": "mine.t1.s1.1"}
+    inputs = {"a": stored, "b": {**stored, "x": 1}, "c": 1, "d": {"output_ref": 1}}
+    assert references(inputs, "mine.t1.") == {"a": "mine.t1.s1.1"}
+
+
+@pytest.mark.parametrize("name", ["other.t1.s1.1", "mine.t2.s1.1", "mine.t10", "mine", ""])
+def test_what_names_no_object_of_the_task_itself_is_a_value(name):
+    assert references({"a": {"output_ref": name}}, "mine.t1.") == {}
 
 
 def test_without_a_schema_the_output_is_the_text():
