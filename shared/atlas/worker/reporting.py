@@ -56,7 +56,8 @@ class Reporter:
         """Whether there is anything to do: no result, no end, no failure, nobody at it.
 
         Whoever is at it counts only on the first delivery, of work that was sent twice: a
-        redelivery means that its worker died.
+        redelivery means that its worker died. Of several first deliveries at once only the one is
+        wanted whose claim is stored first.
         """
         result = subjects.result(tenant, subtask.task_id, subtask.subtask_id)
         if await self._bus.last(subjects.REPORTS, result) is not None:
@@ -65,15 +66,22 @@ class Reporter:
         if log is not None and ends(log.data, subtask):
             return False
         said = await self._last(tenant, subtask)
-        if said is None:
-            return True
-        try:
-            report = SubtaskReport.model_validate_json(said.data)
-        except ValidationError:
-            return True  # nobody can say what it meant; the controllers bury it
-        if report.type == "failed":
+        report = None if said is None else _read(said)
+        if report is not None and report.type == "failed":
             return False
-        return delivery > 1 or age_s(said) >= _FRESH_S
+        if delivery > 1:
+            return True
+        if said is not None and report is not None and age_s(said) < _FRESH_S:
+            return False
+        return await self._claim(tenant, subtask, 0 if said is None else said.seq)
+
+    async def _claim(self, tenant: str, subtask: Subtask, expected_last: int) -> bool:
+        """Be the one who begins; whether it is."""
+        try:
+            await self.report(tenant, subtask, "progress", [], expected_last=expected_last)
+        except FencedError:
+            return False
+        return True
 
     async def trace(self, tenant: str, subtask: Subtask) -> dict[str, str]:
         """The trace context of whoever was at the attempt last, if anybody told of it."""
@@ -96,8 +104,9 @@ class Reporter:
         error: ErrorInfo | None = None,
         usage: Usage | None = None,
         cost: Cost | None = None,
+        expected_last: int | None = None,
     ) -> None:
-        """Put one report on an attempt."""
+        """Put one report on an attempt; where another came after `expected_last`, it is fenced."""
         report = SubtaskReport.model_validate(
             {
                 "task_id": subtask.task_id,
@@ -113,7 +122,7 @@ class Reporter:
             }
         )
         subject = subjects.report(tenant, subtask.task_id, subtask.subtask_id, subtask.attempt)
-        await self._bus.store(subject, report.to_json())
+        await self._bus.store(subject, report.to_json(), expected_last=expected_last)
 
 
 class Voice:
@@ -194,6 +203,14 @@ class Voice:
             usage=usage,
             cost=cost,
         )
+
+
+def _read(stored: Stored) -> SubtaskReport | None:
+    """A report; None where nobody can say what it meant: the controllers bury it."""
+    try:
+        return SubtaskReport.model_validate_json(stored.data)
+    except ValidationError:
+        return None
 
 
 def type_of(event: bytes) -> str:
