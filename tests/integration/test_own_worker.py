@@ -15,7 +15,7 @@ from atlas.contracts.base import now_ms
 from atlas.contracts.errors import ProviderOverloadedError
 from atlas.contracts.events import Event
 from atlas.contracts.inference import Cost, Usage
-from atlas.contracts.task_events import TaskCancelled, TaskPaused, TaskResumed
+from atlas.contracts.task_events import SubtaskCancelled, TaskCancelled, TaskPaused, TaskResumed
 from atlas.contracts.tasks import SubtaskReport
 from atlas.nats_settings import NatsSettings
 from atlas.objects import Objects
@@ -356,6 +356,31 @@ async def test_further_streams_pause_and_go_on_with_their_task(bus, nats_server)
         await bus.store(log, TaskResumed(version=2, **base).to_json())
         assert (await result_of(bus, work())).output == ["x", "x", "x"]
     assert len(router.paid) == 3
+
+
+async def test_what_stands_before_the_last_entry_of_the_log_counts_too(bus, nats_server):
+    begun = []
+
+    async def act(given, ctx):
+        begun.append(given.subtask_id)
+        return [(await ctx.stream(which)).content for which in ("first", "second")]
+
+    log = subjects.task_write("default", "t1")
+    base = {"task_id": "t1", "at_ms": now_ms()}
+    gone = SubtaskCancelled(version=1, subtask_id="s1", attempt=1, **base)
+    other = SubtaskCancelled(version=3, subtask_id="other", attempt=1, **base)
+    for entry in (gone, TaskPaused(version=2, **base), other):
+        await bus.store(log, entry.to_json())
+    for id_ in ("s1", "s2"):
+        await send(bus, work(id_))
+    async with routing(bus, lambda _: "x") as router, at_work(nats_server.url, act):
+        async with asyncio.timeout(10):
+            while not router.paid:  # noqa: ASYNC110 - the fake tells nobody
+                await asyncio.sleep(0.02)
+        await until_ended(bus, "stream-s2")
+        assert (begun, router.paid) == (["s2"], ["stream-s2"])  # the second does not begin
+        await bus.store(log, TaskResumed(version=4, **base).to_json())
+        assert (await result_of(bus, work("s2"))).output == ["x", "x"]
 
 
 async def test_what_it_can_do_is_told_to_everybody(bus, nats_server):

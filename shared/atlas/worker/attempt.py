@@ -18,8 +18,9 @@ from atlas.worker.context import WorkContext
 from atlas.worker.faults import check_not_empty, fault_of, tell
 from atlas.worker.grants import Grant
 from atlas.worker.output import read_output
-from atlas.worker.reporting import Voice, ends, type_of
+from atlas.worker.reporting import Voice
 from atlas.worker.streaming import InterruptedWorkError, ModelStreams
+from atlas.worker.task_log import TaskLog
 from atlas.worker.tool_calls import Origin
 from atlas.worker_settings import AgentLimits
 
@@ -120,20 +121,17 @@ class Attempt:
         """Nobody waits for it any more: end what it asked of models."""
         await self.streams.give_up("nobody waits for it any more")
 
-    async def heed(self, event: bytes) -> bool:
+    async def heed(self, log: TaskLog) -> bool:
         """Pause and resume with the task; whether its log says that this attempt is pointless.
 
         Raises:
             AtlasError: NATS is away.
         """
-        match type_of(event):
-            case "task.paused":
-                await self.streams.pause()
-            case "task.resumed":
-                await self.streams.resume()
-            case _:
-                pass
-        return ends(event, self.subtask)
+        if log.is_paused:
+            await self.streams.pause()
+        else:
+            await self.streams.resume()
+        return log.is_over
 
     async def _handled(self, subtask: Subtask) -> tuple[object, str | None]:
         """What the handler made, and why the plan must change, if it says so."""

@@ -33,6 +33,7 @@ from atlas.worker.keeping import until_stored
 from atlas.worker.queue import WorkQueue
 from atlas.worker.reporting import BEAT_S, Reporter, Voice
 from atlas.worker.streaming import InterruptedWorkError
+from atlas.worker.task_log import TaskLog
 
 _LARGE_BYTES = 256 * 1024
 """An output above it goes into the object store."""
@@ -153,7 +154,9 @@ class Desk:
             names.STREAM_ID: subtask.stream_id,
         }
         delivery = msg.metadata.num_delivered or 1
-        if not await self.tools.reporter.is_wanted(tenant, subtask, delivery):
+        task_log = TaskLog(self.tools.bus, tenant, subtask, msg.metadata.timestamp)
+        await task_log.catch_up()
+        if task_log.is_over or not await self.tools.reporter.is_wanted(tenant, subtask, delivery):
             await msg.ack()
             return
         before = {} if delivery == 1 else await self.tools.reporter.trace(tenant, subtask)
@@ -164,7 +167,7 @@ class Desk:
             lane = "interactive" if priority == "high" else "batch"
             voice = Voice(self.tools.reporter, self.tools.events, tenant, subtask)
             attempt = self.tools.attempts.of(tenant, subtask, lane, voice)
-            outcome = await self._until_done_or_pointless(msg, attempt)
+            outcome = await self._until_done_or_pointless(msg, attempt, task_log)
             if outcome is not None:
                 if outcome.error is not None:
                     telemetry.mark_failed(outcome.error.code)
@@ -174,11 +177,14 @@ class Desk:
         await msg.ack_sync(timeout=5)
         self.done += 1
 
-    async def _until_done_or_pointless(self, msg: Msg, attempt: Attempt) -> Outcome | None:
+    async def _until_done_or_pointless(
+        self, msg: Msg, attempt: Attempt, task_log: TaskLog
+    ) -> Outcome | None:
         """The outcome, or None when the task's log says that nobody waits for it any more."""
+        await attempt.heed(task_log)
         doing = asyncio.create_task(attempt.run())
         others = [
-            asyncio.create_task(self._watch_log(attempt)),
+            asyncio.create_task(self._watch_log(attempt, task_log)),
             asyncio.create_task(self._beat(msg, attempt.voice)),
         ]
         try:
@@ -195,19 +201,16 @@ class Desk:
         await attempt.abandon()
         return None
 
-    async def _watch_log(self, attempt: Attempt) -> None:
+    async def _watch_log(self, attempt: Attempt, task_log: TaskLog) -> None:
         """Return when the log ends this attempt."""
         tenant, task_id = attempt.tenant, attempt.subtask.task_id
         sub = await self.tools.bus.open(subjects.task_log(tenant, task_id), pending=4_096)
-        stored = subjects.task_write(tenant, task_id)
         try:
             while True:
-                last = await self.tools.bus.last(subjects.TASKS, stored)
-                if last is not None and await attempt.heed(last.data):
-                    return
+                await task_log.catch_up()
                 with contextlib.suppress(NatsTimeoutError, TimeoutError):
-                    while not await attempt.heed((await sub.next_msg(timeout=BEAT_S)).data):
-                        pass
+                    while not await attempt.heed(task_log):
+                        await task_log.hear(await sub.next_msg(timeout=BEAT_S))
                     return
         finally:
             with contextlib.suppress(NatsError):  # the connection is closed already

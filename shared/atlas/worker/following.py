@@ -87,7 +87,7 @@ class StreamFollower:
             await asyncio.sleep(_POLL_S)
             await self._catch_up()
             return
-        stored, before = _place(msg.headers or {})
+        stored, before = place(msg.headers or {})
         if stored <= self._last_stored:
             return
         if before == self._last_stored:
@@ -109,6 +109,6 @@ class StreamFollower:
             )
 
 
-def _place(headers: Mapping[str, str]) -> tuple[int, int]:
+def place(headers: Mapping[str, str]) -> tuple[int, int]:
     """Where a republished message stands in its stream, and which one stands before it."""
     return int(headers.get("Nats-Sequence", 0)), int(headers.get("Nats-Last-Sequence", -1))

@@ -53,7 +53,7 @@ class Reporter:
         return True
 
     async def is_wanted(self, tenant: str, subtask: Subtask, delivery: int) -> bool:
-        """Whether there is anything to do: no result, no end, no failure, nobody at it.
+        """Whether there is anything to do: no result, no failure, nobody at it.
 
         Whoever is at it counts only on the first delivery, of work that was sent twice: a
         redelivery means that its worker died. Of several first deliveries at once only the one is
@@ -61,9 +61,6 @@ class Reporter:
         """
         result = subjects.result(tenant, subtask.task_id, subtask.subtask_id)
         if await self._bus.last(subjects.REPORTS, result) is not None:
-            return False
-        log = await self._bus.last(subjects.TASKS, subjects.task_write(tenant, subtask.task_id))
-        if log is not None and ends(log.data, subtask):
             return False
         said = await self._last(tenant, subtask)
         report = None if said is None else _read(said)
