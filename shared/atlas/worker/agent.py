@@ -6,7 +6,6 @@ is delivered again after a crash finds the rounds and the answers that there are
 """
 
 import itertools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -96,7 +95,7 @@ class _Loop:
         self._calls = calls
         self._limits = limits
         self._messages = list(request.messages)
-        self._began_at = time.monotonic()
+        self._began_s = self._streams.active_s()
         self._spent_usd = 0.0
 
     async def run(self) -> ModelResponse:
@@ -155,7 +154,7 @@ class _Loop:
     def _left_s(self) -> float | None:
         if self._limits.max_ms is None:
             return None
-        return max(0.0, self._limits.max_ms / 1000 - (time.monotonic() - self._began_at))
+        return max(0.0, self._limits.max_ms / 1000 - (self._streams.active_s() - self._began_s))
 
 
 def _offering(request: ModelRequest, tools: Sequence[AnyTool]) -> ModelRequest:

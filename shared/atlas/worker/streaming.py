@@ -85,6 +85,8 @@ class ModelStreams:
         self._begin = begin
         self._silence_s = silence_s
         self._began_at = time.monotonic()
+        self._paused_at: float | None = None
+        self._paused_s = 0.0
         self._asked = 0
         self._addressed: Counter[str] = Counter()
         self._running: set[str] = set()
@@ -159,26 +161,36 @@ class ModelStreams:
         """The task is paused: begin nothing, hold what runs; the controller holds the first."""
         if self._may_begin.is_set():
             self._may_begin.clear()
+            self._paused_at = time.monotonic()
             await self._control_further(ControlAction.PAUSE)
 
     async def resume(self) -> None:
         """The task goes on."""
         if not self._may_begin.is_set():
             self._may_begin.set()
+            self._paused_s += self._pause_s()
+            self._paused_at = None
             await self._control_further(ControlAction.RESUME)
+
+    def active_s(self) -> float:
+        """How long the attempt has been at it; pauses are not counted."""
+        return time.monotonic() - self._began_at - self._paused_s - self._pause_s()
 
     async def give_up(self, reason: str) -> None:
         """Nobody will read what still runs: stop its bill, and see what it came to."""
         for stream_id in sorted(self._running):
             await self._give_up(stream_id, reason)
 
+    def _pause_s(self) -> float:
+        """How long the pause has lasted that there is now."""
+        return 0.0 if self._paused_at is None else time.monotonic() - self._paused_at
+
     def _left(self) -> Budget | None:
         """The subtask's part for the next stream: what the streams that ended have left of it."""
         budget = self._subtask.budget
         if budget is None or self._asked == 1:
             return budget
-        elapsed_ms = int((time.monotonic() - self._began_at) * 1000)
-        return budget_left(budget, self.usage, self.cost, elapsed_ms)
+        return budget_left(budget, self.usage, self.cost, int(self.active_s() * 1000))
 
     async def _submit(self, stream_id: str, request: ModelRequest) -> None:
         """Ask for the stream, unless it was asked for: by us before a restart, or by another."""
