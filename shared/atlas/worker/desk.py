@@ -218,10 +218,11 @@ class Desk:
 
     async def _beat(self, msg: Msg, voice: Voice) -> None:
         """Keep the message ours, and tell that we are at it. Never returns."""
+        beat_s = min(self.ack_wait_s / 3, BEAT_S)
         since_report_s = 0.0
         while True:
-            await asyncio.sleep(self.ack_wait_s / 3)
-            since_report_s += self.ack_wait_s / 3
+            await asyncio.sleep(beat_s)
+            since_report_s += beat_s
             try:
                 await msg.in_progress()
             except NatsError as error:  # the next beat may get through
