@@ -197,6 +197,22 @@ async def test_money_and_time_that_are_spent_make_the_next_round_the_last(bus, n
     assert [one.tool_choice for one in model.asked][-2:] == [None, "none"]
 
 
+async def test_no_tool_is_called_any_more_once_the_money_is_spent(bus, nats_server):
+    called = []
+
+    def count(n: int) -> int:
+        """Count."""
+        called.append(n)
+        return n
+
+    model = Script([("count", '{"n": 1}')])
+    limits = AgentLimits(max_usd=0.05)
+    async with routing(bus, model), at_work(nats_server.url, count, limits=limits):
+        await send(bus, work())
+        report = await failure_of(bus, work())
+    assert (report.error.code, called, len(model.asked)) == ("agent_limit", [1], 2)
+
+
 async def test_of_too_many_calls_in_a_round_the_first_are_carried_out(bus, nats_server):
     most = []
 

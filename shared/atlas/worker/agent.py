@@ -109,7 +109,7 @@ class _Loop:
             problem = "" if last_word else self._problem(answer)
             if not answer.tool_calls and not problem:
                 return answer
-            if number >= self._limits.max_rounds:
+            if number >= self._limits.max_rounds or last_word == _ENOUGH:
                 return _at_the_limit(answer, number)
             self._spent_usd += answer.cost.total_usd
             if answer.content or answer.tool_calls:
@@ -178,7 +178,7 @@ def _at_the_limit(answer: ModelResponse, rounds: int) -> ModelResponse:
         return answer
     raise AgentLimitError(
         f"the model calls {_names(answer.tool_calls)} in round {rounds}, the last one, and gives "
-        "no answer; allow more rounds (limits.max_rounds), or ask for less"
+        "no answer; allow more (limits: max_rounds, max_ms, max_usd), or ask for less"
     )
 
 
