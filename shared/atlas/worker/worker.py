@@ -226,6 +226,10 @@ class Worker:
 
         def take(function: Callable[..., object]) -> Callable[..., object]:
             made = FunctionTool(function, name=name, description=description, timeout_ms=timeout_ms)
+            if made.name == "read_result":
+                raise ConfigurationError(
+                    "'read_result' is the name of Atlas's own tool; give this one another name"
+                )
             if made.name in self._tools:
                 raise ConfigurationError(
                     f"there is a tool {made.name!r} already; give this one another name"

@@ -77,6 +77,11 @@ def test_a_worker_without_handlers_says_so_and_ends_with_2(nats_server):
     assert "there is nothing that this worker can do" in ended.stderr
 
 
+def test_no_tool_takes_the_name_of_atlas_own():
+    with pytest.raises(ConfigurationError, match="'read_result' is the name of Atlas's own tool"):
+        Worker().tool(name="read_result", description="x")(lambda: "x")
+
+
 @pytest.mark.parametrize("given", [0, False, [], {"a": [1, 2.5, None]}, ""])
 def test_json_values_are_outputs_as_they_are(given):
     assert read_output(given, None) == given
