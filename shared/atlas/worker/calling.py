@@ -5,17 +5,20 @@ leaves `Caller.call`, but for the cancellation of whoever called.
 """
 
 import asyncio
+import traceback
 from dataclasses import dataclass, field
 
 import structlog
 
 from atlas.contracts.errors import AtlasError
+from atlas.telemetry import captures_content
 from atlas.worker.results import text_of
 from atlas.worker.threads import Threads
 from atlas.worker.tools import AnyTool, ToolContext, ToolProblemError, ToolTimeoutError
 
 _LONGEST_PROBLEM = 1_000
 """Characters of what a tool raised."""
+_MOST_FRAMES = 20
 _WRITERS = 2
 _CLOSE_S = 1.0
 
@@ -81,7 +84,18 @@ class Caller:
             return CallResult(await self._writers.run(text_of, bounds))
         except AtlasError as error:
             return CallResult(error.message[:_LONGEST_PROBLEM], error.code)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
-            log.info("tool_raised", tool=tool.spec.name, error=type(error).__name__, exc_info=True)
-            said = f"{type(error).__name__}: {error}"[:_LONGEST_PROBLEM]
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - see above
+            kind = type(error).__name__
+            cause = {"exc_info": True} if captures_content() else {"frames": _frames(error)}
+            log.info("tool_raised", tool=tool.spec.name, error=kind, **cause)
+            said = f"{kind}: {error}"[:_LONGEST_PROBLEM]
             return CallResult(said, ToolProblemError.code)
+
+
+def _frames(error: BaseException) -> list[str]:
+    """Where it was raised, without a word of what was said."""
+    places = [
+        f"{frame.f_code.co_filename}:{line} in {frame.f_code.co_name}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
+    return places[-_MOST_FRAMES:]

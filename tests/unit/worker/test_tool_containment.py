@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+import structlog
 
 from atlas.contracts.errors import InvalidRequestError
 from atlas.worker import ToolContext
@@ -130,6 +131,22 @@ async def refuses() -> None:
 )
 async def test_what_a_tool_raises_the_model_reads(caller, function, error, text):
     assert await call(caller, function) == CallResult(text, error)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+async def test_the_log_holds_what_a_tool_said_only_where_content_is_captured(
+    caller, monkeypatch, captured
+):
+    if captured:
+        monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true")
+    with structlog.testing.capture_logs() as logs:
+        await call(caller, raises)
+    (line,) = [one for one in logs if one["event"] == "tool_raised"]
+    assert line["error"] == "ValueError"
+    assert ("exc_info" in line) is captured
+    if not captured:
+        assert line["frames"][-1].endswith("in raises")
+        assert "no such street" not in str(line)
 
 
 async def test_a_function_that_hangs_is_given_up_and_others_go_on(released):
