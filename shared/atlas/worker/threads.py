@@ -21,6 +21,9 @@ class Threads:
 
     def __init__(self, most: int) -> None:
         self._free = asyncio.Semaphore(most)
+        self.most = most
+        self.left_behind = 0
+        """Threads that nobody waits for any more, and that hold their places."""
 
     async def run[T](self, function: Callable[..., T], given: Mapping[str, object]) -> T:
         """What the function gives, called with these arguments.
@@ -34,7 +37,9 @@ class Threads:
 
         def settle(outcome: Callable[[], None]) -> None:
             self._free.release()
-            if not ended.done():  # else nobody waits any more
+            if ended.done():  # nobody waits any more
+                self.left_behind -= 1
+            else:
                 outcome()
 
         def body() -> None:
@@ -50,7 +55,11 @@ class Threads:
         except RuntimeError:  # the system has no more threads
             self._free.release()
             raise
-        return await ended
+        try:
+            return await ended
+        finally:
+            if ended.cancelled():
+                self.left_behind += 1
 
 
 def _carried(error: BaseException) -> BaseException:

@@ -28,6 +28,7 @@ from atlas.worker.function_tools import FunctionTool
 from atlas.worker.grants import Grant
 from atlas.worker.queue import WorkQueue
 from atlas.worker.reporting import Reporter
+from atlas.worker.threads import Threads
 from atlas.worker.toolbox import Toolbox
 from atlas.worker_settings import AgentLimits
 
@@ -48,6 +49,7 @@ class WorkerApp:
     desk: Desk
     offers: Mapping[str, Offer]
     toolbox: Toolbox
+    threads: Threads
 
     async def drain(self) -> None:
         """Take nothing new; finish what runs within `drain_ms`, or hand it back."""
@@ -78,6 +80,7 @@ class WorkerApp:
             "load": dict(self.desk.load),
             "done": self.desk.done,
             **({"mcp": servers} if servers else {}),
+            **({"hung_tools": hung} if (hung := self.threads.left_behind) else {}),
         }
 
     def metrics(self) -> JsonObject:
@@ -90,8 +93,14 @@ class WorkerApp:
         meters.tell(names.WORKER_CONCURRENCY, [(self.desk.concurrency, {})])
 
     def troubles(self) -> Sequence[str]:
-        """None of its own: all that it needs is NATS."""
-        return ()
+        """That no plain tool can be called any more; all else that it needs is NATS."""
+        if self.threads.left_behind < self.threads.most:
+            return ()
+        said = (
+            f"all {self.threads.most} threads for plain tools (worker.tool_threads) hang in calls "
+            "that were given up; restart it, and give what the tools wait for a timeout"
+        )
+        return (said,)
 
     def who(self) -> JsonObject:
         """Which worker it is, and what it can do."""
@@ -279,7 +288,7 @@ class Worker:
             )
             await queue.open()
             offers = {name: one.offer for name, one in self._handlings.items()}
-            app = WorkerApp(context, desk, offers, agents.toolbox)
+            app = WorkerApp(context, desk, offers, agents.toolbox, agents.caller.threads)
             gone = subjects.events_of(settings.tenant, _CONTROLLER, "worker.gone")
             told = await bus.subscribe(gone, app.contradict)
             async with asyncio.TaskGroup() as group:

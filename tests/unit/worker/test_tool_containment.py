@@ -5,6 +5,7 @@ import contextlib
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from atlas.worker.function_tools import FunctionTool
 from atlas.worker.progress import LatestProgress
 from atlas.worker.results import beginning, text_of
 from atlas.worker.threads import Threads
+from atlas.worker.toolbox import Toolbox
 from atlas.worker.tools import ToolResultError
+from atlas.worker.worker import WorkerApp
 
 MOST_BYTES = 10_000
 
@@ -176,6 +179,7 @@ async def test_no_more_functions_hang_than_there_are_threads(released):
     results = await asyncio.gather(*(call(caller, hang) for _ in range(5)))
     assert {one.error for one in results} == {"tool_timeout"}
     assert len(began) == 2
+    assert told(threads) == (2, 1)
 
     async def on() -> dict[str, int]:
         return {"n": 1}
@@ -185,6 +189,17 @@ async def test_no_more_functions_hang_than_there_are_threads(released):
     async with asyncio.timeout(10):
         while (await call(caller, lambda_of("again"))).error:
             pass
+        while threads.left_behind:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    assert told(threads) == (None, 0)
+
+
+def told(threads: Threads) -> tuple[object, int]:
+    """What a worker tells of calls that hang: their number, and how many troubles."""
+    desk: Any = SimpleNamespace(running=0, concurrency=1, load={}, done=0)
+    context: Any = SimpleNamespace(instance="w")
+    app = WorkerApp(context, desk, {}, Toolbox.of([], {}), threads)
+    return app.health().get("hung_tools"), len(app.troubles())
 
 
 async def test_a_coroutine_that_will_not_be_cancelled_holds_nobody_up():
