@@ -51,7 +51,7 @@ class Keeper:
                 for key in self._scheduler.agenda.pop_due(at_ms, room):
                     task = asyncio.create_task(self._visit(key))
                     self._busy.add(task)
-                    task.add_done_callback(self._busy.discard)
+                    task.add_done_callback(self._visited)
                 await self._wait(sweep_at_ms)
         finally:
             for task in self._busy:
@@ -69,6 +69,11 @@ class Keeper:
         for key in keys:
             if key not in self._scheduler.agenda:
                 self._scheduler.agenda.reset(key, at_ms)
+
+    def _visited(self, task: asyncio.Task[None]) -> None:
+        """There is room for another visit, and perhaps another time on the agenda."""
+        self._busy.discard(task)
+        self._scheduler.agenda_changed.set()
 
     async def _visit(self, key: Key) -> None:
         try:
