@@ -34,6 +34,7 @@ _COLLECTOR_THRESHOLDS = 50_000, 20, 20
 _WRONG_USE = 2
 _BEATS_PER_METRICS = 5
 _PARENT_LOOK_S = 1.0
+_CHECK_AGAIN_S = 2.0
 
 log = structlog.get_logger("atlas.service")
 
@@ -126,7 +127,7 @@ class _Readiness:
     app: App | None = None
     is_draining: bool = False
     asset_trouble: str | None = None
-    """What was wrong with the JetStream assets after the last reconnect."""
+    """What is wrong with the JetStream assets since the last reconnect."""
 
     def troubles(self) -> list[str]:
         """What keeps it from its work."""
@@ -219,15 +220,29 @@ async def _heartbeat(context: Context, app: App, began_ms: int, draining: asynci
 async def _check_after_reconnect(
     context: Context, back: asyncio.Event, readiness: _Readiness
 ) -> None:
-    """A server that came back empty, or another one, gets its assets again (design B3)."""
+    """A server that came back empty, or another one, gets its assets again (design B3).
+
+    What fails is tried again until it succeeds: a cluster may be without a leader for a while.
+    """
     while True:
         await back.wait()
         back.clear()
-        try:
-            await topology.ensure(context.bus, context.settings.topology)
-            readiness.asset_trouble = None
-        except AtlasError as error:
-            readiness.asset_trouble = error.message
-            log.error("topology_check_failed", error=error.message)  # noqa: TRY400 - message says it all
-        except NatsError as error:
-            log.warning("topology_check_failed", error=str(error), next="at the next reconnect")
+        while (trouble := await _asset_trouble(context)) is not None:
+            readiness.asset_trouble = trouble
+            log.error("topology_check_failed", error=trouble, again_in_s=_CHECK_AGAIN_S)
+            with contextlib.suppress(TimeoutError):  # the next reconnect is worth a try at once
+                async with asyncio.timeout(_CHECK_AGAIN_S):
+                    await back.wait()
+            back.clear()
+        readiness.asset_trouble = None
+
+
+async def _asset_trouble(context: Context) -> str | None:
+    """Make the assets that are missing; says what kept it from that."""
+    try:
+        await topology.ensure(context.bus, context.settings.topology)
+    except AtlasError as error:
+        return error.message
+    except (NatsError, TimeoutError) as error:
+        return f"the JetStream assets could not be checked: {error!r}"
+    return None

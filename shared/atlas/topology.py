@@ -45,6 +45,7 @@ _MAX_ACK_PENDING = 100_000
 """Running plus paused streams of all routers; the default of 1,000 would cap them."""
 
 _STREAM_IN_USE = 10058  # server/errors.json: JSStreamNameExistErr
+_NO_LEADER = 10008  # JSClusterNotAvailErr
 _COMPARED = (
     "subjects",
     "retention",
@@ -295,6 +296,11 @@ async def check_server(bus: Bus) -> None:
     try:
         await bus.jetstream.account_info()
     except (ServiceUnavailableError, NoStreamResponseError) as error:
+        if isinstance(error, ServiceUnavailableError) and error.err_code == _NO_LEADER:
+            raise TopologyError(
+                "JetStream has no leader now: most servers of the cluster must be up and see each "
+                "other; start those that are missing, or wait until they have voted"
+            ) from error
         raise TopologyError(
             "JetStream is off on this NATS server; start it with `-js` "
             "(or `jetstream {}` in its configuration). Where it was on, the server's log says why "

@@ -1,0 +1,74 @@
+"""After a reconnect the assets are made again, tried until it succeeds; what fails is told."""
+
+import asyncio
+import contextlib
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from nats.errors import TimeoutError as NatsTimeoutError
+from nats.js.errors import ServiceUnavailableError
+
+from atlas import process, topology
+from atlas.bus import Bus
+from atlas.contracts.errors import TopologyError
+from atlas.service import Context
+
+_GIVE_UP_S = 20
+
+
+@pytest.mark.parametrize("failure", [TopologyError("no leader"), NatsTimeoutError()])
+async def test_a_check_that_failed_after_a_reconnect_is_made_again_until_it_succeeds(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception
+):
+    readiness = process._Readiness(cast("Bus", None))
+    told: list[str | None] = []
+
+    async def ensure(_bus: object, _settings: object) -> None:
+        told.append(readiness.asset_trouble)
+        if len(told) <= 3:
+            raise failure
+
+    monkeypatch.setattr(topology, "ensure", ensure)
+    monkeypatch.setattr(process, "_CHECK_AGAIN_S", 0.001)
+    context = SimpleNamespace(bus=None, settings=SimpleNamespace(topology=None))
+    back = asyncio.Event()
+    back.set()
+    check = asyncio.create_task(
+        process._check_after_reconnect(cast("Context", context), back, readiness)
+    )
+    try:
+        async with asyncio.timeout(_GIVE_UP_S):
+            while len(told) < 4 or readiness.asset_trouble is not None:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.001)
+    finally:
+        check.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await check
+    assert told[0] is None
+    assert all(told[1:]), "while it is wrong, it is not ready"
+    assert len(told) == 4, "what succeeded is not repeated"
+
+
+def _bus(error: Exception) -> Bus:
+    async def account_info() -> None:
+        raise error
+
+    version = SimpleNamespace(major=2, minor=14, patch=0)
+    nats = SimpleNamespace(connected_server_version=version)
+    return cast(
+        "Bus", SimpleNamespace(nats=nats, jetstream=SimpleNamespace(account_info=account_info))
+    )
+
+
+async def test_a_cluster_without_a_leader_is_not_taken_for_one_without_jetstream():
+    error = ServiceUnavailableError(
+        code=503, err_code=10008, description="JetStream system temporarily unavailable"
+    )
+    with pytest.raises(TopologyError, match="no leader"):
+        await topology.check_server(_bus(error))
+
+
+async def test_a_server_that_says_nothing_more_has_no_jetstream():
+    with pytest.raises(TopologyError, match="JetStream is off"):
+        await topology.check_server(_bus(ServiceUnavailableError()))
