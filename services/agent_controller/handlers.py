@@ -29,6 +29,7 @@ from atlas.contracts.tasks import (
     TaskList,
     TaskListReply,
     TaskRequest,
+    TaskState,
     TaskStatus,
 )
 from atlas.service import Call, Doors
@@ -115,12 +116,19 @@ class TaskDoors:
         raise OverloadedError(f"the task id {key[1]!r} is submitted by many at once; try again")
 
     async def get(self, call: Call[TaskGet]) -> TaskStatus:
-        """A task as it stands.
+        """A task as it stands; version 0 while its tenant has too many open tasks to begin it.
 
         Raises:
             NotFoundError: There is none of that id.
         """
-        return self._fitting(await self._known((call.tenant, call.body.task_id)))
+        key = (call.tenant, call.body.task_id)
+        try:
+            return self._fitting(await self._known(key))
+        except OverloadedError:
+            waiting = await self._bus.last(subjects.SUBMITS, subjects.task_submit(*key))
+            if waiting is None or (request := self._readable(waiting)) is None:
+                raise  # it was taken in this moment: the next try finds it
+            return _waiting_status(key[1], request)
 
     async def list(self, call: Call[TaskList]) -> TaskListReply:
         """Tasks, the newest first."""
@@ -162,11 +170,17 @@ class TaskDoors:
         return self._fitting(await self._scheduler.advance(key, [intake]))
 
     async def _known(self, key: Key) -> TaskView:
-        """The task, accepted now if its submission still waits in its door."""
+        """The task, accepted now if its submission still waits in its door.
+
+        Raises:
+            NotFoundError: There is none of that id.
+            OverloadedError: It waits, and its tenant has as many open tasks as it may.
+        """
         view = await self._scheduler.view(key)
         if not view.version:
             waiting = await self._bus.last(subjects.SUBMITS, subjects.task_submit(*key))
             if waiting is not None and (request := self._readable(waiting)) is not None:
+                self._admission.check_open(key[0])
                 await self._submissions.accept(key, request, waiting.headers)
                 view = await self._scheduler.view(key)
         if not view.version:
@@ -190,6 +204,20 @@ class TaskDoors:
             return self._submissions.read(waiting.data, waiting.headers)
         except InvalidRequestError:
             return None
+
+
+def _waiting_status(task_id: str, request: TaskRequest) -> TaskStatus:
+    """Of a submission that is kept, and not yet begun."""
+    at_ms = now_ms()
+    return TaskStatus(
+        task_id=task_id,
+        state=TaskState.ACCEPTED,
+        version=0,
+        goal=request.goal,
+        pattern=request.pattern,
+        accepted_at_ms=at_ms,
+        updated_at_ms=at_ms,
+    )
 
 
 def _check_deadline(request: TaskRequest) -> None:

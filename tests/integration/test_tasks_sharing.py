@@ -168,6 +168,8 @@ async def test_a_tenant_with_too_many_open_tasks_is_told_to_come_again(bus, nats
         await other.submit(plan=wide(1))
         late = subjects.task_submit("default", "late")  # the durable door keeps it
         await bus.store(late, TaskRequest(goal="g", plan=wide(1)).to_json())
+        asked = await user.get("late")  # which is no way around
+        assert (asked.state, asked.version) == (TaskState.ACCEPTED, 0)
         assert (await bus.last(subjects.SUBMITS, late)) is not None
         async with working(bus, lambda _: "done"):
             assert (await user.end(first)).state is TaskState.COMPLETED
