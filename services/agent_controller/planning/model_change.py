@@ -44,6 +44,8 @@ _SHOWN_INSTRUCTION = 500
 _SHOWN_ERROR = 1_000
 _SHOWN_RESULTS = 24_000
 """Characters of all results together, in equal parts."""
+_EXAMPLE_SUBTASKS = 8
+_EXAMPLE_INSTRUCTION = 200
 _SHOWN_RESULT = 4_000
 
 
@@ -124,9 +126,14 @@ def change_schema(view: TaskView, limits: Limits) -> JsonObject:
 
 
 def _example(view: TaskView) -> JsonObject:
-    """A change that can always be made: what is lost is tried once more, with what waits for it."""
+    """What is lost is tried once more, with what waits for it.
+
+    It can be made as it stands, but for a plan where that is much: of that it shows the beginning.
+    """
     anew: dict[str, str] = {}
     for record in _in_order(view):
+        if len(anew) == _EXAMPLE_SUBTASKS:
+            break
         is_lost = record.state in (SubtaskState.FAILED, SubtaskState.CANCELLED)
         waits = not record.attempt and any(one in anew for one in record.depends_on)
         if is_lost or waits:
@@ -137,7 +144,9 @@ def _example(view: TaskView) -> JsonObject:
             {
                 "id": anew[record.subtask_id],
                 "capability": record.capability,
-                "instruction": record.planned.instruction if record.planned else "",
+                "instruction": _cut(record.planned.instruction, _EXAMPLE_INSTRUCTION)
+                if record.planned
+                else "",
                 "depends_on": [anew.get(one, one) for one in record.depends_on],
             }
             for record in view.planned

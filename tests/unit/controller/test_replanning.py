@@ -1,5 +1,6 @@
 """A plan that changes while it runs: what asks for it, what is asked, and what becomes of it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -336,6 +337,20 @@ def test_the_example_of_the_answer_can_always_be_made():
         ("b", "c", "d"),
         ["b-2", "c-2", "d-2"],
     )
+
+
+def test_the_example_of_a_large_plan_is_a_short_one():
+    long = [
+        node(f"n{number}", "b").model_copy(update={"instruction": "x" * 1_000})
+        for number in range(300)
+    ]
+    task = broken(node("a"), node("b"), *long, node("z", *(one.id for one in long)))
+    schema = model_change.change_schema(task.view, LIMITS)
+    assert len(json.dumps(schema)) < 16 * 1024
+    example: Any = schema["examples"]
+    (example,) = example
+    assert example["removed"][0] == "b"
+    assert [one["id"] for one in example["added"]][:2] == ["b-2", "n0-2"]
 
 
 def test_a_question_about_the_plan_needs_no_approval_and_is_tried_again():
