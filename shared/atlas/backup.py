@@ -47,9 +47,9 @@ class SavedStream(Contract):
 async def save(bus: Bus, settings: TopologySettings, folder: Path) -> list[SavedStream]:
     """Write every stream of Atlas that is there into a new folder.
 
-    Each is as it was at one moment; what is stored meanwhile in another may refer to what came
-    later in this one. Nothing is lost by that when services are stopped, and little otherwise: a
-    task goes on from what its log says.
+    Each is as it was at a moment of its own. With services stopped that is the same one; while they
+    run a task that ends in between may be open in its log and not in the index of open tasks, so
+    that nobody carries it on after a restore.
 
     Raises:
         ConfigurationError: The folder has something in it.

@@ -48,8 +48,9 @@ def backup(
 ) -> None:
     """Save every stream of Atlas: histories, task logs, queues, budgets, objects.
 
-    Also while services run; each stream is then as it was at a moment of its own. The folder has
-    the form of `nats stream backup`.
+    Stop the services first, NATS goes on. While they run each stream is saved as it was at a moment
+    of its own, and a task that ended in between stays open in the copy. The folder has the form of
+    `nats stream backup`.
     """
     from atlas.cli import admin
     from atlas.cli.session import run
