@@ -23,6 +23,7 @@ from atlas.contracts.ids import new_id
 from atlas.contracts.task_events import TASK_EVENT, TaskEvent, TaskHistory, TaskHistoryReply
 from atlas.contracts.tasks import (
     SubmitRequest,
+    SubtaskView,
     TaskAccepted,
     TaskControl,
     TaskGet,
@@ -38,6 +39,10 @@ from atlas.wire import Stored
 _PAGE_BYTES = 512 * 1024
 """How much of a log one answer holds."""
 _STATUS_BYTES = 768 * 1024
+_LEFT_OUT_BYTES = 64
+"""For the number of subtasks that are left out."""
+_INSTRUCTION_SHOWN = 100
+"""Characters, of a task with so many subtasks that they do not fit."""
 _TRIES = 5
 
 
@@ -123,7 +128,7 @@ class TaskDoors:
         """
         key = (call.tenant, call.body.task_id)
         try:
-            return self._fitting(await self._known(key))
+            return fitting_status(await self._known(key))
         except OverloadedError:
             waiting = await self._bus.last(subjects.SUBMITS, subjects.task_submit(*key))
             if waiting is None or (request := self._readable(waiting)) is None:
@@ -167,7 +172,7 @@ class TaskDoors:
         def intake(view: TaskView, at_ms: int) -> list[TaskEvent]:
             return apply_control(view, call.body, at_ms)
 
-        return self._fitting(await self._scheduler.advance(key, [intake]))
+        return fitting_status(await self._scheduler.advance(key, [intake]))
 
     async def _known(self, key: Key) -> TaskView:
         """The task, accepted now if its submission still waits in its door.
@@ -189,21 +194,46 @@ class TaskDoors:
             )
         return view
 
-    @staticmethod
-    def _fitting(view: TaskView) -> TaskStatus:
-        """The status, without the subtasks' outputs where they would not fit an answer."""
-        status = view.to_status()
-        if len(status.to_json()) <= _STATUS_BYTES:
-            return status
-        slim = [one.model_copy(update={"output": None}) for one in status.subtasks]
-        return status.model_copy(update={"subtasks": slim})
-
     def _readable(self, waiting: Stored) -> TaskRequest | None:
         """A submission that waits in its door, or None when it will be rejected there."""
         try:
             return self._submissions.read(waiting.data, waiting.headers)
         except InvalidRequestError:
             return None
+
+
+def fitting_status(view: TaskView) -> TaskStatus:
+    """The status, with as much of its subtasks as fits an answer; see the contract."""
+    status = view.to_status()
+    if _fits(status):
+        return status
+    slim = [one.model_copy(update={"output": None}) for one in status.subtasks]
+    status = status.model_copy(update={"subtasks": slim})
+    if _fits(status):
+        return status
+    short = [_shortened(one) for one in slim]
+    status = status.model_copy(update={"subtasks": short})
+    if _fits(status):
+        return status
+    room = _STATUS_BYTES - len(status.model_copy(update={"subtasks": []}).to_json())
+    shown: list[SubtaskView] = []
+    for one in short:
+        if one.state.is_terminal:
+            continue
+        room -= len(one.to_json()) + 1
+        if room < _LEFT_OUT_BYTES:
+            break
+        shown.append(one)
+    left_out = len(short) - len(shown)
+    return status.model_copy(update={"subtasks": shown, "subtasks_left_out": left_out})
+
+
+def _fits(status: TaskStatus) -> bool:
+    return len(status.to_json()) <= _STATUS_BYTES
+
+
+def _shortened(one: SubtaskView) -> SubtaskView:
+    return one.model_copy(update={"instruction": one.instruction[:_INSTRUCTION_SHOWN]})
 
 
 def _waiting_status(task_id: str, request: TaskRequest) -> TaskStatus:

@@ -270,7 +270,13 @@ class TaskStatus(Contract):
     version: Count
     goal: str
     pattern: PatternName = Pattern.AUTO.value
-    subtasks: list[SubtaskView] = Field(default_factory=list)
+    subtasks: list[SubtaskView] = Field(
+        default_factory=list,
+        description="Too many for an answer: without outputs, instructions cut, unfinished ones.",
+    )
+    subtasks_left_out: Count | None = Field(
+        default=None, description="How many are not in `subtasks`; the history tells of all."
+    )
     output: object = None
     output_ref: str | None = None
     lost: list[SubtaskId] = Field(

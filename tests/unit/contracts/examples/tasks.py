@@ -252,6 +252,7 @@ TASKS: dict[str, Contract] = {
         goal="Compare three lakes.",
         pattern=Pattern.MAP_REDUCE,
         subtasks=[VIEW],
+        subtasks_left_out=2,
         output="The Walensee is the coldest.",
         output_ref="default/survey-1/answer",
         lost=["facts"],
