@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import time
+from pathlib import Path
 
 import pytest
 
@@ -154,8 +156,14 @@ async def test_a_killed_server_comes_back_with_history_and_the_bus_finds_it(
 
 
 def _send(server: NatsProcess, sign: signal.Signals) -> None:
+    """Send a signal; a server that is to stop has stopped then, where `/proc` tells."""
     assert server._process is not None
     os.kill(server._process.pid, sign)
+    stat = Path(f"/proc/{server._process.pid}/stat")
+    while sign == signal.SIGSTOP and stat.exists():
+        if stat.read_text().rpartition(")")[2].split()[0] == "T":
+            return
+        time.sleep(0.001)
 
 
 async def test_a_flush_that_begins_while_the_server_is_away_ends_when_it_is_back(

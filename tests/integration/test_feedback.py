@@ -12,10 +12,16 @@ import pytest
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.client import Atlas
-from atlas.contracts.errors import InvalidRequestError, InvalidTransitionError, NotFoundError
+from atlas.contracts.errors import (
+    AtlasError,
+    InvalidRequestError,
+    InvalidTransitionError,
+    NotFoundError,
+)
 from atlas.contracts.events import Event
 from atlas.contracts.inference import ModelResponse
 from atlas.contracts.streams import FeedbackTaken, StreamFeedback
+from atlas.embedded import free_port
 from atlas.settings import Settings
 from tests.integration.test_tasks_worker import SCHEMA, failure_of, send, subtask
 from tests.integration.test_tasks_worker import routing as fake_routing
@@ -42,6 +48,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Stack]:
             name: provider("openai", server.url, api="chat") for name, server in servers.items()
         }
         members = [f"{name}/some-model" for name in providers]
+        providers["gone"] = provider("openai", f"http://127.0.0.1:{free_port()}/v1", api="chat")
         groups = {"both": {"strategy": "adaptive", "members": members}}
         async with stack(tmp_path, providers, groups=groups) as one:
             yield one
@@ -112,10 +119,9 @@ async def test_nonsense_is_refused(running: Stack):
 
 
 async def test_a_stream_that_failed_counts_by_itself(running: Stack):
-    async with running.atlas.stream("Count", model="both", cancel_on_exit=True) as stream:
-        await stream.cancel()
-        async for _ in stream.events():
-            pass
+    async with running.atlas.stream("Count", model="gone/some-model") as stream:
+        with pytest.raises(AtlasError):
+            await stream.result()
     with pytest.raises(InvalidTransitionError, match="say it of a completed one"):
         await say(running.bus, stream.stream_id)
 
