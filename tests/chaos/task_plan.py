@@ -30,6 +30,9 @@ _PATTERNS: dict[str, dict[str, Any]] = {
 }
 """Each with options that make a small plan."""
 
+_BEYOND_EVERY_MODEL = {"context_tokens": 1_000_000_000}
+"""Fails for good, so that a model has to change the plan."""
+
 type Ends = Literal["task.completed", "task.failed", "task.cancelled"]
 
 
@@ -49,7 +52,9 @@ class PlannedTask:
         ends: set[Ends] = {"task.completed"}
         if "budget" in self.request:
             ends.add("task.failed")
-        if any(control.action in {"cancel", "reject"} for control in self.controls):
+        if self.request.get("on_approval_expired") == "reject" or any(
+            control.action in {"cancel", "reject"} for control in self.controls
+        ):
             ends.add("task.cancelled")
         return ends
 
@@ -86,6 +91,9 @@ def _task(dice: random.Random, task_id: str, length_s: float) -> PlannedTask:
     shape = dice.choice([*_PATTERNS, *["graph"] * len(_PATTERNS)])
     if shape == "graph":
         request["plan"] = _graph(dice)
+        if dice.random() < 0.2:
+            dice.choice(request["plan"])["requirements"] = _BEYOND_EVERY_MODEL
+            request["max_replans"] = 1
     else:
         request["pattern"], request["pattern_options"] = shape, _PATTERNS[shape]
     request["on_failure"] = dice.choice(["fail", "best_so_far"])
@@ -97,6 +105,10 @@ def _task(dice: random.Random, task_id: str, length_s: float) -> PlannedTask:
         request["approval"] = "plan"
         answer = "reject" if dice.random() < 0.3 else "approve"
         controls = [Control(dice.uniform(1, 3), answer)]
+        if dice.random() < 0.4:
+            request["approval_expires_ms"] = dice.randint(200, 2_000)
+            request["on_approval_expired"] = answer
+            controls = []
     return PlannedTask(
         task_id=task_id,
         at_s=dice.uniform(0, 0.85 * length_s),

@@ -68,9 +68,7 @@ def _of_subtasks(log: Sequence[Entry], end: str) -> Iterator[str]:
     )
     if any(count > 1 for count in dispatched.values()):
         yield f"attempts were dispatched twice: {dispatched}"
-    plan: list[Entry] = next(
-        (entry["plan"] for entry in log if entry["type"] == "task.planned"), []
-    )
+    plan = _last_plan(log)
     if end == "task.completed":
         lost = set(log[-1].get("lost") or [])
         if lost and not log[-1].get("cause"):
@@ -89,6 +87,19 @@ def _of_subtasks(log: Sequence[Entry], end: str) -> Iterator[str]:
         early = [it for it in one.get("depends_on", []) if done.get(it, -1) > at]
         if early:
             yield f"{one['id']} was dispatched before {early} had succeeded"
+
+
+def _last_plan(log: Sequence[Entry]) -> list[Entry]:
+    """The plan with every change of it."""
+    plan: dict[str, Entry] = {}
+    for entry in log:
+        if entry["type"] == "task.planned":
+            plan = {one["id"]: one for one in entry["plan"]}
+        elif entry["type"] == "task.replanned":
+            gone = set(entry["removed"])
+            kept = [one for id_, one in plan.items() if id_ not in gone]
+            plan = {one["id"]: one for one in (*kept, *entry["added"])}
+    return list(plan.values())
 
 
 def _dispatches(log: Sequence[Entry]) -> Iterator[tuple[int, Entry]]:
