@@ -5,7 +5,6 @@ import contextlib
 import json
 import re
 import signal
-from pathlib import Path
 
 import pytest
 from nats.aio.msg import Msg
@@ -44,6 +43,7 @@ from tests.integration.client_fakes import (
     soon,
     started,
 )
+from tests.support.documents import blocks
 
 
 @pytest.fixture
@@ -503,11 +503,8 @@ async def test_a_default_model_without_its_key_is_told_before_anything_starts(tm
     assert "set ANTHROPIC_API_KEY" in line
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-
-
-@pytest.mark.parametrize("shown", re.findall(r"```yaml\n(.*?)```", README, re.DOTALL))
-async def test_a_configuration_that_the_readme_shows_is_valid_with_the_keys_it_names(
+@pytest.mark.parametrize("shown", blocks("yaml"))
+async def test_a_configuration_that_a_document_shows_is_valid_with_the_keys_it_names(
     shown, tmp_path
 ):
     (tmp_path / "atlas.yaml").write_text(shown)

@@ -11,6 +11,7 @@ import pytest
 
 from atlas.embedded import Stack, standalone
 from atlas.settings import load_settings, unserved_models
+from tests.support.documents import blocks
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -227,9 +228,8 @@ def test_the_configuration_of_an_example_is_valid(file: Path, monkeypatch: pytes
 
 
 def test_the_worker_of_the_readme_is_the_one_in_the_examples():
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     example = (ROOT / "examples" / "10_own_worker.py").read_text()
-    assert [block for block in blocks if "@worker.handles" in block and block in example]
+    assert [block for block in blocks("python") if "@worker.handles" in block and block in example]
 
 
 def test_every_python_example_is_run_by_a_test():

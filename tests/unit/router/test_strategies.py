@@ -4,11 +4,11 @@ import random
 import re
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.documents import DOCS
 
 from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import ProviderServerError
@@ -286,8 +286,8 @@ def test_a_price_is_told_in_as_many_digits_as_mean_something(usd, text) -> None:
     assert in_dollars(usd) == text
 
 
-def test_the_readme_has_a_row_for_each_strategy() -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    tables = re.findall(r"(?:^\| `\w+` \| .*\n)+", readme, re.MULTILINE)
+def test_the_page_of_providers_has_a_row_for_each_strategy() -> None:
+    page = (DOCS / "providers.md").read_text()
+    tables = re.findall(r"(?:^\| `\w+` \| .*\n)+", page, re.MULTILINE)
     rows = [re.findall(r"^\| `(\w+)` \| ", table, re.MULTILINE) for table in tables]
     assert [name.value for name in Strategy] in rows
