@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Never
 
 import structlog
 from nats.aio.msg import Msg
@@ -43,24 +44,17 @@ _TEMPLATE = "atlas.{tenant}.work.{capability}.{priority}"
 log = structlog.get_logger("atlas.worker")
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What a desk works with."""
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """Takes work while a hand is free, and sees each piece through."""
 
+    worker: str
     bus: Bus
     queue: WorkQueue
     attempts: Attempts
     reporter: Reporter
     objects: Objects
     events: Events
-
-
-@dataclass(slots=True)
-class Desk:
-    """Takes work while a hand is free, and sees each piece through."""
-
-    worker: str
-    tools: Tools
     concurrency: int
     bounds: Mapping[str, int]
     """How many of a capability at a time, where fewer than there are hands."""
@@ -112,7 +106,7 @@ class Desk:
         def end(_: asyncio.Task[None]) -> None:
             self.load -= Counter({capability: 1})
             if capability in self.bounds:
-                self.tools.queue.ask_again(capability)
+                self.queue.ask_again(capability)
 
         self.load[capability] += 1
         task.add_done_callback(end)
@@ -120,7 +114,7 @@ class Desk:
     async def _take(self) -> Msg | None:
         full = {one for one, bound in self.bounds.items() if self.load[one] >= bound}
         try:
-            return await self.tools.queue.take(without=full)
+            return await self.queue.take(without=full)
         except (AtlasError, NatsError) as error:
             log.warning("no_work_taken", error=str(error))
             await asyncio.sleep(_HAND_BACK_S)
@@ -154,19 +148,19 @@ class Desk:
             names.STREAM_ID: subtask.stream_id,
         }
         delivery = msg.metadata.num_delivered or 1
-        task_log = TaskLog(self.tools.bus, tenant, subtask, msg.metadata.timestamp)
+        task_log = TaskLog(self.bus, tenant, subtask, msg.metadata.timestamp)
         await task_log.catch_up()
-        if task_log.is_over or not await self.tools.reporter.is_wanted(tenant, subtask, delivery):
+        if task_log.is_over or not await self.reporter.is_wanted(tenant, subtask, delivery):
             await msg.ack()
             return
-        before = {} if delivery == 1 else await self.tools.reporter.trace(tenant, subtask)
+        before = {} if delivery == 1 else await self.reporter.trace(tenant, subtask)
         with (
             telemetry.processing(_TEMPLATE, msg.headers, attributes, goes_on_from=before),
             _invoked(capability, attributes) as labels,
         ):
             lane = "interactive" if priority == "high" else "batch"
-            voice = Voice(self.tools.reporter, self.tools.events, tenant, subtask)
-            attempt = self.tools.attempts.of(tenant, subtask, lane, voice)
+            voice = Voice(self.reporter, self.events, tenant, subtask)
+            attempt = self.attempts.of(tenant, subtask, lane, voice)
             outcome = await self._until_done_or_pointless(msg, attempt, task_log)
             if outcome is not None:
                 if outcome.error is not None:
@@ -185,7 +179,7 @@ class Desk:
         doing = asyncio.create_task(attempt.run())
         others = [
             asyncio.create_task(self._watch_log(attempt, task_log)),
-            asyncio.create_task(self._beat(msg, attempt.voice)),
+            asyncio.create_task(beat(msg, attempt.voice, self.ack_wait_s)),
         ]
         try:
             await asyncio.wait([doing, *others], return_when=asyncio.FIRST_COMPLETED)
@@ -204,7 +198,7 @@ class Desk:
     async def _watch_log(self, attempt: Attempt, task_log: TaskLog) -> None:
         """Return when the log ends this attempt."""
         tenant, task_id = attempt.tenant, attempt.subtask.task_id
-        sub = await self.tools.bus.open(subjects.task_log(tenant, task_id), pending=4_096)
+        sub = await self.bus.open(subjects.task_log(tenant, task_id), pending=4_096)
         try:
             while True:
                 await task_log.catch_up()
@@ -215,21 +209,6 @@ class Desk:
         finally:
             with contextlib.suppress(NatsError):  # the connection is closed already
                 await sub.unsubscribe()
-
-    async def _beat(self, msg: Msg, voice: Voice) -> None:
-        """Keep the message ours, and tell that we are at it. Never returns."""
-        beat_s = min(self.ack_wait_s / 3, BEAT_S)
-        since_report_s = 0.0
-        while True:
-            await asyncio.sleep(beat_s)
-            since_report_s += beat_s
-            try:
-                await msg.in_progress()
-            except NatsError as error:  # the next beat may get through
-                log.debug("beat_lost", error=str(error))
-            if since_report_s >= BEAT_S:
-                since_report_s = 0.0
-                await voice.progress({})
 
     async def _deliver(self, attempt: Attempt, outcome: Outcome) -> None:
         if outcome.error is not None:
@@ -249,9 +228,9 @@ class Desk:
         )
         if len(result.to_json()) > _LARGE_BYTES:
             name = f"{tenant}.{subtask.task_id}.{subtask.subtask_id}.{subtask.attempt}"
-            ref = await self.tools.objects.put(name, outcome.output)
+            ref = await self.objects.put(name, outcome.output)
             result = result.model_copy(update={"output": None, "output_ref": ref})
-        if await self.tools.reporter.result(tenant, result):
+        if await self.reporter.result(tenant, result):
             self.succeeded += 1
             await attempt.voice.event("subtask.succeeded")
 
@@ -259,9 +238,25 @@ class Desk:
         """Keep what is no subtask as a dead letter; it would be none the next time either."""
         error = InvalidRequestError(f"{msg.subject}: no Subtask: {cause.error_count()} problems")
         id_ = str(msg.metadata.sequence.stream)
-        await bury(self.tools.bus, msg, "work", tenant, id_, error.to_info())
+        await bury(self.bus, msg, "work", tenant, id_, error.to_info())
         log.error("work_buried", subject=msg.subject, error=error.message)
         await msg.term()
+
+
+async def beat(msg: Msg, voice: Voice, ack_wait_s: float) -> Never:
+    """Keep the message ours, and tell that we are at it."""
+    beat_s = min(ack_wait_s / 3, BEAT_S)
+    since_report_s = 0.0
+    while True:
+        await asyncio.sleep(beat_s)
+        since_report_s += beat_s
+        try:
+            await msg.in_progress()
+        except NatsError as error:  # the next beat may get through
+            log.debug("beat_lost", error=str(error))
+        if since_report_s >= BEAT_S:
+            since_report_s = 0.0
+            await voice.progress({})
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from atlas.service import Context
 from atlas.telemetry import meters, names
 from atlas.wire import read_event
 from atlas.worker.attempt import Attempts, Handler, Handling
-from atlas.worker.desk import Desk, Tools
+from atlas.worker.desk import Desk
 from atlas.worker.equipping import equipped
 from atlas.worker.function_tools import FunctionTool
 from atlas.worker.grants import Grant
@@ -278,13 +278,19 @@ class Worker:
                 default_model=settings.worker.model,
                 silence_s=settings.worker.stream_timeout_ms / 1000,
             )
-            reporter = Reporter(bus, context.instance)
             desk = Desk(
-                context.instance,
-                Tools(bus, queue, attempts, reporter, objects, context.events),
-                self._concurrency or settings.worker.concurrency,
-                {name: one.concurrency for name, one in handlings.items() if one.concurrency},
-                settings.topology.ack_wait_ms / 1000,
+                worker=context.instance,
+                bus=bus,
+                queue=queue,
+                attempts=attempts,
+                reporter=Reporter(bus, context.instance),
+                objects=objects,
+                events=context.events,
+                concurrency=self._concurrency or settings.worker.concurrency,
+                bounds={
+                    name: one.concurrency for name, one in handlings.items() if one.concurrency
+                },
+                ack_wait_s=settings.topology.ack_wait_ms / 1000,
             )
             await queue.open()
             offers = {name: one.offer for name, one in self._handlings.items()}

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from atlas.worker.desk import Desk
+from atlas.worker.desk import beat
 from atlas.worker.reporting import BEAT_S
 
 
@@ -29,8 +29,7 @@ async def test_reports_come_at_the_beat_also_where_the_ack_wait_is_long(
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     silent: Any = Silent()
-    desk = Desk("w", silent, 1, {}, ack_wait_s)
     with pytest.raises(asyncio.CancelledError):
-        await desk._beat(silent, silent)
+        await beat(silent, silent, ack_wait_s)
     assert set(passed) == {beat_s}
     assert told == [5, 10, 15, 20, 25, 30]
