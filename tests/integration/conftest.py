@@ -1,10 +1,13 @@
-"""Fixtures of integration tests: the examples in JavaScript, with what they import."""
+"""Fixtures of integration tests."""
 
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from atlas.bus import Bus
+from tests.support.tasks import User
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -28,3 +31,9 @@ def node_examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if installed.returncode != 0:
         pytest.skip(f"npm cannot install NATS's client: {installed.stderr.strip()[-300:]}")
     return folder
+
+
+@pytest.fixture
+async def user(bus: Bus) -> User:
+    """Anyone with a NATS client."""
+    return User(bus)

@@ -23,11 +23,11 @@ from atlas.contracts.inference import ModelResponse
 from atlas.contracts.streams import FeedbackTaken, StreamFeedback
 from atlas.embedded import free_port
 from atlas.settings import Settings
-from tests.integration.test_tasks_worker import SCHEMA, failure_of, send, subtask
-from tests.integration.test_tasks_worker import routing as fake_routing
-from tests.integration.test_tasks_worker import worker as built_in_worker
+from tests.support.answering import routing as fake_routing
 from tests.support.provider_server import Reply, serving
 from tests.support.router import TENANT, Stack, chat, provider, stack
+from tests.support.subtasks import SCHEMA, failure_of, send, subtask
+from tests.support.workers import worker as built_in_worker
 
 DOOR = "stream.feedback"
 PROSE, RIGHT = "prose/some-model", "right/some-model"

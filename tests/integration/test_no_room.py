@@ -20,10 +20,9 @@ from atlas.nats_settings import NatsSettings
 from atlas.settings import Settings
 from atlas.worker import WorkContext, Worker
 from atlas.worker.attempt import Handler
-from tests.integration.test_own_worker import until_reported, work
-from tests.integration.test_tasks_worker import send
 from tests.support.limited import SMALL, SMALL_VARIABLES, Limited, limited
 from tests.support.router import TENANT
+from tests.support.subtasks import send, until_reported, work
 
 WORDS = "mock/standard"
 FULL = {"store": "1MB"}

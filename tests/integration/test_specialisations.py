@@ -15,15 +15,10 @@ import pytest
 from atlas.contracts.errors import ConfigurationError
 from atlas.contracts.events import Offer
 from atlas.contracts.inference import Level, Role
-from tests.integration.test_agents import Script, calls_told
-from tests.integration.test_tasks_worker import (
-    failure_of,
-    result_of,
-    routing,
-    send,
-    subtask,
-    worker,
-)
+from tests.support.agents import Script, calls_told
+from tests.support.answering import routing
+from tests.support.subtasks import failure_of, result_of, send, subtask
+from tests.support.workers import worker
 
 SERVER = str(Path(__file__).parents[1] / "fixtures" / "mcp_server.py")
 BY_STDIO = {"command": sys.executable, "args": [SERVER]}

@@ -28,9 +28,9 @@ from atlas.wire import TASK_BUDGET_HEADER, TASK_HEADER, outgoing_headers, read_r
 from provider_router.accounting.budgets import amounts, task_limits
 from provider_router.accounting.counters import Counters
 from provider_router.accounting.reservations import Reservations
-from tests.integration.test_tasks import User, controller, plan
-from tests.integration.test_tasks_worker import worker
 from tests.support.router import TENANT, TERMINAL, routing
+from tests.support.tasks import User, controller, plan
+from tests.support.workers import worker
 
 PRICE = {"input_usd_per_mtok": 1.0, "output_usd_per_mtok": 10.0}
 HELLO = GenerateRequest(messages=[Message(role=Role.USER, content="Hello")], model="mock/standard")

@@ -34,14 +34,9 @@ from atlas.contracts.tasks import (
 from atlas.dead_letters import bury
 from atlas.embedded import NatsProcess
 from atlas.nats_settings import NatsSettings
-from tests.integration.test_tasks import SETTINGS, User, controller, plan, working
+from tests.support.tasks import SETTINGS, User, controller, plan, working
 
 BLANK = PlannedSubtask(id="blank", capability="general", instruction="\t")
-
-
-@pytest.fixture
-async def user(bus) -> Any:
-    return User(bus)
 
 
 async def until_acked(bus, seq) -> None:

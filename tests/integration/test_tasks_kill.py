@@ -11,8 +11,8 @@ import pytest
 from atlas import subjects
 from atlas.contracts.tasks import TaskState
 from atlas.embedded import Services
-from tests.integration.test_tasks import User, plan
-from tests.integration.test_tasks_worker import routing
+from tests.support.answering import routing
+from tests.support.tasks import User, plan
 
 ENVIRONMENT = {
     "ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000",

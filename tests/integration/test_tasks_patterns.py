@@ -6,7 +6,7 @@ import pytest
 
 from atlas.contracts.errors import InvalidRequestError, ProviderAuthError
 from atlas.contracts.tasks import TaskRequest
-from tests.integration.test_tasks import SETTINGS, User, controller, working
+from tests.support.tasks import SETTINGS, User, controller, working
 
 
 async def test_each_element_of_a_list_is_mapped_by_a_worker_and_one_joins_what_they_made(

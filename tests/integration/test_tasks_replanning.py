@@ -10,13 +10,8 @@ from atlas.contracts.errors import InvalidTransitionError, ProviderAuthError
 from atlas.contracts.streams import StreamControl
 from atlas.contracts.tasks import TaskState
 from atlas.worker.context import WorkContext
-from tests.integration.test_own_worker import at_work
-from tests.integration.test_tasks import User, controller, plan, working
-
-
-@pytest.fixture
-async def user(bus) -> Any:
-    return User(bus)
+from tests.support.tasks import controller, plan, working
+from tests.support.workers import at_work
 
 
 def added(id_, *needs) -> Any:

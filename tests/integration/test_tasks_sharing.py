@@ -16,7 +16,7 @@ from atlas.contracts.ids import new_id
 from atlas.contracts.tasks import PlannedSubtask, TaskRequest, TaskState
 from atlas.limit_settings import TaskLimitSettings
 from tests.integration import cli_process
-from tests.integration.test_tasks import SETTINGS, User, controller, working
+from tests.support.tasks import SETTINGS, User, controller, working
 
 
 def limited(**limits) -> Any:
@@ -42,11 +42,6 @@ async def lying(bus, tenant="default", capability="general") -> Any:
     subject = subjects.work(tenant, capability, "normal")
     info = await bus.jetstream.stream_info(subjects.WORK, subjects_filter=subject)
     return (info.state.subjects or {}).get(subject, 0)
-
-
-@pytest.fixture
-async def user(bus) -> Any:
-    return User(bus)
 
 
 async def test_a_small_task_is_done_long_before_a_huge_one_that_came_first(bus, nats_server, user):

@@ -1,212 +1,28 @@
 """The worker as it runs, on real NATS, with a router that knows only the contract."""
 
 import asyncio
-import contextlib
 import json
 import shutil
 from typing import Any
 
-from agent_worker.main import compose
-from atlas import process, subjects, topology
-from atlas.bus import Bus
+from atlas import subjects, topology
 from atlas.contracts.base import now_ms
-from atlas.contracts.errors import AtlasError, FencedError, ProviderOverloadedError
-from atlas.contracts.inference import Cost, FinishReason, ModelRequest, StreamMetrics, Usage
-from atlas.contracts.streams import (
-    STREAM_EVENT,
-    Ownership,
-    StreamCancelled,
-    StreamCompleted,
-    StreamFailed,
-    StreamStarted,
-    TextDelta,
-    ToolCallDelta,
-)
+from atlas.contracts.errors import ProviderOverloadedError
+from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import TaskCancelled
-from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult
-from atlas.nats_settings import NatsSettings
-from atlas.reading import text_digest
-from atlas.settings import Settings, TopologySettings
-from atlas.worker_settings import WorkerSettings
-from tests.integration.test_tasks import User, controller, plan
-
-SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
-USAGE = Usage(input_tokens=2, output_tokens=3)
-
-
-def settings(**worker) -> Any:
-    return Settings(
-        topology=TopologySettings(ack_wait_ms=1_000),
-        worker=WorkerSettings(**{"drain_ms": 3_000, **worker}),
-    )
-
-
-@contextlib.asynccontextmanager
-async def worker(url, name="w1", **more) -> Any:
-    bus = await Bus.connect(NatsSettings(url=url), name)
-    try:
-        async with (
-            process.open_context("agent_worker", name, "workers", settings(**more), bus) as context,
-            compose(context) as app,
-        ):
-            yield app
-            await app.drain()
-    finally:
-        await bus.close()
-
-
-class FakeRouter:
-    """Answers requests with what `say` makes of them; counts how often each stream was paid."""
-
-    def __init__(self, bus, say) -> None:
-        self.bus = bus
-        self.say = say
-        self.paid: list[str] = []
-
-    async def run(self) -> Any:
-        async with asyncio.TaskGroup() as group:
-            for lane in subjects.LANES:
-                group.create_task(self._pull(lane))
-
-    async def _pull(self, lane) -> Any:
-        pull = await self.bus.pull(subjects.REQUESTS, subjects.lane_consumer(lane))
-        async with asyncio.TaskGroup() as group:
-            while True:
-                for msg in await pull.fetch(10, wait_s=0.5):
-                    group.create_task(self._answer(msg))
-
-    async def _answer(self, msg) -> Any:
-        parsed = subjects.parse(msg.subject)
-        request = ModelRequest.model_validate_json(msg.data)
-        owner = Ownership(epoch=now_ms(), router="fake", at_ms=now_ms())
-        address = subjects.stream_owner(parsed.tenant, parsed.id)
-        try:
-            await self.bus.store(address, owner.to_json(), expected_last=0)
-        except FencedError:
-            return  # delivered again to us, who are at it
-        self.paid.append(parsed.id)
-        writer = Writer(self.bus, parsed.tenant, parsed.id, owner.epoch)
-        await writer.write(StreamStarted, provider="p", model="m", attempt=1, reason="r")
-        said = self.say(request)
-        if asyncio.iscoroutine(said):
-            said = await said
-        if isinstance(said, AtlasError):
-            await writer.write(StreamFailed, error=said.to_info(), usage=USAGE, cost=Cost())
-        elif said is None:
-            await writer.write(StreamCancelled, by="me", usage=USAGE, cost=Cost())
-        elif isinstance(said, list):  # calls of tools: their names and arguments
-            for index, (name, arguments) in enumerate(said):
-                call = {"index": index, "id": f"{parsed.id[:8]}-{index}", "name": name}
-                await writer.write(ToolCallDelta, **call, arguments=arguments)
-            await writer.complete(FinishReason.TOOL_CALLS)
-        else:
-            for word in said.split(" "):
-                await writer.write(TextDelta, text=word if word is said else word + " ")
-            await writer.complete()
-        await msg.ack()
-
-
-class Writer:
-    def __init__(self, bus, tenant, stream_id, epoch) -> None:
-        self.bus, self.tenant, self.stream_id, self.epoch = bus, tenant, stream_id, epoch
-        self.seq = 0
-        self.text = ""
-
-    async def write(self, kind, **more) -> Any:
-        self.seq += 1
-        self.text += more.get("text", "")
-        event = kind(
-            stream_id=self.stream_id, seq=self.seq, epoch=self.epoch, at_ms=now_ms(), **more
-        )
-        await self.bus.store(
-            subjects.stream_write(self.tenant, self.stream_id), STREAM_EVENT.dump_json(event)
-        )
-
-    async def complete(self, finish_reason=FinishReason.STOP) -> Any:
-        length, digest = text_digest(self.text)
-        await self.write(
-            StreamCompleted,
-            finish_reason=finish_reason,
-            usage=USAGE,
-            cost=Cost(total_usd=0.1),
-            metrics=StreamMetrics(),
-            events=self.seq + 1,
-            text_length=length,
-            text_sha256=digest,
-        )
-
-
-@contextlib.asynccontextmanager
-async def routing(bus, say) -> Any:
-    router = FakeRouter(bus, say)
-    task = asyncio.create_task(router.run())
-    try:
-        yield router
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def subtask(id_="s1", **more) -> Any:
-    base = {
-        "task_id": "t1",
-        "subtask_id": id_,
-        "attempt": 1,
-        "capability": "general",
-        "instruction": "do it",
-        "goal": "g",
-        "stream_id": f"stream-{id_}",
-        "idempotency_key": f"t1:{id_}:1",
-    }
-    return Subtask.model_validate({**base, **more})
-
-
-async def send(bus, work, priority="normal") -> Any:
-    subject = subjects.work("default", work.capability, priority)
-    await bus.store(subject, work.to_json())
-
-
-async def result_of(bus, work, timeout_s=10) -> Any:
-    return await _stored(bus, subjects.result("default", work.task_id, work.subtask_id), timeout_s)
-
-
-async def _stored(bus, subject, timeout_s=10.0) -> Any:
-    sub = await bus.open(subject)
-    try:
-        await bus.flush()
-        if (last := await bus.last(subjects.REPORTS, subject)) is not None:
-            return SubtaskResult.model_validate_json(last.data)
-        return SubtaskResult.model_validate_json((await sub.next_msg(timeout=timeout_s)).data)
-    finally:
-        await sub.unsubscribe()
-
-
-async def failure_of(bus, work, timeout_s=10) -> Any:
-    """The failure that is reported; a live message may come before it can be read."""
-    subject = subjects.report("default", work.task_id, work.subtask_id, work.attempt)
-    sub = await bus.open(subject)
-    await bus.flush()
-    try:
-        told = [one.data async for one in bus.read(subjects.REPORTS, subject)]
-        async with asyncio.timeout(timeout_s):
-            while True:
-                for data in told:
-                    report = SubtaskReport.model_validate_json(data)
-                    if report.type == "failed":
-                        return report
-                told = [(await sub.next_msg(timeout=timeout_s)).data]
-    finally:
-        await sub.unsubscribe()
-
-
-async def work_left(bus) -> Any:
-    return (await bus.jetstream.stream_info(subjects.WORK)).state.messages
-
-
-async def until_no_work_is_left(bus) -> Any:
-    async with asyncio.timeout(10):
-        while await work_left(bus):  # noqa: ASYNC110 - nobody tells of an empty queue
-            await asyncio.sleep(0.05)
+from atlas.contracts.tasks import SubtaskReport, SubtaskResult
+from atlas.settings import TopologySettings
+from tests.support.answering import USAGE, routing
+from tests.support.subtasks import (
+    SCHEMA,
+    failure_of,
+    result_of,
+    send,
+    subtask,
+    until_no_work_is_left,
+)
+from tests.support.tasks import User, controller, plan
+from tests.support.workers import worker
 
 
 async def test_a_subtask_becomes_a_stream_and_its_text_the_result(bus, nats_server):

@@ -12,11 +12,12 @@ from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.events import Event
 from atlas.embedded import ServiceProcess
-from tests.integration.test_own_worker import at_work, processes, work
-from tests.integration.test_tasks import User, controller
 from tests.integration.test_tasks_kill import services
-from tests.integration.test_tasks_worker import result_of, routing, send
-from tests.integration.test_tasks_worker import worker as built_in_worker
+from tests.support.answering import routing
+from tests.support.subtasks import result_of, send, work
+from tests.support.tasks import User, controller
+from tests.support.workers import at_work, processes
+from tests.support.workers import worker as built_in_worker
 
 _LATE_S = 6.0
 """Longer than each further controller waits: a second event would have come."""
