@@ -1,4 +1,4 @@
-"""Approvals that come late, twice, from nobody, or for what is not there."""
+"""Approvals: what waits for them, and those that are late, repeated, or for nothing there."""
 
 from typing import Any
 
@@ -133,3 +133,30 @@ def test_an_approval_of_what_is_not_there_or_does_not_wait_is_named():
 def test_an_expiry_that_can_mean_nothing_is_refused_with_what_to_give():
     assert refused(approval_expires_ms=1_000) == ["approval_expires_ms"]
     assert refused(approval="plan", on_approval_expired="approve") == ["on_approval_expired"]
+
+
+def test_a_plan_waits_for_its_approval():
+    task = world(node("a"), approval="plan")
+    assert task.view.state is TaskState.AWAITING_APPROVAL
+    assert task.waiting_work() == {}
+    task.control("approve", by="me").control("approve")
+    assert set(task.waiting_work()) == {"a"}
+    assert task.types().count("task.approved") == 1
+
+
+def test_a_rejected_plan_cancels_the_task_and_says_who():
+    task = world(node("a"), approval="plan").control("reject", by="me", reason="too dear")
+    assert task.view.state is TaskState.CANCELLED
+    assert (task.view.end.by, task.view.end.reason) == ("me", "too dear")
+
+
+def test_each_subtask_waits_for_its_approval_and_a_rejected_one_takes_its_dependants_along():
+    task = world(node("a"), node("b"), node("c", "b"), approval="subtasks")
+    assert task.view.state is TaskState.AWAITING_APPROVAL
+    task.control("approve", "a").control("reject", "b")
+    assert set(task.waiting_work()) == {"a"}
+    assert task.view.subtasks["c"].state is SubtaskState.CANCELLED
+    with pytest.raises(InvalidTransitionError):
+        task.control("approve", "c")
+    task.succeed("a", "A")
+    assert task.view.end.outputs == {"a": "A"}

@@ -5,12 +5,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.controller.task_play import enough_of, plans, play
 from tests.unit.controller.task_world import START_MS, node, world
-from tests.unit.controller.test_controller_tasks import (
-    enough_of,
-    plans,
-    play,
-)
 
 from agent_controller.planning.planner import check_request
 from agent_controller.tasks.effects import ControlStream

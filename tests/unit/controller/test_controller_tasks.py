@@ -1,53 +1,18 @@
 """The life of a task as a pure game: decisions against a world that fails, repeats and forgets."""
 
-from collections import Counter
-from typing import Any
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tests.unit.controller.task_world import (
-    DIAMOND,
-    LIMITS,
-    PLANNER,
-    START_MS,
-    TERMINAL,
-    World,
-    node,
-    world,
-)
+from tests.unit.controller.task_world import DIAMOND, LIMITS, PLANNER, START_MS, World, node, world
 
 from agent_controller.planning import model_plan
-from agent_controller.tasks.control import apply_control
-from agent_controller.tasks.decide import decide
-from agent_controller.tasks.effects import (
-    CloseTask,
-    ControlStream,
-    SendWork,
-    effects,
-    subtask_of,
-    wake_at_ms,
-)
+from agent_controller.tasks.effects import ControlStream, SendWork, subtask_of, wake_at_ms
 from agent_controller.tasks.entries import LogCorruptError, read_entry
 from agent_controller.tasks.fold import fold, heard
-from agent_controller.tasks.intake import give_up, take_result
+from agent_controller.tasks.intake import give_up
 from agent_controller.tasks.view import TaskView
-from atlas.contracts.errors import (
-    InvalidTransitionError,
-    NotFoundError,
-    ProviderAuthError,
-    ProviderOverloadedError,
-)
+from atlas.contracts.errors import ProviderAuthError, ProviderOverloadedError
 from atlas.contracts.inference import Budget
 from atlas.contracts.task_events import TASK_EVENT
-from atlas.contracts.tasks import (
-    PlannedSubtask,
-    SubtaskResult,
-    SubtaskState,
-    TaskControl,
-    TaskRequest,
-    TaskState,
-)
+from atlas.contracts.tasks import SubtaskState, TaskRequest, TaskState
 
 
 def test_every_ready_subtask_is_dispatched_at_once():
@@ -123,14 +88,6 @@ def test_a_timeout_counts_from_the_start_and_gives_its_stream_up():
     ]
 
 
-def test_time_stands_still_while_a_task_is_paused():
-    task = world(node("a", timeout_ms=1_000), budget=Budget(max_ms=10_000)).start("a")
-    task.wait(900).control("pause").wait(3_600_000).control("resume").wait(50)
-    assert task.view.subtasks["a"].is_live
-    task.wait(50)
-    assert task.view.subtasks["a"].state is SubtaskState.RETRYING
-
-
 def test_a_deadline_ends_the_task_and_its_streams():
     task = world(node("a"), node("b"), deadline_ms=START_MS + 500).succeed("a", "A").start("b")
     assert wake_at_ms(task.view, task.now_ms, LIMITS) == START_MS + 500
@@ -160,70 +117,6 @@ def test_a_subtask_gets_what_is_left_of_the_tasks_time_and_pauses_leave_it_alone
     work = task.waiting_work()["b"]
     assert work.budget == Budget(max_ms=8_500)
     assert work.deadline_ms is None
-
-
-def test_pause_holds_back_what_is_new_and_reaches_what_runs():
-    task = world(node("a"), node("b", "a")).start("a").control("pause", by="me")
-    (pause,) = task.effects()
-    assert (pause.action, pause.stream_id) == ("pause", task.view.subtasks["a"].stream_id)
-    task.succeed("a")
-    assert task.view.subtasks["b"].state is SubtaskState.WAITING
-    assert task.view.state is TaskState.PAUSED
-    task.control("resume")
-    assert set(task.waiting_work()) == {"b"}
-
-
-def test_resume_reaches_the_streams_that_were_paused():
-    task = world(node("a")).start("a").control("pause").control("resume")
-    (resume,) = task.effects(ControlStream)
-    assert resume.action == "resume"
-
-
-def test_cancel_is_final_and_reaches_every_running_stream():
-    task = world(node("a"), node("b"), node("c", "a")).start("a").start("b").control("cancel")
-    assert task.view.state is TaskState.CANCELLED
-    assert {one.action for one in task.effects(ControlStream)} == {"cancel"}
-    assert len(task.effects(ControlStream)) == 2
-    assert isinstance(task.effects()[-1], CloseTask)
-    assert task.succeed("a").types()[-1] == "task.cancelled"
-    assert task.control("cancel").types().count("task.cancelled") == 1
-    with pytest.raises(InvalidTransitionError):
-        task.control("resume")
-
-
-def test_cancel_of_one_subtask_leaves_the_others():
-    task = world(node("a"), node("b")).start("a").control("cancel", "a").succeed("b", "B")
-    assert task.view.state is TaskState.FAILED
-    assert task.view.end.outputs == {"b": "B"}
-    with pytest.raises(NotFoundError):
-        apply_control(world(node("a")).view, TaskControl(action="cancel", subtask_id="x"), 0)
-
-
-def test_a_plan_waits_for_its_approval():
-    task = world(node("a"), approval="plan")
-    assert task.view.state is TaskState.AWAITING_APPROVAL
-    assert task.waiting_work() == {}
-    task.control("approve", by="me").control("approve")
-    assert set(task.waiting_work()) == {"a"}
-    assert task.types().count("task.approved") == 1
-
-
-def test_a_rejected_plan_cancels_the_task_and_says_who():
-    task = world(node("a"), approval="plan").control("reject", by="me", reason="too dear")
-    assert task.view.state is TaskState.CANCELLED
-    assert (task.view.end.by, task.view.end.reason) == ("me", "too dear")
-
-
-def test_each_subtask_waits_for_its_approval_and_a_rejected_one_takes_its_dependants_along():
-    task = world(node("a"), node("b"), node("c", "b"), approval="subtasks")
-    assert task.view.state is TaskState.AWAITING_APPROVAL
-    task.control("approve", "a").control("reject", "b")
-    assert set(task.waiting_work()) == {"a"}
-    assert task.view.subtasks["c"].state is SubtaskState.CANCELLED
-    with pytest.raises(InvalidTransitionError):
-        task.control("approve", "c")
-    task.succeed("a", "A")
-    assert task.view.end.outputs == {"a": "A"}
 
 
 def test_planning_is_a_subtask_like_any_other():
@@ -327,169 +220,6 @@ def test_an_event_of_a_newer_version_is_passed_over_and_a_gap_is_not():
         fold(view, [unknown.model_copy(update={"version": 3})])
     with pytest.raises(LogCorruptError, match="cannot be read"):
         read_entry(b'{"task_id":"t1","version":1,"at_ms":5,"type":"task.planned"}')
-
-
-@st.composite
-def plans(draw) -> Any:
-    size = draw(st.integers(1, 8))
-    return [
-        node(
-            f"n{here}",
-            *(f"n{there}" for there in draw(st.sets(st.integers(0, here - 1), max_size=3)))
-            if here
-            else (),
-            max_attempts=draw(st.integers(1, 3)),
-        )
-        for here in range(size)
-    ]
-
-
-MOVES = st.sampled_from(
-    [
-        "start",
-        "start",
-        "succeed",
-        "succeed",
-        "fail",
-        "fail_hard",
-        "wait",
-        "repeat",
-        "pause",
-        "resume",
-        "cancel_one",
-    ]
-)
-
-
-def enough_of(request, count) -> Any:
-    """How many of `count` results the request asks for."""
-    asked = {"quorum": request.quorum, "best_so_far": 1}
-    return min(count, asked.get(request.on_failure) or count)
-
-
-def check_the_log(log) -> Any:
-    """What must hold of every log, whatever happened."""
-    types = Counter(one.type for one in log)
-    assert sum(types[kind] for kind in TERMINAL) <= 1
-    assert [one.version for one in log] == list(range(1, len(log) + 1))
-    plan: list[PlannedSubtask] = next((one.plan for one in log if one.type == "task.planned"), [])
-    nodes = {one.id: one for one in plan}
-    succeeded: set[str] = set()
-    ended: set[str] = set()
-    attempts: Counter[str] = Counter()
-    for one in log:
-        id_ = str(getattr(one, "subtask_id", None))
-        match one.type:
-            case "subtask.dispatched":
-                if (one_of := nodes.get(id_)) is not None:
-                    needs = set(one_of.depends_on)
-                    assert needs <= ended, "dispatched before its dependencies"
-                    enough = one_of.quorum or enough_of(log[0].request, len(needs))
-                    assert len(needs & succeeded) >= enough, "dispatched without enough results"
-                attempts[id_] += 1
-                assert one.attempt == attempts[id_]
-            case "subtask.succeeded":
-                assert id_ not in ended, "a result was applied twice"
-                succeeded.add(id_)
-                ended.add(id_)
-            case "subtask.failed" if one.final:
-                assert id_ not in ended
-                ended.add(id_)
-            case "subtask.cancelled":
-                assert id_ not in ended
-                ended.add(id_)
-
-
-def one_move(task, data) -> None:
-    """Something happens: a control, time, or word from a worker about a live subtask."""
-    move = data.draw(MOVES)
-    live = sorted(one.subtask_id for one in task.view.live)
-    if move == "wait":
-        task.wait(data.draw(st.sampled_from([1, 700, 20_000, 700_000])))
-    elif move in {"pause", "resume"}:
-        task.control(move)
-    elif live:
-        id_ = data.draw(st.sampled_from(live))
-        WORDS[move](task, id_)
-
-
-WORDS: dict[str, Any] = {
-    "start": lambda task, id_: task.start(id_, "w1").start(id_, "w2"),
-    "succeed": lambda task, id_: task.succeed(id_),
-    "fail": lambda task, id_: task.fail(id_),
-    "fail_hard": lambda task, id_: task.fail(id_, ProviderAuthError("no")),
-    "repeat": lambda task, id_: task.succeed(id_).succeed(id_).fail(id_),
-    "cancel_one": lambda task, id_: task.control("cancel", id_),
-}
-
-
-def run_out(task) -> None:
-    """From here on everything goes well."""
-    if task.view.is_paused:
-        task.control("resume")
-    for _ in range(200):
-        for record in task.view.live:
-            task.succeed(record.subtask_id)
-        if task.view.end is not None:
-            return
-        task.wait(max(1, (wake_at_ms(task.view, task.now_ms, LIMITS) or 0) - task.now_ms))
-
-
-def play(task, data) -> None:
-    """Move after move, and then to the end; what must hold of every log holds of each."""
-    for _ in range(60):
-        if task.view.end is not None:
-            break
-        one_move(task, data)
-        check_the_log(task.log)
-    run_out(task)
-    check_the_log(task.log)
-    assert task.view.end is not None
-    assert task.view == fold(TaskView("default", "t1"), task.log), "the log tells everything"
-
-
-@settings(deadline=None, max_examples=150)
-@given(st.data())
-def test_every_task_reaches_exactly_one_end(data):
-    task = world(*data.draw(plans()))
-    play(task, data)
-    is_whole = all(one.state is SubtaskState.SUCCEEDED for one in task.view.planned)
-    assert (task.view.state is TaskState.COMPLETED) == is_whole
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.data())
-def test_two_controllers_with_lost_acknowledgements_write_one_log(data):
-    """Each appends by compare-and-set on its own view, which may be stale; acks get lost."""
-    task = world(*data.draw(plans()))
-    stale = {"one": task.view, "other": task.view}
-    sent: list[str] = []
-    for _ in range(400):
-        who = data.draw(st.sampled_from(["one", "other"]))
-        view = stale[who]
-        events = decide(view, task.now_ms, LIMITS, PLANNER)
-        if not events and (live := view.live):
-            id_ = live[data.draw(st.integers(0, len(live) - 1))].subtask_id
-            result = SubtaskResult(task_id="t1", subtask_id=id_, attempt=1, worker="w", output=id_)
-            events = take_result(view, result, task.now_ms, None)
-        for event in events:
-            if event.version != task.view.version + 1:
-                stale[who] = task.view  # refused: read again
-                break
-            task.append([event])
-            if data.draw(st.booleans()):  # stored, and the acknowledgement came
-                stale[who] = task.view
-            else:
-                break
-        sent += [one.key for one in effects(stale[who], task.now_ms, LIMITS, PLANNER)]
-        if stale[who].version < task.view.version and data.draw(st.booleans()):
-            stale[who] = task.view
-        if task.view.end is not None:
-            break
-    else:
-        pytest.fail("no end")
-    check_the_log(task.log)
-    assert task.view.state is TaskState.COMPLETED
 
 
 def test_every_dispatched_subtask_can_be_told_to_a_worker():

@@ -2,20 +2,24 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.unit.controller.task_world import LIMITS, TERMINAL, node, world
-from tests.unit.controller.test_controller_tasks import one_move, plans
+from tests.unit.controller.task_play import check_the_log, one_move, plans, play
+from tests.unit.controller.task_world import LIMITS, PLANNER, TERMINAL, node, world
 
 from agent_controller.planning import model_change
 from agent_controller.tasks import losses
+from agent_controller.tasks.decide import decide
+from agent_controller.tasks.effects import effects
 from agent_controller.tasks.entries import read_entry
 from agent_controller.tasks.fold import fold, with_change
+from agent_controller.tasks.intake import take_result
 from agent_controller.tasks.plan import plan_problems
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import InvalidRequestError, ProviderAuthError
 from atlas.contracts.task_events import TASK_EVENT
-from atlas.contracts.tasks import PlannedSubtask
+from atlas.contracts.tasks import PlannedSubtask, SubtaskResult, SubtaskState, TaskState
 
 NAMES = [f"n{number}" for number in range(6)]
 
@@ -142,3 +146,47 @@ def test_a_log_means_the_same_read_at_once_or_in_parts_and_nothing_follows_its_e
     first = fold(empty, map(read_entry, stored[:cut]))
     assert fold(first, map(read_entry, stored[cut:])) == task.view
     assert [one.type in TERMINAL for one in task.log[:-1]].count(True) == 0
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_every_task_reaches_exactly_one_end(data):
+    task = world(*data.draw(plans()))
+    play(task, data)
+    is_whole = all(one.state is SubtaskState.SUCCEEDED for one in task.view.planned)
+    assert (task.view.state is TaskState.COMPLETED) == is_whole
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.data())
+def test_two_controllers_with_lost_acknowledgements_write_one_log(data):
+    """Each appends by compare-and-set on its own view, which may be stale; acks get lost."""
+    task = world(*data.draw(plans()))
+    stale = {"one": task.view, "other": task.view}
+    sent: list[str] = []
+    for _ in range(400):
+        who = data.draw(st.sampled_from(["one", "other"]))
+        view = stale[who]
+        events = decide(view, task.now_ms, LIMITS, PLANNER)
+        if not events and (live := view.live):
+            id_ = live[data.draw(st.integers(0, len(live) - 1))].subtask_id
+            result = SubtaskResult(task_id="t1", subtask_id=id_, attempt=1, worker="w", output=id_)
+            events = take_result(view, result, task.now_ms, None)
+        for event in events:
+            if event.version != task.view.version + 1:
+                stale[who] = task.view  # refused: read again
+                break
+            task.append([event])
+            if data.draw(st.booleans()):  # stored, and the acknowledgement came
+                stale[who] = task.view
+            else:
+                break
+        sent += [one.key for one in effects(stale[who], task.now_ms, LIMITS, PLANNER)]
+        if stale[who].version < task.view.version and data.draw(st.booleans()):
+            stale[who] = task.view
+        if task.view.end is not None:
+            break
+    else:
+        pytest.fail("no end")
+    check_the_log(task.log)
+    assert task.view.state is TaskState.COMPLETED
