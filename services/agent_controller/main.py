@@ -175,10 +175,12 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         interval_ms=settings.reconcile_interval_ms,
         concurrency=_VISITS_AT_ONCE,
     )
+    health = await presence.listen()  # before anything is planned
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(consumer.run()) for consumer in consumers]
         watch = QueueWatch(Stock(bus), scheduler, shares, admission)
-        running += [group.create_task(one.run()) for one in (keeper, presence, watch)]
+        running += [group.create_task(one.run()) for one in (keeper, watch)]
+        running.append(group.create_task(presence.run(health)))
         await deletion.open(context.doors)
         await doors.open(context.doors)
         try:

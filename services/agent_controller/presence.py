@@ -2,23 +2,40 @@
 
 `worker.gone` is for whoever watches. Work goes to another worker because its message is delivered
 again, not because of it.
+
+Whoever starts hears first what was said before it listened: no model is asked for a plan, and no
+plan is read, as if there were the built-in capabilities only.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 
+import structlog
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from pydantic import ValidationError
 
 from agent_controller.roll import Roll, read_offers
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
+from atlas.contracts.errors import AtlasError
 from atlas.contracts.events import Event, Offer
 from atlas.service import Events
+from atlas.wire import Stored
 
-_WORKER, _CONTROLLER = "agent_worker", "agent_controller"
 _LOOK_MS = 1_000
+_WORKERS = subjects.events_of("*", "agent_worker", "service.health")
+_OTHERS = (
+    subjects.events_of("*", "agent_controller", "service.health"),
+    subjects.events_of("*", "*", "worker.gone"),
+)
+
+type Hear = Callable[[str, bytes, int], None]
+"""Takes an event by its subject, its bytes and when it was said."""
+
+log = structlog.get_logger("agent_controller.presence")
 
 
 class Presence:
@@ -42,18 +59,40 @@ class Presence:
             return False
         return not self._roll.announces(capability)
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        health = await self._bus.open(subjects.events_of("*", _WORKER, "service.health"))
-        for subject in (
-            subjects.events_of("*", _CONTROLLER, "service.health"),
-            subjects.events_of("*", "*", "worker.gone"),
-        ):
+    async def listen(self) -> Subscription:
+        """Begin to hear, with what was said lately; gives what `run` hears the workers by."""
+        health = await self._bus.open(_WORKERS)
+        for subject in _OTHERS:
             await self._bus.subscribe(subject, self._hear_other)
-        look_at_ms = self._listening_since_ms = now_ms()
+        await self._bus.flush()
+        self._listening_since_ms = now_ms()
+        try:
+            await self._catch_up()
+        except AtlasError as error:  # then the roll fills within a few beats
+            log.warning("roll_not_read", error=error.message)
+        return health
+
+    async def _catch_up(self) -> None:
+        """Hear what was said within the time that a worker may be silent."""
+        since_ms = now_ms() - self._roll.silence_ms
+        hearing: dict[str, Hear] = {
+            _WORKERS: self._hear_worker,
+            **dict.fromkeys(_OTHERS, self._hear),
+        }
+        said: list[tuple[Stored, Hear]] = []
+        for subject, hear in hearing.items():
+            lately = self._bus.read(subjects.EVENTS, subject, from_ms=since_ms)
+            said += [(stored, hear) async for stored in lately]
+        for stored, hear in sorted(said, key=lambda one: one[0].seq):
+            hear(stored.subject, stored.data, _stored_at_ms(stored))
+
+    async def run(self, health: Subscription) -> None:
+        """Until cancelled; `health` is what `listen` gave."""
+        look_at_ms = now_ms()
         while True:
             with contextlib.suppress(TimeoutError):
-                self._hear_worker(await health.next_msg(timeout=_LOOK_MS / 1000))
+                msg = await health.next_msg(timeout=_LOOK_MS / 1000)
+                self._hear_worker(msg.subject, msg.data, now_ms())
             if not self._bus.is_connected:
                 self._roll.excuse(now_ms())
                 self._listening_since_ms = now_ms()
@@ -71,29 +110,36 @@ class Presence:
             }
             await self._events.emit("worker.gone", data, tenant=tenant)
 
-    def _hear_worker(self, msg: Msg) -> None:
-        if (event := _read(msg)) is None:
+    def _hear_worker(self, subject: str, data: bytes, at_ms: int) -> None:
+        if (event := _read(data)) is None:
             return
         instance, state = event.data.get("instance"), event.data.get("state")
         if isinstance(instance, str) and isinstance(state, str):
-            worker = (subjects.parse(msg.subject).tenant, instance)
-            self._roll.hear(worker, state, now_ms(), read_offers(event.data))
+            worker = (subjects.parse(subject).tenant, instance)
+            self._roll.hear(worker, state, at_ms, read_offers(event.data))
 
     async def _hear_other(self, msg: Msg) -> None:
-        if (event := _read(msg)) is None:
+        self._hear(msg.subject, msg.data, now_ms())
+
+    def _hear(self, subject: str, data: bytes, at_ms: int) -> None:
+        if (event := _read(data)) is None:
             return
         match event.type, event.data:
             case "service.health", {"instance": str(instance), "state": str(state)}:
-                self._roll.hear_controller(instance, state, now_ms())
+                self._roll.hear_controller(instance, state, at_ms)
             case "worker.gone", {"worker": str(instance)}:
-                self._roll.is_told((subjects.parse(msg.subject).tenant, instance))
+                self._roll.is_told((subjects.parse(subject).tenant, instance))
             case _:
                 pass
 
 
-def _read(msg: Msg) -> Event | None:
+def _read(data: bytes) -> Event | None:
     """An event, or None: anyone may publish there."""
     try:
-        return Event.model_validate_json(msg.data)
+        return Event.model_validate_json(data)
     except ValidationError:
         return None
+
+
+def _stored_at_ms(one: Stored) -> int:
+    return round(datetime.fromisoformat(one.headers["Nats-Time-Stamp"]).timestamp() * 1000)

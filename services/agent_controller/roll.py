@@ -94,7 +94,7 @@ class Roll:
 
         What they can do is not offered as soon as they are silent, whoever tells it.
         """
-        patience_ms = self._silence_ms + self._turn(at_ms) * _TURN_MS
+        patience_ms = self.silence_ms + self._turn(at_ms) * _TURN_MS
         for worker in [one for one in self._offers if self._silent_for(one, at_ms)]:
             del self._offers[worker]
         gone = [
@@ -107,16 +107,17 @@ class Roll:
         return gone
 
     @property
-    def _silence_ms(self) -> int:
+    def silence_ms(self) -> int:
+        """A worker that is silent for longer is gone."""
         return max(_LEAST_SILENCE_MS, _BEATS * self.health_interval_ms)
 
     def _silent_for(self, worker: Worker, at_ms: int) -> bool:
         heard_ms = max(self._seen_ms[worker], self._excused_ms)
-        return at_ms - heard_ms > self._silence_ms
+        return at_ms - heard_ms > self.silence_ms
 
     def _turn(self, at_ms: int) -> int:
         """How many controllers tell before this one."""
-        since_ms = at_ms - self._silence_ms
+        since_ms = at_ms - self.silence_ms
         return sum(
             name < self.me and heard_ms >= since_ms
             for name, heard_ms in self._controllers_ms.items()

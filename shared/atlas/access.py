@@ -188,6 +188,7 @@ def _controller() -> tuple[list[str], list[str]]:
         *_reads(subjects.WORK, subjects.DEAD),
         subjects.jetstream("CONSUMER.INFO", subjects.WORK, "*"),  # how much work waits
         *_reads(subjects.SUBMITS, subjects.TASKS, subjects.REPORTS, subjects.CONTROL),
+        *_reads(subjects.EVENTS),  # which workers said lately that they are there
         *_objects(),
         *_pulls(subjects.SUBMITS, [subjects.CONTROLLERS]),
         *_pulls(subjects.REPORTS, [subjects.CONTROLLERS]),

@@ -40,7 +40,7 @@ from atlas.inbox import Inbox
 from atlas.live import BOUND_BYTES, Live, LiveClient
 from atlas.nats_settings import NatsSettings
 from atlas.pull import Flow, Pull
-from atlas.replay import replay
+from atlas.replay import at_seq, at_time, replay
 from atlas.wire import Stored, outgoing_headers, read_ack, read_reply, read_stored, without_secrets
 
 _RECONNECT_WAIT_S = 0.25
@@ -329,9 +329,9 @@ class Bus:
         )
 
     def read(
-        self, stream: str, subject: str, *, from_seq: int = 1, page: int = 1000
+        self, stream: str, subject: str, *, from_seq: int = 1, from_ms: int = 0, page: int = 1000
     ) -> AsyncGenerator[Stored]:
-        """The messages of a subject in stored order, from a JetStream sequence on.
+        """The messages of a subject in stored order, from a JetStream sequence or a time on.
 
         No consumer is made: a thousand readers leave no state on the server.
 
@@ -339,7 +339,8 @@ class Bus:
             RequestTimeoutError: The server fell silent.
             NoResponderError: No server holds the stream right now.
         """
-        return replay(self.nats, self.publish, stream, subject, from_seq, page)
+        start = at_time(from_ms) if from_ms else at_seq(from_seq)
+        return replay(self.nats, self.publish, stream, subject, start, page)
 
     async def pull(self, stream: str, consumer: str) -> Pull:
         """Bind to a durable pull consumer that `topology` made."""

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 from typing import Protocol
 
 from nats.aio.msg import Msg
 from nats.errors import TimeoutError as NatsTimeoutError
 
 from atlas import subjects, wire
+from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import RequestTimeoutError
 from atlas.inbox import Inbox
 from atlas.live import LiveClient
@@ -24,24 +26,33 @@ class Publish(Protocol):
         ...
 
 
+def at_seq(seq: int) -> JsonObject:
+    """Where to begin: at a sequence."""
+    return {"seq": seq}
+
+
+def at_time(at_ms: int) -> JsonObject:
+    """Where to begin: with what was stored since then."""
+    return {"start_time": datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()}
+
+
 async def replay(  # noqa: PLR0917 - Bus.read names them
     nats: LiveClient,
     publish: Publish,
     stream: str,
     subject: str,
-    from_seq: int,
+    start: JsonObject,
     page: int,
 ) -> AsyncGenerator[Stored]:
     """See `Bus.read`, the only caller. The server sends no more than 64 MB of a page at a time."""
     inbox = await Inbox.open(nats)
     try:
         while True:
-            request = {"seq": from_seq, "next_by_subj": subject, "batch": page}
-            question = json.dumps(request).encode()
+            question = json.dumps({**start, "next_by_subj": subject, "batch": page}).encode()
             await publish(subjects.jetstream("DIRECT.GET", stream), question, reply=inbox.subject)
             while wire.status((msg := await _next(inbox, stream)).headers) is None:
                 stored = read_stored(msg.data, msg.headers)
-                from_seq = stored.seq + 1
+                start = at_seq(stored.seq + 1)
                 yield stored
             if wire.left(subject, msg.headers) == 0:
                 return

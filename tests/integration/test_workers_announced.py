@@ -10,12 +10,13 @@ from nats.aio.subscription import Subscription
 
 from atlas import subjects
 from atlas.bus import Bus
+from atlas.contracts.base import now_ms
 from atlas.contracts.events import Event
 from atlas.embedded import ServiceProcess
 from tests.integration.test_tasks_kill import services
 from tests.support.answering import routing
 from tests.support.subtasks import result_of, send, work
-from tests.support.tasks import User, controller
+from tests.support.tasks import User, controller, working
 from tests.support.workers import at_work, processes
 from tests.support.workers import worker as built_in_worker
 
@@ -156,3 +157,31 @@ async def test_a_model_that_plans_is_told_how_good_a_worker_is_and_what_it_does(
     assert status.output == "x"
     assert "- translate: strong; Into any language of Europe." in asked[0]
     assert "- draft:" not in asked[0]
+
+
+async def test_a_controller_that_just_began_plans_with_the_workers_that_spoke_before_it(
+    bus, nats_server
+):
+    def do(subtask) -> object:
+        if subtask.capability != "planning":
+            return "a poem"
+        step = {"id": "a", "capability": "translate", "instruction": "do it", "depends_on": []}
+        return {"subtasks": [step]}
+
+    for worker, state in (("w1", "ready"), ("w2", "stopped")):
+        said = {"instance": worker, "state": state, "capabilities": ["translate"]}
+        health = Event(type="service.health", source="agent_worker", at_ms=now_ms(), data=said)
+        subject = subjects.event("default", "agent_worker", "service.health")
+        await bus.store(subject, health.to_json())
+    user = User(bus)
+    async with (
+        controller(nats_server.url),
+        working(bus, do, capabilities=("planning", "translate")) as answering,
+    ):
+        task_id = await user.submit("a poem")
+        status = await user.end(task_id)
+        planned = [one for one in await user.log(task_id) if one.type == "task.planned"]
+    assert status.output == "a poem"
+    assert planned[0].planner == "model"
+    assert [one.subtask_id for one in answering.seen] == ["plan", "a"]
+    assert "translate" in answering.seen[0].instruction
