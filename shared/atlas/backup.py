@@ -23,6 +23,7 @@ from atlas.contracts.errors import (
     RequestTimeoutError,
     StoreRefusedError,
 )
+from atlas.reindexing import reindex
 from atlas.settings import TopologySettings
 from atlas.topology import Topology
 
@@ -47,9 +48,10 @@ class SavedStream(Contract):
 async def save(bus: Bus, settings: TopologySettings, folder: Path) -> list[SavedStream]:
     """Write every stream of Atlas that is there into a new folder.
 
-    Each is as it was at a moment of its own. With services stopped that is the same one; while they
-    run a task that ends in between may be open in its log and not in the index of open tasks, so
-    that nobody carries it on after a restore.
+    Each is as it was at a moment of its own, and they come in an order in which each has what the
+    ones before it tell of: queues before logs, logs before reports, objects last. So services
+    may run: what was accepted when the backup began is in it, and `restore` makes anew what would
+    not fit, the index of open tasks.
 
     Raises:
         ConfigurationError: The folder has something in it.
@@ -122,6 +124,9 @@ async def restore(
 ) -> list[SavedStream]:
     """Make the streams of a backup, with as many replicas as the settings say.
 
+    The index of open tasks is made anew from the logs, so that every task that has not ended goes
+    on, also where the backup was taken while services ran.
+
     Args:
         bus: A connection to the server, or to a cluster, that gets them.
         settings: Those of the services that will run there.
@@ -147,10 +152,13 @@ async def restore(
         )
     for name in there:
         await bus.jetstream.delete_stream(name)
-    return [
+    restored = [
         await _restore(bus, name, about, found[name].parent / _DATA, settings.replicas)
         for name, about in saved.items()
     ]
+    if subjects.TASKS in saved:
+        await reindex(bus, settings)
+    return restored
 
 
 def _read(path: Path) -> JsonObject:

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from nats.errors import Error as NatsError
 
+from agent_controller.open_tasks import OpenTasks
 from atlas import assets, backup, subjects, topology
 from atlas.bus import Bus
 from atlas.client import Atlas
+from atlas.contracts.base import now_ms
 from atlas.contracts.errors import (
     ConfigurationError,
     InvalidRequestError,
@@ -24,6 +27,7 @@ from atlas.objects import Objects
 from atlas.settings import Settings, TopologySettings
 from tests.integration.cli_process import Ended
 from tests.integration.cli_process import atlas as run_cli
+from tests.integration.test_tasks import User, controller, working
 
 ONE = TopologySettings(ack_wait_ms=1_000)
 THREE = TopologySettings(ack_wait_ms=1_000, replicas=3)
@@ -99,6 +103,54 @@ async def test_a_task_that_was_only_submitted_is_done_after_a_restore(
         finally:
             await services.stop()
     assert nats_server.is_running
+
+
+def log_entry(type_: str, version: int = 1) -> bytes:
+    said = {"task_id": "t", "version": version, "at_ms": now_ms(), "type": type_}
+    if type_ == "task.accepted":
+        said |= {"request": {"goal": "Compare", "pattern": "single"}, "request_sha256": "x"}
+    return json.dumps(said).encode()
+
+
+async def test_every_task_that_has_not_ended_is_open_after_a_restore_and_no_other(
+    bus: Bus, tmp_path: Path
+):
+    for task_id, types in {
+        "open": ["task.accepted", "task.paused"],
+        "entered": ["task.accepted"],
+        "done": ["task.accepted", "task.completed"],
+        "deleted": ["task.deleted"],
+    }.items():
+        for version, type_ in enumerate(types, start=1):
+            await bus.store(subjects.task_write(TENANT, task_id), log_entry(type_, version))
+    for task_id in ("entered", "done", "deleted", "never"):  # as taken at another moment
+        await OpenTasks(bus).add((TENANT, task_id))
+    await backup.save(bus, ONE, tmp_path / "saved")
+    await backup.restore(bus, ONE, tmp_path / "saved", replace=True)
+    assert sorted(await OpenTasks(bus).list()) == [(TENANT, "entered"), (TENANT, "open")]
+
+
+async def test_a_task_that_the_index_of_a_backup_lacks_is_carried_on_after_a_restore(
+    bus: Bus, nats_server: NatsProcess, tmp_path: Path
+):
+    await bus.store(subjects.task_write(TENANT, "t"), log_entry("task.accepted"))
+    await backup.save(bus, ONE, tmp_path / "saved")
+    await backup.restore(bus, ONE, tmp_path / "saved", replace=True)
+    user = User(bus)
+    async with controller(nats_server.url), working(bus, lambda _: "done"):
+        assert (await user.end("t")).output == "done"
+
+
+async def test_a_backup_takes_queues_before_what_is_made_of_them_and_objects_last(
+    bus: Bus, tmp_path: Path
+):
+    """What keeps a backup whole that is taken while services run; see `backup.save`."""
+    order = [one.name for one in await backup.save(bus, ONE, tmp_path / "saved")]
+    requests = [subjects.REQUESTS, subjects.STREAMS]
+    tasks = [subjects.SUBMITS, subjects.TASKS, subjects.WORK, subjects.REPORTS]
+    for ordered in (requests, tasks):
+        assert [name for name in order if name in ordered] == ordered
+    assert order[-1] == subjects.objects_stream(subjects.OBJECTS)
 
 
 async def test_a_backup_goes_into_a_new_folder_only(bus: Bus, tmp_path: Path):

@@ -48,9 +48,9 @@ def backup(
 ) -> None:
     """Save every stream of Atlas: histories, task logs, queues, budgets, objects.
 
-    Stop the services first, NATS goes on. While they run each stream is saved as it was at a moment
-    of its own, and a task that ended in between stays open in the copy. The folder has the form of
-    `nats stream backup`.
+    Services may run: all that was accepted when it began is in it. What happened while it was
+    taken is in it for a part, and is done again after a restore; stop the services first where
+    nothing may be paid twice. The folder has the form of `nats stream backup`.
     """
     from atlas.cli import admin
     from atlas.cli.session import run
@@ -71,7 +71,8 @@ def restore(
 ) -> None:
     """Make the streams of a backup, with as many replicas as the settings say.
 
-    With every service stopped, and on a NATS server, or a cluster, that has none of them.
+    With every service stopped, and on a NATS server, or a cluster, that has none of them. Every
+    task that has not ended goes on when services start.
     """
     from atlas.cli import admin
     from atlas.cli.session import run
