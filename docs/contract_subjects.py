@@ -21,6 +21,7 @@ def public_subjects() -> list[SubjectRow]:
         ("task.list", "controller", "`TaskList` → `TaskListReply`"),
         ("task.history", "controller", "`TaskHistory` → `TaskHistoryReply`"),
         ("task.delete", "controller", "`TaskDelete` → `TaskDeleted`"),
+        ("object.get", "controller", "`ObjectGet` → `ObjectPart`"),
     ]
     doors = [
         (subjects.api(TENANT, name), f"anyone → {who}, request/reply", payload, "")

@@ -38,6 +38,17 @@ const history = (door, of, count) => async (from) => {
   return events;
 };
 
+/** A value that is too large for a message, part by part. */
+async function load(object) {
+  const parts = [];
+  for (let offset = 0; offset !== undefined; ) {
+    const part = await ask("object.get", { object, offset });
+    parts.push(Buffer.from(part.data, "base64"));
+    offset = part.next_offset;
+  }
+  return JSON.parse(Buffer.concat(parts));
+}
+
 /**
  * Follows a log to its end: live from `subject`, and by `fetch` what came before or was missed.
  * `log.take` says what an event was to it: "taken", "ignored" (seen already, or outdated) or "gap".
@@ -160,6 +171,7 @@ const log = new TaskLog((event) => {
 const fetch = history("task.history", { task_id: task.task_id }, "version");
 const end = await follow(task.log_subject, log, fetch);
 await Promise.all(streams.values());
+const output = end.output_ref ? await load(end.output_ref) : end.output;
 await nc.close();
 
 console.log(`\n\n${end.type} after ${log.next - 1} events and ${checked} whole streams`);
@@ -167,5 +179,4 @@ if (end.type !== "task.completed") {
   console.error(end.error?.message ?? end.reason ?? "no answer");
   process.exit(1);
 }
-const output = end.output ?? { in_object: end.output_ref };
 console.log(typeof output === "string" ? output : JSON.stringify(output, null, 2));

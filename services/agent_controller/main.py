@@ -12,6 +12,7 @@ from agent_controller.deletion import Deletion
 from agent_controller.handlers import TaskDoors
 from agent_controller.listing import Listing
 from agent_controller.log import TaskLog
+from agent_controller.object_door import ObjectDoor
 from agent_controller.open_tasks import OpenTasks
 from agent_controller.planning.patterns import registered
 from agent_controller.planning.planner import TaskPlanner
@@ -182,6 +183,7 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         running += [group.create_task(one.run()) for one in (keeper, watch)]
         running.append(group.create_task(presence.run(health)))
         await deletion.open(context.doors)
+        await ObjectDoor(bus, objects).open(context.doors)
         await doors.open(context.doors)
         try:
             yield ControllerApp(bus, scheduler, consumers, settings.drain_ms / 1000)

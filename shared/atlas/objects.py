@@ -1,17 +1,30 @@
 """Large values in the object store `ATLAS_OBJECTS`."""
 
+import binascii
 import json
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
 
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
-from atlas import subjects
+from atlas import subjects, wire
 from atlas.bus import Bus
-from atlas.contracts.errors import NotFoundError, StoreRefusedError
+from atlas.contracts.errors import InvalidRequestError, NotFoundError, StoreRefusedError
 from atlas.erasing import purge
+
+_STREAM = subjects.objects_stream(subjects.OBJECTS)
+_CHUNK_BYTES = 128 * 1024
+_SHA256 = "SHA-256="
+
+
+class _Options(BaseModel):
+    """How it was stored."""
+
+    max_chunk_size: int = Field(default=_CHUNK_BYTES, gt=0)
 
 
 class _About(BaseModel):
@@ -19,7 +32,41 @@ class _About(BaseModel):
 
     nuid: str = ""
     size: int = 0
+    chunks: int = 0
+    digest: str = ""
     deleted: bool = False
+    options: _Options = _Options()
+
+    @property
+    def subject(self) -> str:
+        """Where its content is."""
+        return subjects.object_chunks(subjects.OBJECTS, self.nuid)
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all chunks but the last have the same size."""
+        return self.chunks == -(-self.size // self.options.max_chunk_size)
+
+    @property
+    def sha256(self) -> str | None:
+        """Of its content, in hexadecimal."""
+        if not self.digest.startswith(_SHA256):
+            return None
+        try:
+            return urlsafe_b64decode(self.digest.removeprefix(_SHA256)).hex()
+        except binascii.Error:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an object's content."""
+
+    data: bytes
+    size_bytes: int
+    """Of the whole."""
+    sha256: str | None
+    """Of the whole, in hexadecimal, where whoever stored it has told."""
 
 
 class Objects:
@@ -53,15 +100,14 @@ class Objects:
         Raises:
             StoreRefusedError: One could not be removed; worth another try.
         """
-        stream = subjects.objects_stream(subjects.OBJECTS)
         found = [
             (stored.subject, info)
-            async for stored in self._bus.read(stream, subjects.OBJECT_NAMES)
+            async for stored in self._bus.read(_STREAM, subjects.OBJECT_NAMES)
             if (info := json.loads(stored.data))["name"].startswith(tuple(prefixes))
         ]
         for subject, info in found:
-            await purge(self._bus, stream, subjects.object_content(info["nuid"]))
-            await purge(self._bus, stream, subject)
+            await purge(self._bus, _STREAM, subjects.object_chunks(subjects.OBJECTS, info["nuid"]))
+            await purge(self._bus, _STREAM, subject)
         return len(found)
 
     async def get(self, name: str) -> object:
@@ -77,19 +123,91 @@ class Objects:
             raise StoreRefusedError(f"object {name!r} was not read: {error}") from error
         return json.loads(data or b"null")
 
-    async def _read(self, name: str) -> bytes:
-        """Its bytes, by direct gets: a reader needs no consumer, nor the right to make one."""
-        stream = subjects.objects_stream(subjects.OBJECTS)
+    async def part(self, name: str, offset: int, most_bytes: int) -> Part:
+        """The content from `offset` on, at most so many bytes of it.
+
+        Raises:
+            NotFoundError: There is no such object; it may have expired.
+            InvalidRequestError: It ends before `offset`.
+            StoreRefusedError: It could not be read; worth another try.
+        """
+        known = await self._about(name)
+        if offset > known.size:
+            raise InvalidRequestError(
+                f"offset: {offset} is beyond the end of object {name!r}, which has {known.size} "
+                "bytes"
+            )
+        size_bytes = min(most_bytes, known.size - offset)
+        try:
+            data = await self._between(known, offset, offset + size_bytes)
+        except (NatsError, TimeoutError) as error:
+            raise StoreRefusedError(f"object {name!r} was not read: {error}") from error
+        if len(data) != size_bytes:
+            raise _incomplete(name, len(data), size_bytes)
+        return Part(data, known.size, known.sha256)
+
+    async def _between(self, known: _About, begin: int, end: int) -> bytes:
+        """The bytes from one place to another; fewer where chunks are missing."""
+        chunk_bytes = known.options.max_chunk_size
+        index = begin // chunk_bytes if known.is_even else 0
+        from_seq = await self._seq_of(known, index) if begin < end else None
+        if from_seq is None:
+            return b""
+        data, at = bytearray(), index * chunk_bytes
+        page = (end - begin) // chunk_bytes + 2
+        reading = self._bus.read(_STREAM, known.subject, from_seq=from_seq, page=page)
+        async with aclosing(reading) as chunks:
+            async for chunk in chunks:
+                data += chunk.data[max(0, begin - at) : max(0, end - at)]
+                at += len(chunk.data)
+                if at >= end:
+                    break
+        return bytes(data)
+
+    async def _seq_of(self, known: _About, index: int) -> int | None:
+        """The sequence of a chunk, or None where it is gone; found in a few steps.
+
+        What comes `n` chunks later has a sequence later by `n` at least; by more, where others
+        stored something in between.
+        """
+        from_seq = 1
+        while True:
+            reading = self._bus.read(_STREAM, known.subject, from_seq=from_seq, page=1)
+            async with aclosing(reading) as chunks:
+                found = await anext(chunks, None)
+            if found is None:
+                return None
+            missing = index - (known.chunks - 1 - wire.pending(found.headers))
+            if missing <= 0:
+                return found.seq if missing == 0 else None
+            from_seq = found.seq + missing
+
+    async def _about(self, name: str) -> _About:
+        """What is kept of an object.
+
+        Raises:
+            NotFoundError: There is none.
+        """
         meta = subjects.object_meta(subjects.OBJECTS, urlsafe_b64encode(name.encode()).decode())
-        about = await self._bus.last(stream, meta)
+        about = await self._bus.last(_STREAM, meta)
         known = None if about is None else _About.model_validate_json(about.data)
         if known is None or known.deleted:
-            raise NotFoundError(f"there is no object {name!r} in {subjects.OBJECTS}")
-        chunks = subjects.object_chunks(subjects.OBJECTS, known.nuid)
-        data = b"".join([chunk.data async for chunk in self._bus.read(stream, chunks)])
-        if len(data) != known.size:
-            raise StoreRefusedError(
-                f"object {name!r} has {len(data)} bytes of {known.size}; it is being replaced, or "
-                "expires"
+            raise NotFoundError(
+                f"there is no object {name!r} in {subjects.OBJECTS}; it may have expired, or its "
+                "task was deleted"
             )
+        return known
+
+    async def _read(self, name: str) -> bytes:
+        """Its bytes, by direct gets: a reader needs no consumer, nor the right to make one."""
+        known = await self._about(name)
+        data = b"".join([chunk.data async for chunk in self._bus.read(_STREAM, known.subject)])
+        if len(data) != known.size:
+            raise _incomplete(name, len(data), known.size)
         return data
+
+
+def _incomplete(name: str, read_bytes: int, size_bytes: int) -> StoreRefusedError:
+    return StoreRefusedError(
+        f"object {name!r} has {read_bytes} bytes of {size_bytes}; it is being replaced, or expires"
+    )

@@ -45,6 +45,7 @@ API_TASK_GET_ALL = "atlas.*.api.task.get"
 API_TASK_LIST_ALL = "atlas.*.api.task.list"
 API_TASK_HISTORY_ALL = "atlas.*.api.task.history"
 API_TASK_DELETE_ALL = "atlas.*.api.task.delete"
+API_OBJECT_GET_ALL = "atlas.*.api.object.get"
 STREAM_OWNER_ALL = "atlas.*.stream.*.owner"
 STREAM_WRITE_ALL = "atlas.*.stream.*.write"
 STREAM_CHUNK_REPUBLISHED = "atlas.{{wildcard(1)}}.stream.{{wildcard(2)}}.chunk"
@@ -77,6 +78,7 @@ CONTROLLER_DOORS = (
     API_TASK_LIST_ALL,
     API_TASK_HISTORY_ALL,
     API_TASK_DELETE_ALL,
+    API_OBJECT_GET_ALL,
 )
 READING_DOORS = (
     API_STREAM_HISTORY_ALL,
@@ -84,6 +86,7 @@ READING_DOORS = (
     API_TASK_GET_ALL,
     API_TASK_LIST_ALL,
     API_TASK_HISTORY_ALL,
+    API_OBJECT_GET_ALL,
 )
 
 # What is not Atlas's own, and that it meets on its NATS server.
@@ -106,11 +109,6 @@ def objects_stream(bucket: str) -> str:
 
 OBJECT_NAMES = f"$O.{OBJECTS}.M.*"
 """What the object store knows of each object: its name, and where its content is."""
-
-
-def object_content(nuid: str) -> str:
-    """The content of an object."""
-    return f"$O.{OBJECTS}.C.{nuid}"
 
 
 def bucket_key(bucket: str, key: str) -> str:

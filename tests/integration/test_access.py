@@ -44,6 +44,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     subjects.API_TASK_LIST_ALL: (TENANTS, {CONTROLLER}),
     subjects.API_TASK_HISTORY_ALL: (TENANTS, {CONTROLLER}),
     subjects.API_TASK_DELETE_ALL: ({PUBLISHER}, {CONTROLLER}),
+    subjects.API_OBJECT_GET_ALL: (TENANTS, {CONTROLLER}),
     subjects.lane_requests("interactive"): ({ROUTER, WORKER, PUBLISHER}, set()),
     subjects.lane_requests("batch"): ({WORKER, PUBLISHER}, set()),
     subjects.STREAM_OWNER_ALL: ({ROUTER}, set()),

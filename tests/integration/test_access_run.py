@@ -17,13 +17,18 @@ from atlas.access import assets, permissions
 from atlas.client import Atlas
 from atlas.contracts.errors import AtlasError, OverloadedError
 from atlas.contracts.ids import new_id
+from atlas.contracts.tasks import Subtask
 from atlas.objects import Objects
-from atlas.settings import Settings
+from atlas.process import open_context
+from atlas.settings import Settings, TopologySettings
+from atlas.worker import WorkContext, Worker
 from tests.support.access import OTHER, TENANT, Installation
 
 PUBLISHER, WATCHER, OPERATOR = f"{TENANT}-publisher", f"{TENANT}-watcher", "operator"
 SERVICES = ("provider_router", "agent_controller", "agent_worker")
 PATIENCE_S = 60
+MUCH = "äx" * 500_000
+"""More than NATS takes in a message."""
 CONFIGURATION = {
     "ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000",
     "ATLAS_HEALTH_INTERVAL_MS": "500",
@@ -77,7 +82,8 @@ class Story:
     seen_by_the_watcher: str = ""
     log_versions: list[int] = field(default_factory=list)
     task_output: object = None
-    large_output: object = None
+    large_outputs: list[object] = field(default_factory=list)
+    told_to_another: str = ""
     states: list[str] = field(default_factory=list)
     dead: set[str] = field(default_factory=set)
     statuses: dict[str, int] = field(default_factory=dict)
@@ -109,9 +115,11 @@ def story(installation: Installation) -> Iterator[Story]:
 
 
 @asynccontextmanager
-async def as_user(installation: Installation, user: str) -> AsyncIterator[Atlas]:
-    """A client of the tenant."""
-    settings = Settings(nats=installation.settings(user), tenant=TENANT)
+async def as_user(
+    installation: Installation, user: str, tenant: str = TENANT
+) -> AsyncIterator[Atlas]:
+    """A client of a tenant."""
+    settings = Settings(nats=installation.settings(user), tenant=tenant)
     async with Atlas.connect(settings=settings) as atlas:
         yield atlas
 
@@ -129,7 +137,7 @@ async def _live(installation: Installation, told: Story) -> None:
         await _task(publisher, watcher, told)
         await _doors(publisher, told)
         await _dead_letters(installation, told)
-        await _objects(installation, told)
+        await _large_outputs(installation, publisher, watcher, told)
         await _operate(installation, told)
         await installation.server.kill()
         await installation.server.start()
@@ -242,16 +250,45 @@ async def _dead_letters(installation: Installation, told: Story) -> None:
             told.dead.add(letter.subject.split(".")[3])
 
 
-async def _objects(installation: Installation, told: Story) -> None:
-    """A large output, as a worker keeps it and a controller reads it, and over an older one."""
-    async with installation.bus("agent_worker") as worker:
-        for text in ("older", "x" * 300_000):
-            await Objects(worker).put("large", text)
-    async with installation.bus("agent_controller") as controller:
-        told.large_output = await Objects(controller).get("large")
-        await Objects(controller).put("large", "small")
-    async with installation.bus("agent_worker") as worker:
-        await Objects(worker).get("large")
+async def _large_outputs(
+    installation: Installation, publisher: Atlas, watcher: Atlas, told: Story
+) -> None:
+    """A task whose output fits no message, read by its tenant and not by another one."""
+    plan = [
+        {"id": "write", "capability": "write-much", "instruction": "Much."},
+        {"id": "read", "capability": "write-much", "instruction": "m", "depends_on": ["write"]},
+    ]
+    async with _writing_much(installation):
+        task = await publisher.submit("Write very much.", plan=list(plan))
+        end = await task.result()
+    ref = str(end.output_ref)
+    told.large_outputs = [end.output, await watcher.load(ref)]
+    async with as_user(installation, f"{OTHER}-publisher", OTHER) as stranger:
+        with pytest.raises(AtlasError) as refusal:
+            await stranger.load(ref)
+    told.told_to_another = refusal.value.message
+    for service in ("agent_worker", "agent_controller"):
+        async with installation.bus(service) as bus:
+            for text in ("older", "newer"):  # which takes the place of the older one
+                await Objects(bus).put(f"{TENANT}.{task.task_id}.{service}", text)
+    await publisher.delete_task(task.task_id)
+
+
+@asynccontextmanager
+async def _writing_much(installation: Installation) -> AsyncIterator[None]:
+    """A worker of a user's own, with the rights of every worker."""
+    worker = Worker()
+
+    @worker.handles("write-much")
+    async def write(_: Subtask, ctx: WorkContext) -> str:
+        return "".join([*map(str, ctx.inputs.values()), MUCH])
+
+    settings = Settings(topology=TopologySettings(ack_wait_ms=1_000))
+    async with installation.bus("agent_worker") as bus:
+        opening = open_context("agent_worker", "own", "workers", settings, bus)
+        async with opening as context, worker.compose(context) as app:
+            yield
+            await app.drain()
 
 
 async def _operate(installation: Installation, told: Story) -> None:
@@ -331,8 +368,14 @@ def test_what_nobody_can_read_becomes_a_dead_letter(story: Story) -> None:
     assert story.dead == {"request", "submit", "work"}
 
 
-def test_what_a_worker_keeps_a_controller_reads(story: Story) -> None:
-    assert story.large_output == "x" * 300_000
+def test_an_output_that_fits_no_message_comes_whole_to_whoever_is_of_its_tenant(
+    story: Story,
+) -> None:
+    assert story.large_outputs == [2 * MUCH, 2 * MUCH]
+
+
+def test_another_tenant_gets_none_of_it(story: Story) -> None:
+    assert "is none of tenant 'umbrella'" in story.told_to_another
 
 
 def test_an_operator_sees_and_saves_everything(story: Story) -> None:

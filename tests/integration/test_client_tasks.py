@@ -117,17 +117,6 @@ async def test_a_result_waits_for_a_controller_and_gives_the_output(
         assert (await result).output == "done"
 
 
-async def test_a_large_output_is_loaded_from_the_object_store(
-    atlas: Atlas, controller: FakeController, bus: Bus
-):
-    store = await bus.jetstream.object_store(subjects.OBJECTS)
-    await store.put("big", b'{"text": "large"}')
-    await controller.write(_accepted("t1"), _completed("t1", 2, output_ref="big"))
-    assert (await atlas.task_handle("t1").result()).output == {"text": "large"}
-    with pytest.raises(NotFoundError, match="'other'"):
-        await atlas.load("other")
-
-
 async def test_a_failed_task_raises_with_its_error_and_the_outputs_that_are_there(
     atlas: Atlas, controller: FakeController
 ):

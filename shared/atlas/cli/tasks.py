@@ -150,6 +150,8 @@ def _as_text(status: TaskStatus) -> str:
     lines += [f"  {one.subtask_id:24}  {one.state.replace('_', ' ')}" for one in status.subtasks]
     if status.error is not None:
         lines.append(f"error    {status.error.message}")
+    if status.output_ref is not None:
+        lines += ["", f"the output is large; `atlas task watch {status.task_id}` shows it"]
     if isinstance(status.output, str):
         lines += ["", status.output]
     return "\n".join(lines)

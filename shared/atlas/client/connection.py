@@ -6,7 +6,7 @@ from typing import Self
 
 from atlas import subjects, telemetry
 from atlas.bus import Bus
-from atlas.client import choices, deleting
+from atlas.client import choices, deleting, values
 from atlas.client.callbacks import Callback, Callbacks
 from atlas.client.doors import Request, ask_whole, send_control, store_durably
 from atlas.client.embedding import embed
@@ -46,7 +46,6 @@ from atlas.contracts.tasks import (
     TaskStatus,
     TaskSummary,
 )
-from atlas.objects import Objects
 from atlas.reading import Reading
 from atlas.settings import Settings, load_settings
 from atlas.telemetry import names
@@ -353,8 +352,8 @@ class Atlas:
         return await self.task_handle(task_id).control(control)
 
     async def load(self, ref: str) -> object:
-        """A value that an event names by `output_ref`. Raises `NotFoundError`."""
-        return await Objects(self._bus).get(ref)
+        """A value that an event names by `output_ref`. Raises `NotFoundError` when it is gone."""
+        return await values.load(self._bus, self.tenant, ref)
 
     async def providers(self) -> ProvidersReply:
         """Providers, models, health, circuits and budgets, as one router sees them."""

@@ -10,6 +10,7 @@ from atlas import subjects
 from atlas.bus import Bus
 from atlas.client.doors import CONTROL_S, cancelled
 from atlas.client.following import Follower, Page
+from atlas.client.values import load
 from atlas.contracts.errors import (
     AtlasError,
     RequestTimeoutError,
@@ -27,7 +28,6 @@ from atlas.contracts.task_events import (
     TerminalTaskEvent,
 )
 from atlas.contracts.tasks import TaskAccepted, TaskAction, TaskControl, TaskGet, TaskStatus
-from atlas.objects import Objects
 from atlas.reading import Verdict
 
 _HISTORY_S = 3.0
@@ -152,7 +152,7 @@ class Task:
         return found
 
     async def result(self) -> TaskCompleted:
-        """Wait for the end; an output kept in the object store is loaded.
+        """Wait for the end; a large output is loaded, whole.
 
         Raises:
             TaskFailedError: `details` has the error and the outputs of finished subtasks.
@@ -180,7 +180,8 @@ class Task:
             case TaskCompleted(output_ref=None):
                 return end
             case TaskCompleted(output_ref=ref):
-                return end.model_copy(update={"output": await Objects(self.bus).get(str(ref))})
+                output = await load(self.bus, self.tenant, str(ref))
+                return end.model_copy(update={"output": output})
 
     async def status(self) -> TaskStatus:
         """Where it is now."""

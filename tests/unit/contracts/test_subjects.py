@@ -57,7 +57,7 @@ def test_a_subject_is_built_as_the_contract_writes_it(built: str, written: str) 
 
 @pytest.mark.parametrize(("name", "wildcard"), WILDCARDS.items())
 def test_a_wildcard_covers_a_subject_of_the_table(name: str, wildcard: str) -> None:
-    tails = ("task.get", "task.list", "task.history", "task.delete", "stream.delete")
+    tails = ("task.get", "task.list", "task.history", "task.delete", "stream.delete", "object.get")
     doors = [subjects.api("acme", tail) for tail in tails]
     assert any(_covers(wildcard, subject) for subject in [*TABLE, *doors]), name
 

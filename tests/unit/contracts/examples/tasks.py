@@ -2,6 +2,7 @@
 
 from atlas.contracts.base import Contract
 from atlas.contracts.deleting import TaskDelete, TaskDeleted
+from atlas.contracts.objects import ObjectGet, ObjectPart
 from atlas.contracts.task_events import (
     SubtaskCancelled,
     SubtaskDispatched,
@@ -266,6 +267,15 @@ TASKS: dict[str, Contract] = {
     "TaskGet": TaskGet(task_id=ID),
     "TaskDelete": TaskDelete(task_id=ID),
     "TaskDeleted": TaskDeleted(task_id=ID, streams=3, objects=1, messages=24),
+    "ObjectGet": ObjectGet(object=f"default.{ID}.output", offset=524_288, limit_bytes=65_536),
+    "ObjectPart": ObjectPart(
+        object=f"default.{ID}.output",
+        offset=524_288,
+        data="IldhbGVuc2VlIg==",
+        size_bytes=1_048_576,
+        sha256=SHA256,
+        next_offset=524_298,
+    ),
     "TaskList": TaskList(limit=10, state=TaskState.RUNNING),
     "TaskSummary": SUMMARY,
     "TaskListReply": TaskListReply(tasks=[SUMMARY]),
