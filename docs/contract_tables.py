@@ -11,24 +11,28 @@ import re
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 import atlas.contracts
-from atlas.contracts.base import Contract, UserInput
+from atlas.contracts.base import Contract, Unknown, UserInput
 from atlas.contracts.errors import AtlasError
 from atlas.contracts.inference import TASK_NEEDS, Part
-from atlas.contracts.streams import StreamEvent
-from atlas.contracts.task_events import TaskEvent
+from atlas.contracts.streams import KnownStreamEvent
+from atlas.contracts.task_events import KnownTaskEvent
 from atlas.contracts.tasks import SubtaskReport, SubtaskResult
 from docs.contract_subjects import SubjectRow
 
 type JsonSchema = dict[str, object]
 
-UNIONS: dict[str, Any] = {"Part": Part, "StreamEvent": StreamEvent, "TaskEvent": TaskEvent}
+UNIONS: dict[str, Any] = {
+    "Part": Part.__value__,
+    "StreamEvent": KnownStreamEvent,
+    "TaskEvent": KnownTaskEvent,
+}
 TOLD_BY_UNION = {
     "StreamEvent": ("stream_id", "seq", "epoch", "at_ms", "type"),
     "TaskEvent": ("task_id", "version", "at_ms", "type", "subtask_id"),
@@ -56,7 +60,7 @@ class _Schema(GenerateJsonSchema):
 
 
 def public_models() -> dict[str, type[Contract]]:
-    """Every public model by name, in the order of its module."""
+    """Every public model by name, in the order of its module; no bases, and nothing unknown."""
     return {
         name: member
         for module in _modules()
@@ -64,6 +68,7 @@ def public_models() -> dict[str, type[Contract]]:
         if inspect.isclass(member)
         and issubclass(member, Contract)
         and member not in (Contract, UserInput)
+        and not issubclass(member, Unknown)
         and member.__module__ == module.__name__
         and not name.startswith("_")
     }
@@ -138,8 +143,7 @@ def event_table(union: str) -> str:
 
 def member_names(union: str) -> list[str]:
     """The models that a union tells apart by `type`."""
-    annotated = UNIONS[union].__value__  # a `type` alias
-    return [member.__name__ for member in annotated.__args__[0].__args__]
+    return [member.__name__ for member in get_args(get_args(UNIONS[union])[0])]
 
 
 def error_table() -> str:

@@ -100,7 +100,7 @@ class Deletion:
                 named[str(stream_id)] = None
         async for stored in self.bus.read(subjects.REPORTS, subjects.reports_of(*key)):
             try:
-                report = SubtaskReport.model_validate_json(stored.data)
+                report = SubtaskReport.from_json(stored.data)
             except ValidationError:
                 continue  # a dead letter has it, which goes too
             named.update(dict.fromkeys(report.stream_ids))
@@ -151,7 +151,7 @@ class Deletion:
         removed = 0
         async for stored in self.bus.read(subjects.WORK, subjects.work_of(key[0])):
             try:
-                task_id = Subtask.model_validate_json(stored.data).task_id
+                task_id = Subtask.from_json(stored.data).task_id
             except ValidationError:
                 continue  # a worker buries it
             if task_id == key[1]:
@@ -162,7 +162,7 @@ class Deletion:
         """Reports on it that nobody could read."""
         removed = 0
         async for stored in self.bus.read(subjects.DEAD, subjects.dead(key[0], "report", "*")):
-            letter = DeadLetter.model_validate_json(stored.data)
+            letter = DeadLetter.from_json(stored.data)
             if subjects.parse(letter.subject).id == key[1]:
                 removed += await remove(self.bus, subjects.DEAD, stored.seq)
         return removed

@@ -7,7 +7,6 @@ from agent_controller.scheduling.scheduler import Scheduler
 from agent_controller.submissions import Submissions, TaskDeletedError, check_same, conflict, digest
 from agent_controller.tasks.admission import Admission
 from agent_controller.tasks.control import apply_control
-from agent_controller.tasks.entries import UnknownEvent
 from agent_controller.tasks.plan import Problem, invalid
 from agent_controller.tasks.view import TaskView
 from atlas import subjects
@@ -150,7 +149,7 @@ class TaskDoors:
         events: list[TaskEvent] = []
         size, next_version = 0, None
         async for entry in self._log.entries(call.tenant, call.body.task_id):
-            if entry.version < call.body.from_version or isinstance(entry, UnknownEvent):
+            if entry.version < call.body.from_version:
                 continue
             size += len(TASK_EVENT.dump_json(entry))
             if len(events) >= call.body.limit or (events and size > _PAGE_BYTES):

@@ -8,7 +8,7 @@ got lost, one reads again: the refusal may be one's own success.
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
-from agent_controller.tasks.entries import LogEntry, read_entry
+from agent_controller.tasks.entries import read_entry
 from agent_controller.tasks.fold import fold
 from agent_controller.tasks.view import TaskView
 from atlas import subjects, telemetry
@@ -82,7 +82,7 @@ class TaskLog:
         entry = event if isinstance(event, _PLAIN) else read_entry(data)
         return Logged(fold(view, [entry]), seq, trace)
 
-    async def entries(self, tenant: str, task_id: str) -> AsyncIterator[LogEntry]:
+    async def entries(self, tenant: str, task_id: str) -> AsyncIterator[TaskEvent]:
         """The log from its beginning."""
         async for message in self._bus.read(subjects.TASKS, subjects.task_write(tenant, task_id)):
             yield read_entry(message.data)

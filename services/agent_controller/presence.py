@@ -136,7 +136,7 @@ class Presence:
 def _read(data: bytes) -> Event | None:
     """An event, or None: anyone may publish there."""
     try:
-        return Event.model_validate_json(data)
+        return Event.from_json(data)
     except ValidationError:
         return None
 

@@ -70,7 +70,7 @@ class Reports:
         if parsed.kind == "result":
             return result_intake(await read_result(self._objects, msg.subject, msg.data))
         try:
-            report = SubtaskReport.model_validate_json(msg.data)
+            report = SubtaskReport.from_json(msg.data)
         except ValidationError as error:
             raise InvalidRequestError(
                 f"{msg.subject}: no SubtaskReport: {error.error_count()} problems"

@@ -66,7 +66,7 @@ class Feedback:
 
     async def _hear(self, msg: Msg) -> None:
         try:
-            event = Event.model_validate_json(msg.data)
+            event = Event.from_json(msg.data)
             said = StreamFeedback.model_validate(
                 {"stream_id": event.data.get("stream_id"), "fault": event.data.get("fault")}
             )

@@ -93,7 +93,7 @@ class CircuitSharing:
         if account is None or not data:  # of another configuration; or somebody removed the key
             return
         try:
-            record = CircuitRecord.model_validate_json(data)
+            record = CircuitRecord.from_json(data)
         except ValidationError as error:
             log.warning("not_a_circuit", subject=subject, problems=error.error_count())
             return

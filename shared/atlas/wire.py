@@ -211,7 +211,7 @@ def read_reply[M: Contract](data: bytes, answer: type[M]) -> M:
     if b'"error"' in data:
         _raise_error_reply(data)
     try:
-        return answer.model_validate_json(data)
+        return answer.from_json(data)
     except ValidationError as error:
         raise AtlasError(
             f"the answer is no {answer.__name__}: {error.error_count()} problems; "
@@ -237,7 +237,7 @@ def read_event(subject: str, data: bytes) -> Event:
         AtlasError: It is no `Event`.
     """
     try:
-        return Event.model_validate_json(data)
+        return Event.from_json(data)
     except ValidationError as error:
         raise AtlasError(f"{subject}: not an Event; who publishes there?") from error
 

@@ -25,7 +25,7 @@ async def read_result(objects: Objects, subject: str, data: bytes) -> SubtaskRes
     """
     place = subjects.parse(subject)
     try:
-        result = SubtaskResult.model_validate_json(data)
+        result = SubtaskResult.from_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise InvalidRequestError(

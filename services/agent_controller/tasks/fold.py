@@ -12,7 +12,7 @@ from types import MappingProxyType
 from msgspec.structs import replace
 
 from agent_controller.tasks import replanning
-from agent_controller.tasks.entries import LogCorruptError, LogEntry, UnknownEvent
+from agent_controller.tasks.entries import LogCorruptError
 from agent_controller.tasks.order import by_urgency, longest_paths
 from agent_controller.tasks.records import Records
 from agent_controller.tasks.view import RESERVED_IDS, SubtaskRecord, TaskView
@@ -37,6 +37,7 @@ from atlas.contracts.task_events import (
     TaskPlanned,
     TaskReplanned,
     TaskResumed,
+    UnknownTaskEvent,
 )
 from atlas.contracts.tasks import PlannedSubtask, SubtaskState
 
@@ -50,7 +51,7 @@ type SubtaskEvent = (
 )
 
 
-def fold(view: TaskView, entries: Iterable[LogEntry]) -> TaskView:
+def fold(view: TaskView, entries: Iterable[TaskEvent]) -> TaskView:
     """The view after `entries`.
 
     Raises:
@@ -69,7 +70,7 @@ def heard(view: TaskView, subtask_id: str, attempt: int, at_ms: int) -> TaskView
     return _with(view, replace(record, last_heard_ms=max(at_ms, record.last_heard_ms or 0)))
 
 
-def _fold_one(view: TaskView, entry: LogEntry) -> TaskView:
+def _fold_one(view: TaskView, entry: TaskEvent) -> TaskView:
     if isinstance(entry, TaskDeletedEvent):  # what came before it is removed, or is about to be
         return TaskView(view.tenant, view.task_id, is_deleted=True)
     if entry.version != view.version + 1:
@@ -83,7 +84,7 @@ def _fold_one(view: TaskView, entry: LogEntry) -> TaskView:
         updated_at_ms=entry.at_ms,
         accepted_at_ms=view.accepted_at_ms or entry.at_ms,
     )
-    if isinstance(entry, UnknownEvent) or view.end is not None:
+    if isinstance(entry, UnknownTaskEvent) or view.end is not None:
         return view
     match entry:
         case (

@@ -114,7 +114,7 @@ class Reservations:
         """
         async for stored in self._bus.read(subjects.RESERVATIONS, subjects.RESERVATION_ALL):
             try:
-                yield stored.seq, Reservation.model_validate_json(stored.data)
+                yield stored.seq, Reservation.from_json(stored.data)
             except ValidationError:
                 log.warning("not_a_reservation", subject=stored.subject, seq=stored.seq)
 

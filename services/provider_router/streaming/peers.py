@@ -52,7 +52,7 @@ class Peers:
 
     async def _hear(self, msg: Msg) -> None:
         try:
-            event = Event.model_validate_json(msg.data)
+            event = Event.from_json(msg.data)
         except ValidationError:
             log.debug("not_an_event", subject=msg.subject)
             return

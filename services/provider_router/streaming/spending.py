@@ -205,7 +205,7 @@ def used_of_history(store: StreamStore, pricing: Callable[[str, str], Pricing]) 
         address = StreamAddress(record.tenant, record.stream_id)
         # A router that lost its connection claims anew, and spends under the same reservation.
         owners = [
-            Ownership.model_validate_json(stored.data)
+            Ownership.from_json(stored.data)
             async for stored in store.bus.read(subjects.STREAMS, address.owner)
         ]
         epochs = {

@@ -65,7 +65,7 @@ class StreamStore:
         stored = await self.bus.last(subjects.STREAMS, address.owner)
         if stored is None:
             return None
-        return Claim(Ownership.model_validate_json(stored.data), stored.seq)
+        return Claim(Ownership.from_json(stored.data), stored.seq)
 
     async def claim(
         self,
@@ -222,7 +222,7 @@ class StreamStore:
         kept = []
         async for stored in self.bus.read(subjects.CONTROL, address.control):
             try:
-                kept.append(StreamControl.model_validate_json(stored.data))
+                kept.append(StreamControl.from_json(stored.data))
             except ValidationError:
                 continue
         return kept

@@ -114,7 +114,7 @@ class Sweep:
         )
         async with aclosing(owners):
             async for stored in owners:
-                ownership = Ownership.model_validate_json(stored.data)
+                ownership = Ownership.from_json(stored.data)
                 self._from_seq = stored.seq + 1
                 if ownership.deleted:
                     self._open.pop(stored.subject, None)

@@ -24,6 +24,7 @@ from atlas.contracts.task_events import (
     TaskPlanned,
     TaskReplanned,
     TaskResumed,
+    UnknownTaskEvent,
 )
 from atlas.contracts.tasks import PlannedSubtask, SubtaskState, TaskState
 
@@ -121,8 +122,8 @@ class Board:
                 self.state = TaskState.PAUSED
             case TaskCompleted() | TaskFailed() | TaskCancelled():
                 self._end(event)
-            case TaskDeletedEvent():
-                pass  # it had ended, as it shows
+            case TaskDeletedEvent() | UnknownTaskEvent():
+                pass  # it had ended, as it shows; of a newer controller: nobody here can say
             case _:
                 self._take_subtask(event)
 

@@ -154,7 +154,7 @@ async def dead_letters(bus: Bus) -> list[Finding]:
     last = await bus.last(subjects.DEAD, subjects.DEAD_ALL)
     why = ""
     if last is not None:
-        letter = DeadLetter.model_validate_json(last.data)
+        letter = DeadLetter.from_json(last.data)
         why = f" The last, {letter.kind} {letter.id}: {letter.error.message}."
     told = (
         f"{count} in {subjects.DEAD}.{why} Correct whoever sent them; "

@@ -55,7 +55,7 @@ def headers_of(subtask: Subtask | None) -> dict[str, str]:
     if not isinstance(subtask, Subtask):
         raise InvalidRequestError(
             f"subtask is a {type(subtask).__name__}; give the Subtask that the worker got, "
-            "as Subtask.model_validate_json reads it from the message"
+            "as Subtask.from_json reads it from the message"
         )
     return task_headers(subtask.task_id, subtask.task_budget)
 

@@ -78,7 +78,7 @@ class TaskSource:
     def decode(self, data: bytes) -> TaskEvent:
         """Read one entry of the log."""
         try:
-            return TASK_EVENT.validate_json(data)
+            return TASK_EVENT.validate_json(data, extra="ignore")
         except ValidationError as error:
             raise AtlasError(
                 f"{self.subject}: not a TaskEvent; is the controller of another version?"

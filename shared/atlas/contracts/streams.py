@@ -4,8 +4,9 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
+from pydantic.json_schema import SkipJsonSchema
 
-from atlas.contracts.base import Contract, Count, EpochMs, UserInput
+from atlas.contracts.base import Contract, Count, EpochMs, Unknown, UserInput, types_of
 from atlas.contracts.errors import ErrorInfo
 from atlas.contracts.ids import StreamId
 from atlas.contracts.inference import Cost, FinishReason, StreamMetrics, Usage
@@ -136,7 +137,7 @@ class StreamCancelled(_StreamEvent):
     cost: Cost
 
 
-type StreamEvent = Annotated[
+KnownStreamEvent = Annotated[
     StreamStarted
     | TextDelta
     | ReasoningDelta
@@ -149,6 +150,17 @@ type StreamEvent = Annotated[
     | StreamFailed
     | StreamCancelled,
     Field(discriminator="type"),
+]
+
+
+class UnknownStreamEvent(_StreamEvent, Unknown):
+    """An event of a type that a newer router writes. It has its place and says nothing."""
+
+    known = types_of(KnownStreamEvent)
+
+
+type StreamEvent = Annotated[
+    KnownStreamEvent | SkipJsonSchema[UnknownStreamEvent], Field(union_mode="left_to_right")
 ]
 type TerminalStreamEvent = StreamCompleted | StreamFailed | StreamCancelled
 

@@ -3,8 +3,9 @@
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
+from pydantic.json_schema import SkipJsonSchema
 
-from atlas.contracts.base import Contract, EpochMs, JsonObject, UserInput
+from atlas.contracts.base import Contract, EpochMs, JsonObject, Unknown, UserInput, types_of
 from atlas.contracts.errors import ErrorInfo
 from atlas.contracts.ids import Capability, StreamId, SubtaskId, TaskId
 from atlas.contracts.inference import Cost, Usage
@@ -218,7 +219,7 @@ class TaskDeletedEvent(_TaskEvent):
     type: Literal["task.deleted"] = "task.deleted"
 
 
-type TaskEvent = Annotated[
+KnownTaskEvent = Annotated[
     TaskAcceptedEvent
     | TaskPlanned
     | TaskReplanned
@@ -238,6 +239,17 @@ type TaskEvent = Annotated[
     | TaskCancelled
     | TaskDeletedEvent,
     Field(discriminator="type"),
+]
+
+
+class UnknownTaskEvent(_TaskEvent, Unknown):
+    """An event of a type that a newer controller writes. It has its place and decides nothing."""
+
+    known = types_of(KnownTaskEvent)
+
+
+type TaskEvent = Annotated[
+    KnownTaskEvent | SkipJsonSchema[UnknownTaskEvent], Field(union_mode="left_to_right")
 ]
 type TerminalTaskEvent = TaskCompleted | TaskFailed | TaskCancelled
 

@@ -136,7 +136,7 @@ class Desk:
     async def _work(self, msg: Msg) -> None:
         _, tenant, _, capability, priority = msg.subject.split(".")
         try:
-            subtask = Subtask.model_validate_json(msg.data)
+            subtask = Subtask.from_json(msg.data)
         except ValidationError as error:
             await self._bury(tenant, msg, error)
             return

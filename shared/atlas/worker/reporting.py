@@ -205,7 +205,7 @@ class Voice:
 def _read(stored: Stored) -> SubtaskReport | None:
     """A report; None where nobody can say what it meant: the controllers bury it."""
     try:
-        return SubtaskReport.model_validate_json(stored.data)
+        return SubtaskReport.from_json(stored.data)
     except ValidationError:
         return None
 

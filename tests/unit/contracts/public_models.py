@@ -6,7 +6,7 @@ import pkgutil
 from types import ModuleType
 
 import atlas.contracts
-from atlas.contracts.base import Contract, UserInput
+from atlas.contracts.base import Contract, Unknown, UserInput
 
 
 def contract_modules() -> list[ModuleType]:
@@ -18,13 +18,14 @@ def contract_modules() -> list[ModuleType]:
 
 
 def public_models() -> dict[str, type[Contract]]:
-    """Every public model by name, the two bases left out."""
+    """Every public model by name; no bases, and not what stands for unknown ones."""
     return {
         name: member
         for module in contract_modules()
         for name, member in inspect.getmembers(module, inspect.isclass)
         if issubclass(member, Contract)
         and member not in (Contract, UserInput)
+        and not issubclass(member, Unknown)
         and member.__module__ == module.__name__
         and not name.startswith("_")
     }

@@ -3,13 +3,21 @@
 import json
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from atlas import door
-from atlas.contracts.base import UserInput
+from atlas.contracts.base import Contract, Unknown, UserInput
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.inference import GenerateRequest, ModelRequest
-from atlas.contracts.streams import STREAM_EVENT, StreamControl, TextDelta
+from atlas.contracts.streams import (
+    STREAM_EVENT,
+    HistoryReply,
+    StreamControl,
+    StreamState,
+    TextDelta,
+)
+from atlas.contracts.task_events import TASK_EVENT
 from atlas.contracts.tasks import SubmitRequest
 
 from .examples import EXAMPLES
@@ -39,6 +47,51 @@ def test_an_unknown_field_is_refused_in_what_users_send(name: str) -> None:
 def test_an_unknown_field_is_ignored_in_what_services_send(name: str) -> None:
     model = type(EXAMPLES[name])
     assert model.model_validate_json(_with_unknown_field(name)) == EXAMPLES[name]
+
+
+def _grown(value: object) -> object:
+    """A value as a newer version may write it: with a field more in every model, at any depth."""
+    if isinstance(value, Contract):
+        fields = ((name, getattr(value, name)) for name in type(value).model_fields)
+        return {name: _grown(one) for name, one in fields if one is not None} | {"novelty": 1}
+    if isinstance(value, list | tuple):
+        return [_grown(one) for one in value]
+    return to_jsonable_python(value)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_what_was_accepted_once_is_read_leniently_at_any_depth(name: str) -> None:
+    """Such as a request in a task's log, which a newer controller accepted with a new field."""
+    grown = json.dumps(_grown(EXAMPLES[name])).encode()
+    assert type(EXAMPLES[name]).from_json(grown) == EXAMPLES[name]
+
+
+UNKNOWN = {
+    STREAM_EVENT: {"stream_id": "a", "seq": 2, "epoch": 7, "at_ms": 1, "type": "stream.moved"},
+    TASK_EVENT: {"task_id": "a", "version": 2, "at_ms": 1, "type": "task.moved"},
+}
+
+
+@pytest.mark.parametrize("adapter", UNKNOWN, ids=["stream", "task"])
+def test_an_event_of_an_unknown_type_is_passed_on_as_it_came(adapter: TypeAdapter[Unknown]) -> None:
+    told = UNKNOWN[adapter] | {"to": {"region": "north", "reason": None}}
+    event = adapter.validate_json(json.dumps(told), extra="ignore")
+    assert (event.type, json.loads(adapter.dump_json(event))) == (told["type"], told)
+
+
+def test_an_event_of_an_unknown_type_stands_in_a_page_of_history_as_it_came() -> None:
+    told = UNKNOWN[STREAM_EVENT] | {"to": "north"}
+    event = STREAM_EVENT.validate_python(told)
+    page = HistoryReply(events=[event], state=StreamState.ACTIVE).to_json()
+    assert json.loads(page)["events"] == [told]
+    assert HistoryReply.from_json(page).events == [event]
+
+
+@pytest.mark.parametrize("adapter", UNKNOWN, ids=["stream", "task"])
+def test_an_event_of_a_known_type_must_be_as_the_type_says(adapter: TypeAdapter[Unknown]) -> None:
+    known = "text.delta" if adapter is STREAM_EVENT else "task.planned"
+    with pytest.raises(ValidationError, match=f"a {known} is not like this"):
+        adapter.validate_json(json.dumps(UNKNOWN[adapter] | {"type": known}))
 
 
 def test_an_unknown_field_of_a_stream_event_is_ignored() -> None:

@@ -14,7 +14,7 @@ from agent_controller.tasks.intake import take_report, take_result
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.shares import Counts, Queue, ShareLimits, Shares, Taken, lane_of
 from agent_controller.tasks.view import TaskView
-from atlas.contracts.task_events import TaskAcceptedEvent
+from atlas.contracts.task_events import SubtaskDispatched, TaskAcceptedEvent
 from atlas.contracts.tasks import SubtaskReport, SubtaskResult, TaskRequest
 from atlas.turns import precedence
 
@@ -107,7 +107,7 @@ class Farm:
                 break
             self._append(key, events)
             for event in events:
-                if event.type == "subtask.dispatched":
+                if isinstance(event, SubtaskDispatched):
                     queue = Queue(event.capability, priority)
                     self.queues[queue].append((key, event.subtask_id))
         shares.settle(key)

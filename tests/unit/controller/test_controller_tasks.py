@@ -218,7 +218,7 @@ def test_an_event_of_a_newer_version_is_passed_over_and_a_gap_is_not():
     assert (view.version, view.updated_at_ms) == (1, 5)
     with pytest.raises(LogCorruptError, match="from version 1 to 3"):
         fold(view, [unknown.model_copy(update={"version": 3})])
-    with pytest.raises(LogCorruptError, match="cannot be read"):
+    with pytest.raises(LogCorruptError, match=r"task\.planned"):
         read_entry(b'{"task_id":"t1","version":1,"at_ms":5,"type":"task.planned"}')
 
 
