@@ -27,7 +27,7 @@ from atlas.objects import Objects
 from atlas.settings import Settings, TopologySettings
 from tests.integration.cli_process import Ended
 from tests.integration.cli_process import atlas as run_cli
-from tests.integration.test_tasks import User, controller, working
+from tests.support.tasks import User, controller, working
 
 ONE = TopologySettings(ack_wait_ms=1_000)
 THREE = TopologySettings(ack_wait_ms=1_000, replicas=3)

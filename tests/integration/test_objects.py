@@ -18,7 +18,7 @@ from atlas.contracts.objects import PART_BYTES, ObjectPart
 from atlas.embedded import NatsProcess
 from atlas.erasing import purge
 from atlas.objects import Objects
-from tests.integration.test_tasks import controller
+from tests.support.tasks import controller
 
 CHUNK_BYTES = 128 * 1024
 LARGE = {"text": "".join(f"line {number} äöü\n" for number in range(100_000))}
