@@ -33,7 +33,7 @@ def test_a_value_that_is_no_json_is_refused():
 
 
 def test_a_subtask_that_is_none_is_refused_with_what_to_give():
-    with pytest.raises(InvalidRequestError, match=r"subtask is a dict; .*model_validate_json"):
+    with pytest.raises(InvalidRequestError, match=r"subtask is a dict; .*from_json"):
         headers_of({"task_id": "t1"})  # type: ignore[arg-type]
 
 
