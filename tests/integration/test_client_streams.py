@@ -33,28 +33,7 @@ from atlas.contracts.streams import (
     StreamStatus,
     TextDelta,
 )
-from tests.integration.client_fakes import (
-    FakeRouter,
-    answer,
-    completed,
-    delta,
-    soon,
-    started,
-)
-
-
-@pytest.fixture
-async def atlas(bus: Bus, nats_server):
-    assert bus.is_connected  # and with it, the assets are there
-    async with Atlas.connect(nats_server.url, tenant="default", silence_s=2) as connected:
-        yield connected
-
-
-@pytest.fixture
-async def router(bus: Bus):
-    fake = FakeRouter(bus)
-    await fake.open()
-    return fake
+from tests.integration.client_fakes import FakeRouter, answer, completed, delta, soon, started
 
 
 def _failed_attempt(stream_id: str, seq: int, epoch: int = 1) -> AttemptFailed:

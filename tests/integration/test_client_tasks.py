@@ -33,20 +33,6 @@ from atlas.contracts.tasks import TaskRequest, TaskState, TaskStatus
 from tests.integration.client_fakes import FakeController
 
 
-@pytest.fixture
-async def atlas(bus: Bus, nats_server):
-    assert bus.is_connected  # and with it, the assets are there
-    async with Atlas.connect(nats_server.url, tenant="default", silence_s=2) as connected:
-        yield connected
-
-
-@pytest.fixture
-async def controller(bus: Bus):
-    fake = FakeController(bus)
-    await fake.open()
-    return fake
-
-
 def _accepted(task_id: str) -> TaskAcceptedEvent:
     return TaskAcceptedEvent(
         task_id=task_id,
