@@ -1,6 +1,5 @@
 """A router and a controller that speak the contract and are told what to say."""
 
-import asyncio
 import hashlib
 from dataclasses import dataclass, field
 
@@ -137,10 +136,3 @@ class FakeController:
         page, following = rest[:3], rest[3].version if len(rest) > 3 else None
         reply = TaskHistoryReply(events=page, state=state, next_version=following)
         await msg.respond(reply.to_json())
-
-
-async def soon(condition) -> None:
-    """Wait until `condition()` holds, at most five seconds."""
-    async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
-            await asyncio.sleep(0.01)

@@ -1,11 +1,13 @@
 """Where a model that works with tools must end: rounds, money, time, calls, its task."""
 
 import asyncio
+import json
 
 import pytest
 
 from atlas import subjects
 from atlas.contracts.base import now_ms
+from atlas.contracts.inference import Role
 from atlas.contracts.task_events import TaskPaused, TaskResumed
 from atlas.worker import AgentLimits
 from tests.support.agents import Script, add, at_work
@@ -15,6 +17,7 @@ from tests.support.subtasks import (
     failure_of,
     result_of,
     send,
+    until_ended,
     until_no_work_is_left,
     work,
 )
@@ -104,20 +107,26 @@ async def test_no_tool_is_called_while_the_task_is_paused_and_none_after_its_end
     base = {"task_id": "t1", "at_ms": now_ms()}
     asked, go_on = asyncio.Event(), asyncio.Event()
 
-    async def say(_request):
+    async def say(request):
+        if request.messages[0].content == "later":
+            return "x"
+        if request.messages[-1].role is not Role.TOOL:
+            return [("add", '{"a": 1, "b": 2}')]
         asked.set()
         await go_on.wait()
         return [("act", "{}")]
 
-    async with routing(bus, say), at_work(nats_server.url, act):
+    async with routing(bus, say) as router, at_work(nats_server.url, add, act):
         await send(bus, work())
         async with asyncio.timeout(10):
             await asked.wait()
+            control = await bus.open(subjects.stream_control("default", router.paid[1]))
+            await bus.flush()
             await bus.store(log, TaskPaused(version=1, **base).to_json())
-            await asyncio.sleep(0.3)
+            assert json.loads((await control.next_msg()).data)["action"] == "pause"
             go_on.set()
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(called.wait(), 0.7)
+            await until_ended(bus, router.paid[1])
+            assert not called.is_set()
             await bus.store(log, TaskResumed(version=2, **base).to_json())
             await called.wait()
             await end_task(bus)

@@ -29,6 +29,7 @@ from provider_router.accounting.budgets import Amounts, Estimate, Verdict
 from provider_router.accounting.counters import Addition, Counted
 from provider_router.accounting.usage import UsageCounters
 from tests.support.accounts import TENANT, Books, books, limited, spend
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("bus")  # which makes what JetStream is to hold
 
@@ -313,8 +314,7 @@ async def test_a_router_is_given_time_before_it_counts_as_dead(nats_server: Nats
         reconciler = mine.reconciler(mine.name)
         reconciler._grace_s = 0.2
         assert await reconciler.once() == 0
-        await asyncio.sleep(0.3)
-        assert await reconciler.once() == 1
+        assert await eventually(reconciler.once) == 1
 
 
 async def test_while_nats_is_away_a_request_is_refused_in_bounded_time_and_may_be_repeated(

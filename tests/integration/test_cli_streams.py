@@ -20,7 +20,8 @@ from atlas.contracts.streams import (
     StreamStatus,
 )
 from tests.integration import cli_process
-from tests.integration.client_fakes import FakeRouter, answer, completed, delta, soon, started
+from tests.integration.client_fakes import FakeRouter, answer, completed, delta, started
+from tests.support.waiting import eventually
 
 
 async def test_the_end_alone_is_the_final_text_or_the_last_event(router: FakeRouter, cli):
@@ -165,7 +166,7 @@ async def test_who_reads_no_further_ends_the_command_quietly(
     process.stdout._transport.close()  # type: ignore[attr-defined]
     for seq in range(3, 6):
         await router.write(delta("s1", seq, "more"))
-    await soon(lambda: process.returncode is not None)
+    await eventually(lambda: process.returncode is not None)
     assert process.returncode == 141
     assert process.stderr is not None
     assert await process.stderr.read() == b""

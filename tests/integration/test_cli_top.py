@@ -18,7 +18,7 @@ from atlas.nats_settings import NatsSettings
 from atlas.settings import Settings
 from atlas.topology import ensure_work_consumer
 from tests.integration import cli_process
-from tests.integration.client_fakes import soon
+from tests.support.waiting import eventually
 
 
 async def _tell(bus: Bus, source: str, type_: str, **data: object) -> None:
@@ -135,7 +135,7 @@ async def test_a_stream_is_told_with_the_model_that_was_heard_of(bus: Bus, watch
     for name in ("s1", "s2"):
         await bus.store(subjects.stream_request("default", name), b"{}")
     await _tell(bus, "provider_router", "stream.started", stream_id="s1", model="a/one")
-    await soon(lambda: watch.roll.stream("s1").model)
+    await eventually(lambda: watch.roll.stream("s1").model)
     told = (await watch.look()).streams
     assert told is not None
     assert [(one.stream_id, one.model) for one in told.shown] == [("s2", None), ("s1", "a/one")]
@@ -160,13 +160,13 @@ async def test_what_is_no_event_changes_nothing(bus: Bus, watch: Lookout):
     subject = subjects.event("default", "agent_worker", "service.health")
     await bus.publish(subject, b"nonsense")
     await _tell(bus, "agent_worker", "service.health", instance="w1", state="ready")
-    await soon(lambda: watch.roll.instances == {"w1"})
+    await eventually(lambda: watch.roll.instances == {"w1"})
 
 
 async def test_without_nats_every_part_says_so(bus: Bus, watch: Lookout, nats_server):
     await bus.close()
     await nats_server.stop()
-    await soon(lambda: not watch.bus.is_connected)
+    await eventually(lambda: not watch.bus.is_connected)
     told = await watch.look()
     assert set(told.unanswered) == {"queues", "providers", "streams", "tasks"}
     assert all("NATS is away" in one for one in told.unanswered.values())

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration import cli_process
+from tests.support.waiting import eventually
 
 
 def _is_alive(pid: int) -> bool:
@@ -41,9 +42,7 @@ async def _up(cwd: Path, *options: str):
 
 
 async def _all_gone(pids: list[int]) -> None:
-    async with asyncio.timeout(10):
-        while any(_is_alive(pid) for pid in pids):  # noqa: ASYNC110 - a pid tells nobody its end
-            await asyncio.sleep(0.05)
+    await eventually(lambda: not any(_is_alive(pid) for pid in pids))
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])

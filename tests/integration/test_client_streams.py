@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from nats.aio.msg import Msg
@@ -33,7 +34,8 @@ from atlas.contracts.streams import (
     StreamStatus,
     TextDelta,
 )
-from tests.integration.client_fakes import FakeRouter, answer, completed, delta, soon, started
+from tests.integration.client_fakes import FakeRouter, answer, completed, delta, started
+from tests.support.waiting import eventually
 
 
 def _failed_attempt(stream_id: str, seq: int, epoch: int = 1) -> AttemptFailed:
@@ -185,8 +187,7 @@ async def test_what_comes_live_does_not_wait_for_a_busy_router_that_is_asked_for
         router.is_busy = True
         coming = asyncio.create_task(anext(pieces))
         asked = len(router.asked)
-        while len(router.asked) == asked:  # noqa: ASYNC110 - it was quiet for long enough
-            await asyncio.sleep(0.01)
+        await eventually(lambda: len(router.asked) > asked)  # it was quiet for long enough
         await router.write(*events[2:])
         assert await coming == "b"
         assert (await stream.result()).content == "ab"
@@ -241,8 +242,10 @@ async def test_no_router_is_an_error_after_the_silence_that_was_allowed(atlas: A
 async def test_a_slow_reader_heals_from_history(atlas: Atlas, router: FakeRouter, monkeypatch):
     texts = [f"{number} " for number in range(200)]
     opened = following_module.Follower.open
+    followers: list[Any] = []
 
     async def open_small(self):
+        followers.append(self)
         await opened(self, bound_bytes=1_000)
 
     monkeypatch.setattr(following_module.Follower, "open", open_small)
@@ -250,7 +253,7 @@ async def test_a_slow_reader_heals_from_history(atlas: Atlas, router: FakeRouter
     async with asyncio.timeout(20), atlas.watch_stream("s1") as stream:
         pieces = aiter(stream)
         await router.write(*answer("s1", *texts)[1:])
-        await asyncio.sleep(0.2)  # the messages arrive, and most of them find no room
+        await eventually(lambda: followers[0]._live.is_missing)  # there was no room for more
         assert "".join([piece async for piece in pieces]) == "".join(texts)
 
 
@@ -265,12 +268,12 @@ async def test_many_who_come_late_on_one_connection_ask_history_in_turns(atlas: 
     await bus.flush()
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         watching = [group.create_task(atlas.stream_result("s1")) for _ in range(50)]
-        await soon(lambda: len(asked) >= 16)
-        await bus.flush()
-        await asyncio.sleep(0.1)  # any more would have come by now
+        await eventually(lambda: len(asked) >= 16)
+        for connection in (atlas._bus, bus):  # any more would have come by now
+            await connection.flush()
         assert len(asked) == 16
         for number in range(50):
-            await soon(lambda: len(asked) > number)  # noqa: B023 - awaited at once
+            await eventually(lambda: len(asked) > number)  # noqa: B023 - awaited at once
             await asked[number].respond(page)
     assert {one.result().content for one in watching} == {"ab"}
 
@@ -401,7 +404,7 @@ async def test_two_readers_of_one_stream_object_at_once_are_refused(
     await router.write(started("s1", 1))
     async with atlas.watch_stream("s1") as stream, asyncio.TaskGroup() as group:
         first = group.create_task(stream.result())
-        await soon(lambda: stream.reading.seq == 1)
+        await eventually(lambda: stream.reading.seq == 1)
         with pytest.raises(AtlasError, match="being read already"):
             await stream.result()
         await router.write(completed("s1", 2, ""))
@@ -488,6 +491,6 @@ async def test_a_watcher_survives_the_death_of_the_nats_server(
         assert await anext(pieces) == "a"
         await nats_server.kill()
         await nats_server.start()
-        await soon(lambda: router.bus.is_connected)
+        await eventually(lambda: router.bus.is_connected)
         await router.write(*events[2:])
         assert [piece async for piece in pieces] == ["b"]

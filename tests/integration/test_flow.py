@@ -12,6 +12,7 @@ from atlas import subjects
 from atlas.bus import Bus
 from atlas.embedded import NatsProcess
 from atlas.pull import Flow
+from tests.support.waiting import eventually
 
 HOUR_S = 3_600
 
@@ -45,9 +46,7 @@ async def take(flow: Flow, count: int) -> list[bytes]:
 
 
 async def until_came(flow: Flow, count: int) -> None:
-    async with asyncio.timeout(20):
-        while len(flow.inbox) < count:  # noqa: ASYNC110 - an inbox tells nobody
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(flow.inbox) >= count)
 
 
 async def test_a_message_is_not_held_back_until_more_have_come(bus: Bus, durable: str):

@@ -1,7 +1,5 @@
 """A worker of one's own, made with `atlas.worker`, on real NATS."""
 
-import asyncio
-
 from atlas import subjects
 from atlas.contracts.errors import ProviderOverloadedError
 from atlas.contracts.events import Event
@@ -16,8 +14,10 @@ from tests.support.subtasks import (
     send,
     until_no_work_is_left,
     work,
+    work_left,
 )
 from tests.support.tasks import User, controller
+from tests.support.waiting import eventually
 from tests.support.workers import at_work
 from tests.support.workers import worker as built_in_worker
 
@@ -110,8 +110,11 @@ async def test_copies_of_work_that_come_at_once_are_done_once(bus, nats_server):
 
     async def act(given, _ctx):
         begun.append(given.idempotency_key)
-        await asyncio.sleep(0.5)
+        await eventually(others_are_gone)
         return "x"
+
+    async def others_are_gone() -> bool:
+        return bool(await work_left(bus) == 1)
 
     for _ in range(4):
         await send(bus, work())

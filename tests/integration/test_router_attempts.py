@@ -14,15 +14,8 @@ from atlas.wire import read_event
 from provider_router.accounting.counters import Counters
 from provider_router.accounting.usage import UsageCounters
 from tests.support.provider_server import ProviderServer, Reply, refusal, serving
-from tests.support.router import (
-    TENANT,
-    Stack,
-    chat,
-    chat_chunk,
-    chat_event,
-    provider,
-    stack,
-)
+from tests.support.router import TENANT, Stack, chat, chat_chunk, chat_event, provider, stack
+from tests.support.waiting import eventually
 
 PRICED = [
     {
@@ -110,10 +103,7 @@ async def test_a_whole_answer_costs_what_its_provider_reported_cached_and_reason
     )
     assert one.cost == Cost(total_usd=(200 * 1.0 + 800 * 0.1 + 50 * 10.0) / 1e6)
     used = UsageCounters(Counters(rig.stack.bus))
-    async with asyncio.timeout(10):
-        while not (spent := await used.spent(TENANT)):  # noqa: ASYNC110 - a counter tells nobody
-            await asyncio.sleep(0.1)
-    assert spent == [
+    assert await eventually(lambda: used.spent(TENANT)) == [
         ModelUsage(
             model="first/some-model",
             requests=1,

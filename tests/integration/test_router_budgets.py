@@ -30,6 +30,7 @@ from provider_router.accounting.reservations import Reservations
 from provider_router.accounting.usage import UsageCounters
 from tests.support.provider_server import Reply, serving
 from tests.support.router import TENANT, TERMINAL, Stack, chat, chat_cuts, provider, stack
+from tests.support.waiting import eventually
 
 BODY = {"messages": [{"role": "user", "content": "Hello"}], "model": "acme/some-model"}
 CHUNK_TOKENS = 25
@@ -131,8 +132,7 @@ async def test_what_streams_used_is_counted_though_nothing_limits_them(tmp_path)
             async with running.atlas.stream("Hello") as stream:
                 await stream.result()
         used = UsageCounters(Counters(running.bus))
-        while not (spent := await used.spent(TENANT)):  # noqa: ASYNC110 - a counter tells nobody
-            await asyncio.sleep(0.1)
+        spent = await eventually(lambda: used.spent(TENANT))
         # The provider reports 3 tokens in, 5 out, each time.
         assert [(one.requests, one.input_tokens, one.output_tokens) for one in spent] == [
             (2, 6, 10)

@@ -17,6 +17,7 @@ from atlas.settings import Settings, load_settings
 from provider_router.configuration import Configuration, Reloading
 from tests.support.provider_server import Reply, serving
 from tests.support.router import chat, chat_chunk, provider, routing
+from tests.support.waiting import eventually
 
 ONE = "providers: {one: {kind: mock, models: [a]}}"
 TWO = "providers: {one: {kind: mock, models: [a]}, two: {kind: mock, models: [b]}}"
@@ -100,16 +101,12 @@ async def test_a_file_is_seen_to_have_changed_and_sighup_reads_it_again(file: Pa
     reloading = Reloading(configuration)
     watching = asyncio.create_task(reloading.run())
     file.write_text(TWO)
-    async with asyncio.timeout(20):
-        while len(configuration.current.settings.providers) < 3:  # noqa: ASYNC110 - a file has no event
-            await asyncio.sleep(0.02)
+    await eventually(lambda: len(configuration.current.settings.providers) >= 3)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, reloading.ask)
     before = configuration.current
     os.kill(os.getpid(), signal.SIGHUP)
-    async with asyncio.timeout(20):
-        while configuration.current is before:  # noqa: ASYNC110 - as above
-            await asyncio.sleep(0.02)
+    await eventually(lambda: configuration.current is not before)
     loop.remove_signal_handler(signal.SIGHUP)
     watching.cancel()
     await configuration.close()

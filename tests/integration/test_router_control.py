@@ -8,10 +8,7 @@ import pytest
 import pytest_asyncio
 
 from atlas import subjects
-from atlas.contracts.errors import (
-    NoResponderError,
-    RequestTimeoutError,
-)
+from atlas.contracts.errors import NoResponderError, RequestTimeoutError
 from atlas.contracts.inference import UsageSource
 from atlas.contracts.streams import (
     StreamCancelled,
@@ -21,15 +18,8 @@ from atlas.contracts.streams import (
     StreamStatus,
 )
 from tests.support.provider_server import ProviderServer, Reply, serving
-from tests.support.router import (
-    TENANT,
-    Stack,
-    chat,
-    chat_chunk,
-    chat_cuts,
-    provider,
-    stack,
-)
+from tests.support.router import TENANT, Stack, chat, chat_chunk, chat_cuts, provider, stack
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -68,12 +58,6 @@ def server(provider_server: ProviderServer) -> ProviderServer:
     return provider_server
 
 
-async def until(is_so: Callable[[], bool], deadline_s: float = 10.0) -> None:
-    async with asyncio.timeout(deadline_s):
-        while not is_so():  # noqa: ASYNC110 - figures of other parties have no event
-            await asyncio.sleep(0.01)
-
-
 async def standing_still(figure: Callable[[], int], quiet_s: float = 0.5) -> int:
     """Wait until a figure has not grown for a while; gives it."""
     loop = asyncio.get_running_loop()
@@ -104,7 +88,7 @@ async def test_a_pause_of_five_seconds_holds_the_provider_and_loses_nothing(
     server.reply = Reply(chat(LONG), cuts=chat_cuts(LONG), pause_s=0.001)
     async with asyncio.timeout(60), stack_.atlas.stream("Hello", model=MODEL) as stream:
         reading = asyncio.create_task(stream.result())
-        await until(lambda: len(stream.reading.text) > 100_000)
+        await eventually(lambda: len(stream.reading.text) > 100_000)
         paused = await stack_.other.control_stream(
             stream.stream_id, "pause", reason="lunch", by="tester"
         )
@@ -134,9 +118,9 @@ async def test_a_paused_stream_stays_paused_when_nats_is_killed_and_ends_whole_o
     server.reply = Reply(chat(LONG[:100]), cuts=chat_cuts(LONG[:100]), pause_s=0.01)
     async with asyncio.timeout(60), stack_.atlas.stream("Hello", model=MODEL) as stream:
         reading = asyncio.create_task(stream.result())
-        await until(lambda: len(stream.reading.text) > 100_000)
+        await eventually(lambda: len(stream.reading.text) > 100_000)
         await stack_.other.control_stream(stream.stream_id, "pause")
-        await until(lambda: stream.state is StreamState.PAUSED)
+        await eventually(lambda: stream.state is StreamState.PAUSED)
         text = stream.reading.text
         await stack_.nats.kill()
         await stack_.nats.start()
@@ -294,7 +278,7 @@ async def test_a_pause_while_initializing_holds_the_answers_first_token(
         await server.asked.wait()
         status = await stack_.other.control_stream(stream.stream_id, "pause")
         assert status.state is StreamState.PAUSED
-        await until(lambda: server.written_bytes == len(server.reply.body))
+        await eventually(lambda: server.written_bytes == len(server.reply.body))
         assert [one.type for one in await stack_.stored(stream.stream_id)] == [
             "stream.started",
             "stream.paused",

@@ -15,13 +15,7 @@ from atlas.contracts.errors import ProviderServerError, RequestTimeoutError
 from atlas.contracts.events import Event
 from atlas.contracts.ids import new_id
 from atlas.contracts.inference import Cost, Usage
-from atlas.contracts.streams import (
-    Ownership,
-    StreamControl,
-    StreamEvent,
-    StreamState,
-    StreamStatus,
-)
+from atlas.contracts.streams import Ownership, StreamControl, StreamEvent, StreamState, StreamStatus
 from atlas.embedded import NatsProcess
 from atlas.nats_settings import NatsSettings
 from atlas.reading import Reading
@@ -37,6 +31,7 @@ from provider_router.streaming.write_errors import OwnershipLostError, StreamOve
 from provider_router.streaming.writer import StreamWriter
 from tests.support.provider_server import Reply, serving
 from tests.support.router import TENANT, chat, chat_chunk, provider, routing
+from tests.support.waiting import eventually
 
 CANDIDATE = Candidate("acme", "some-model", "named", Pricing("openai", "some-model"))
 FAILED = making.failed(ProviderServerError("broken").to_info(), Usage(), Cost())
@@ -201,13 +196,16 @@ async def test_what_was_dropped_without_a_word_is_written_again_while_the_stream
     await writer.content([Text(word) for word in words[:-2]])
     other = StreamAddress(desk.address.tenant, "another")
     await desk.window.publish(other.write, b"{}", asks=True)
-    async with asyncio.timeout(10):
-        while desk.window.passed < desk.window.sent:  # noqa: ASYNC110 - on its way
-            await asyncio.sleep(0.01)
-        for word in words[-2:]:  # at the first it asks, at the second it knows
-            await writer.content([Text(word)])
-        while (reading := await desk.read()).seq < writer.seq:  # noqa: ASYNC110 - on its way
-            await asyncio.sleep(0.01)
+    await eventually(lambda: desk.window.passed >= desk.window.sent)
+    for word in words[-2:]:  # at the first it asks, at the second it knows
+        await writer.content([Text(word)])
+
+    async def whole() -> Reading | None:
+        reading = await desk.read()
+        return reading if reading.seq >= writer.seq else None
+
+    reading = await eventually(whole)
+    assert reading is not None
     assert reading.text == "".join(words)
     assert reading.epoch == writer.epoch
 

@@ -22,6 +22,7 @@ from tests.support.subtasks import (
     until_no_work_is_left,
 )
 from tests.support.tasks import User, controller, plan
+from tests.support.waiting import eventually
 from tests.support.workers import worker
 
 
@@ -98,18 +99,16 @@ async def test_work_whose_worker_dies_attaches_to_the_same_stream(bus, nats_serv
     async with routing(bus, say) as router:
         async with worker(nats_server.url, "w1", drain_ms=100) as first:
             await send(bus, subtask())
-            async with asyncio.timeout(5):
-                while not router.paid:  # noqa: ASYNC110 - the fake tells nobody
-                    await asyncio.sleep(0.02)
+            await eventually(lambda: router.paid)
             assert first.desk.running == 1
         async with worker(nats_server.url, "w2"):
-            async with asyncio.timeout(5):
-                subject = subjects.report("default", "t1", "s1", 1)
-                while True:
-                    last = await bus.last(subjects.REPORTS, subject)
-                    if last is not None and json.loads(last.data)["worker"] == "w2":
-                        break
-                    await asyncio.sleep(0.02)
+            subject = subjects.report("default", "t1", "s1", 1)
+
+            async def is_taken_over() -> bool:
+                last = await bus.last(subjects.REPORTS, subject)
+                return last is not None and json.loads(last.data)["worker"] == "w2"
+
+            await eventually(is_taken_over)
             go_on.set()
             result = await result_of(bus, subtask())
     assert result.worker == "w2"
@@ -134,9 +133,7 @@ async def test_a_task_that_ends_stops_the_work_on_it(bus, nats_server):
 
     async with routing(bus, say) as router, worker(nats_server.url) as app:
         await send(bus, subtask())
-        async with asyncio.timeout(5):
-            while not router.paid:  # noqa: ASYNC110 - the fake tells nobody
-                await asyncio.sleep(0.02)
+        await eventually(lambda: router.paid)
         ended = TaskCancelled(task_id="t1", version=1, at_ms=now_ms(), usage=Usage(), cost=Cost())
         await bus.store(subjects.task_write("default", "t1"), ended.to_json())
         await until_no_work_is_left(bus)
@@ -152,18 +149,16 @@ async def test_a_worker_takes_only_what_it_has_hands_for_and_the_urgent_first(bu
 
     for name in ("low", "normal", "high"):
         await send(bus, subtask(name), name)
-    async with (
-        routing(bus, say) as router,
-        worker(nats_server.url, concurrency=1, capabilities=["general"]),
-    ):
-        async with asyncio.timeout(5):
-            while not router.paid:  # noqa: ASYNC110 - the fake tells nobody
-                await asyncio.sleep(0.02)
-        await asyncio.sleep(0.5)
-        assert router.paid == ["stream-high"]
-        gate.set()
-        await until_no_work_is_left(bus)
-        assert router.paid == ["stream-high", "stream-normal", "stream-low"]
+    one_hand = {"concurrency": 1, "capabilities": ["general"]}
+    async with routing(bus, say) as router, worker(nats_server.url, "w1", **one_hand):
+        await eventually(lambda: router.paid)
+        async with worker(nats_server.url, "w2", **one_hand):
+            await eventually(lambda: len(router.paid) == 2)
+            gate.set()
+            await until_no_work_is_left(bus)
+    assert router.paid == ["stream-high", "stream-normal", "stream-low"]
+    by = [(await result_of(bus, subtask(name))).worker for name in ("high", "normal")]
+    assert by == ["w1", "w2"], "what the first had no hand for was left to the second"
 
 
 async def test_a_stream_that_falls_silent_is_given_up_and_cancelled(bus, nats_server):

@@ -98,12 +98,14 @@ async def until_reported(bus, type_, count=1) -> list[SubtaskReport]:
 
 
 async def until_ended(bus, stream_id) -> Any:
-    """Its last event, a moment ago: time enough for whoever would go on."""
+    """Its last event, and other work was done since: whoever would go on has gone on."""
     follower = StreamFollower(bus, "default", stream_id)
     await follower.open()
     await follower.to_end(10)
     await follower.close()
-    await asyncio.sleep(0.3)
+    later = work("later", task_id="t2", instruction="later")
+    await send(bus, later)
+    await result_of(bus, later)
 
 
 async def end_task(bus) -> Any:

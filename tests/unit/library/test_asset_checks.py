@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.errors import ServiceUnavailableError
+from tests.support.waiting import eventually
 
 from atlas import process, topology
 from atlas.bus import Bus
@@ -38,9 +39,7 @@ async def test_a_check_that_failed_after_a_reconnect_is_made_again_until_it_succ
         process._check_after_reconnect(cast("Context", context), back, readiness)
     )
     try:
-        async with asyncio.timeout(_GIVE_UP_S):
-            while len(told) < 4 or readiness.asset_trouble is not None:  # noqa: ASYNC110 - it tells nobody
-                await asyncio.sleep(0.001)
+        await eventually(lambda: len(told) >= 4 and readiness.asset_trouble is None)
     finally:
         check.cancel()
         with contextlib.suppress(asyncio.CancelledError):

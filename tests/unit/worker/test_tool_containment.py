@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import structlog
+from tests.support.waiting import eventually
 
 from atlas.contracts.errors import InvalidRequestError
 from atlas.worker import ToolContext
@@ -189,8 +190,7 @@ async def test_no_more_functions_hang_than_there_are_threads(released):
     async with asyncio.timeout(10):
         while (await call(caller, lambda_of("again"))).error:
             pass
-        while threads.left_behind:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.01)
+    await eventually(lambda: not threads.left_behind)
     assert told(threads) == (None, 0)
 
 
