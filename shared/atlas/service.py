@@ -126,7 +126,8 @@ class Doors:
     queue: str
     calls: Counter[str] = field(default_factory=Counter)
     """How often each door was called, by its name."""
-    _running: set[asyncio.Task[None]] = field(default_factory=set)
+    _running: list[set[asyncio.Task[None]]] = field(default_factory=list)
+    """The calls in progress of each door: many that wait at one keep nobody from another."""
 
     async def open[M: UserInput](
         self,
@@ -136,6 +137,7 @@ class Doors:
         handler: Callable[[Call[M]], Awaitable[Contract]],
     ) -> None:
         """Serve `subject`: read a `model`, call `handler`, answer its value or an `ErrorReply`."""
+        running: set[asyncio.Task[None]] = set()
 
         async def accept(request: Request) -> None:
             self.calls[name] += 1
@@ -143,16 +145,17 @@ class Doors:
             if reply and not subjects.is_inbox(reply):
                 log.warning("reply_refused", subject=request.subject, reply=reply)
                 return
-            if len(self._running) >= _CONCURRENT_CALLS:
+            if len(running) >= _CONCURRENT_CALLS:
                 refusal = _overloaded(name)
                 refused = {names.DOOR: name, names.ERROR_TYPE: refusal.code}
                 meters.record(names.DOOR_DURATION, 0.0, refused)
                 await _answer(request, refusal.to_reply())
                 return
             task = asyncio.create_task(_serve(request, name, _template(subject), model, handler))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            running.add(task)
+            task.add_done_callback(running.discard)
 
+        self._running.append(running)
         self.calls[name] = 0
         await self.service.add_endpoint(
             name=name, subject=subject, queue_group=self.queue, handler=accept
@@ -162,7 +165,7 @@ class Doors:
         """Stop listening and wait for the calls in progress."""
         with contextlib.suppress(NatsError, OSError):  # the server may be gone already
             await self.service.stop()
-        await finish(self._running, timeout_s)
+        await finish(set().union(*self._running), timeout_s)
 
 
 async def _serve[M: UserInput](

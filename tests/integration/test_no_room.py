@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import AtlasError, OverloadedError
-from atlas.contracts.inference import GenerateRequest
+from atlas.contracts.inference import EmbedRequest, EmbedResponse, GenerateRequest
 from atlas.contracts.streams import StreamAccepted, StreamState
 from atlas.contracts.tasks import SubmitRequest, Subtask, SubtaskResult, TaskAccepted
 from atlas.embedded import Services
@@ -29,7 +30,7 @@ FULL = {"store": "1MB"}
 
 
 @contextlib.asynccontextmanager
-async def atlas_on(one: Limited) -> AsyncIterator[Atlas]:
+async def atlas_on(one: Limited, **variables: str) -> AsyncIterator[Atlas]:
     """All services on the server, with answers that take some seconds."""
     services = Services(
         one.server.url,
@@ -38,6 +39,7 @@ async def atlas_on(one: Limited) -> AsyncIterator[Atlas]:
             "ATLAS_PROVIDERS__MOCK__KIND": "mock",
             "ATLAS_PROVIDERS__MOCK__MOCK__TOKEN_MS": "60",
             "ATLAS_CONTROLLER__RECONCILE_INTERVAL_MS": "300",
+            **variables,
         },
     )
     try:
@@ -101,6 +103,29 @@ async def test_what_was_accepted_waits_for_room_and_then_goes_on_to_its_end(tmp_
         told = [event.type for event in await task.log()]
         assert "subtask.retried" not in told
         assert "subtask.failed" not in told
+
+
+async def test_embeddings_that_a_budget_pays_are_refused_as_well_until_there_is_room(
+    tmp_path: Path,
+):
+    budgets = json.dumps({"*": {"day": {"max_tokens": 1_000_000}}})
+    request = EmbedRequest(input="a lake", model="mock/embedding")
+    async with (
+        limited(tmp_path) as one,
+        atlas_on(one, ATLAS_BUDGETS__TENANTS=budgets) as atlas,
+        asyncio.timeout(120),
+    ):
+        await fill(one.bus)
+        await one.rebound(**FULL)
+        error = await asked(one.bus, "embed", request, EmbedResponse)
+        assert error.retry_after_ms
+        assert "until there is room" in error.message
+        await one.rebound()
+        while True:
+            with contextlib.suppress(AtlasError):
+                assert (await atlas.embed("a lake", model="mock/embedding")).embeddings
+                break
+            await asyncio.sleep(0.2)
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from atlas.contracts.base import JsonObject
-from atlas.contracts.errors import AtlasError, RequestTimeoutError
+from atlas.contracts.errors import AtlasError, OverloadedError, RequestTimeoutError
+from atlas.wire import told_outside
 from provider_router.accounting.budgets import (
     NOTHING,
     Amounts,
@@ -187,8 +188,10 @@ class LimitedAccount:
             self._growing = None
 
 
-def unreachable(tenant: str, error: AtlasError) -> RequestTimeoutError:
-    """The error of whoever cannot reserve because NATS does not answer."""
+def unreachable(tenant: str, error: AtlasError) -> AtlasError:
+    """The error of whoever cannot reserve: NATS does not answer, or has no room."""
+    if isinstance(told := told_outside(error), OverloadedError):
+        return told
     return RequestTimeoutError(
         f"the budgets of tenant {tenant} cannot be reached, so nothing is spent: {error.message}",
         retry_after_ms=1_000,

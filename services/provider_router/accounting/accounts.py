@@ -120,6 +120,7 @@ class Accounts:
         Raises:
             BudgetExceededError: Too little is left; says in which budget and until when.
             RequestTimeoutError: NATS is away, so nothing can be reserved; try again.
+            OverloadedError: It has no room for that.
         """
         if not limits:
             return UNLIMITED

@@ -83,7 +83,7 @@ class Reservations:
                     return stored.seq  # an earlier try stood, and only its answer was lost
                 raise
             except AtlasError as error:
-                if not error.retryable or _now_s() + _BETWEEN_TRIES_S >= deadline_s:
+                if not error.retryable or _now_s() + 2 * _BETWEEN_TRIES_S >= deadline_s:
                     raise
                 await asyncio.sleep(_BETWEEN_TRIES_S)
 
