@@ -156,6 +156,11 @@ goldens: $(STAMP)  ## Write the golden files of the wire format anew, for review
 task-logs: $(STAMP)  ## Record logs of tasks as this version writes them, at a release
 	$(BIN)/python -m tests.support.task_logs
 
+COMMIT ?= HEAD
+.PHONY: snapshot
+snapshot: $(STAMP)  ## Record what a commit says on the wire, at a release: COMMIT=HEAD
+	$(BIN)/python -m tests.support.releases $(COMMIT)
+
 .PHONY: contract
 contract: $(STAMP)  ## Write docs/contract.md, docs/asyncapi.json and docs/schemas anew from the models
 	$(BIN)/python -m docs.generate_contract
@@ -169,6 +174,7 @@ RELEASE_TIME = SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)"
 RELEASED := build/released
 .PHONY: release
 release: $(VENV)/.release  ## Build wheel, source archive and bill of materials into dist/
+	@$(BIN)/python -m tests.support.releases --check
 	rm -rf dist $(RELEASED)
 	$(RELEASE_TIME) $(BIN)/python -m hatchling build -t wheel -t sdist
 	@$(UV) venv --quiet $(RELEASED)
@@ -178,8 +184,15 @@ release: $(VENV)/.release  ## Build wheel, source archive and bill of materials 
 		--mc-type application --output-reproducible --output-file dist/atlas-llm.cdx.json
 	@cd dist && sha256sum *
 
+OLDER := build/older
 .PHONY: release-check
-release-check: release  ## Check what `make release` built: the same bytes again, complete, and it runs
+release-check: release  ## Check what `make release` built: the same bytes again, complete, it runs, also beside the last release
+	rm -rf $(OLDER)
+	$(BIN)/python -m tests.support.releases --export-older $(OLDER)/tree
+	@$(UV) venv --quiet $(OLDER)/venv
+	@$(UV) pip install --quiet --python $(OLDER)/venv --require-hashes -r $(OLDER)/tree/requirements/base.txt
+	@cd $(OLDER)/tree && $(CURDIR)/$(BIN)/python -m hatchling build -t wheel
+	@$(UV) pip install --quiet --python $(OLDER)/venv --no-deps $(OLDER)/tree/dist/*.whl
 	$(BIN)/pytest -m release tests/release
 
 $(VENV)/.release: requirements/release.txt $(STAMP)

@@ -1,11 +1,9 @@
 """A rolling restart under load: every process is replaced, and nobody outside notices."""
 
 import asyncio
-import itertools
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -15,10 +13,10 @@ from atlas.client import Atlas
 from atlas.embedded import NatsProcess, ServiceProcess, Services
 from atlas.nats_settings import NatsSettings
 from atlas.settings import Settings
+from tests.support.load import Load
 
 PROCESSES = ("provider_router", "agent_controller", "agent_worker")
 PATIENCE_S = 120
-_EVERY_S = 0.2
 _MOCK = {"first_token_ms": 20, "token_ms": 20, "tokens": 50}
 _ENVIRONMENT = {
     "ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000",
@@ -26,41 +24,6 @@ _ENVIRONMENT = {
     "ATLAS_LOG_LEVEL": "warning",
     "ATLAS_PROVIDERS": json.dumps({"mock": {"kind": "mock", "mock": _MOCK}}),
 }
-
-
-@dataclass
-class Load:
-    """Streams and tasks, one of each every so often, asked for once and never again."""
-
-    atlas: Atlas
-    stream_states: Counter[str] = field(default_factory=Counter)
-    task_states: Counter[str] = field(default_factory=Counter)
-    texts: set[str] = field(default_factory=set)
-    at_work: int = 0
-
-    async def run(self, stop: asyncio.Event) -> None:
-        async with asyncio.TaskGroup() as group:
-            for number in itertools.count():
-                if stop.is_set():
-                    return
-                group.create_task(self._stream())
-                if number % 4 == 0:
-                    group.create_task(self._task())
-                await asyncio.sleep(_EVERY_S)
-
-    async def _stream(self) -> None:
-        self.at_work += 1
-        async with self.atlas.stream("Tell me of the sea") as stream:
-            answer = await stream.result()
-        self.at_work -= 1
-        self.stream_states[answer.finish_reason] += 1
-        self.texts.add(answer.content)
-
-    async def _task(self) -> None:
-        self.at_work += 1
-        task = await self.atlas.submit("Compare three lakes", pattern="parallel")
-        self.task_states[(await task.result()).type] += 1
-        self.at_work -= 1
 
 
 @pytest.fixture

@@ -1,0 +1,182 @@
+"""What each release says on the wire, kept for every later one to be compared with.
+
+`make snapshot` writes that of a commit, at a release: the shape of every message as JSON Schema,
+an example of each as it is written, the subjects, and the commit, from which `make release-check`
+builds that release again and runs it beside the new one.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from packaging.version import Version
+
+type Json = dict[str, object]
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "tests" / "fixtures" / "releases"
+_TIME_S = 120
+_TELLS_NOTHING = {"$defs", "$id", "$schema", "description", "examples", "title"}
+_VALUES = {"const", "default", "enum"}
+_SAYS = """
+import json, sys
+from docs.contract_subjects import internal_subjects, public_subjects
+from docs.contract_tables import schemas
+from tests.unit.contracts.examples import EXAMPLES
+json.dump(
+    {
+        "schemas": schemas(),
+        "examples": {name: json.loads(one.to_json()) for name, one in EXAMPLES.items()},
+        "subjects": {row[0]: row[2] for row in [*public_subjects(), *internal_subjects()]},
+    },
+    sys.stdout,
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The contract of one version."""
+
+    version: str
+    commit: str
+    subjects: dict[str, str]
+    """What is sent where."""
+    examples: dict[str, Json]
+    definitions: dict[str, Json]
+    """The shape of each message, and of what it is made of; references are `#/$defs/NAME`."""
+
+    def write(self) -> Path:
+        """Write it where later versions find it."""
+        FOLDER.mkdir(exist_ok=True)
+        path = FOLDER / f"{self.version}.json"
+        path.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        return path
+
+    def says_the_same_as(self, other: "Release") -> bool:
+        """Whether only the commits differ."""
+        return {**asdict(self), "commit": ""} == {**asdict(other), "commit": ""}
+
+
+def recorded() -> list[Release]:
+    """Every release that is kept, the oldest first."""
+    found = [Release(**json.loads(path.read_text())) for path in FOLDER.glob("*.json")]
+    return sorted(found, key=lambda one: Version(one.version))
+
+
+def flat(schemas: dict[str, Json]) -> dict[str, Json]:
+    """The schemas as definitions, each once, without what is said to people."""
+    found: dict[str, Json] = {}
+    for name, schema in schemas.items():
+        within = schema.get("$defs", {})
+        assert isinstance(within, dict)
+        found |= {**within, name: schema}
+    return {name: _bare(found[name]) for name in sorted(found)}
+
+
+def _bare(schema: Json) -> Json:
+    kept: Json = {}
+    for word, value in schema.items():
+        if word in _TELLS_NOTHING:
+            continue
+        if word == "properties":
+            assert isinstance(value, dict)
+            kept[word] = {name: _bare(one) for name, one in value.items()}
+        elif word in _VALUES:
+            kept[word] = value
+        elif isinstance(value, dict):
+            kept[word] = _bare(value)
+        elif isinstance(value, list):
+            kept[word] = [_bare(one) if isinstance(one, dict) else one for one in value]
+        else:
+            kept[word] = value
+    return kept
+
+
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(
+        ["git", *arguments], cwd=ROOT, capture_output=True, check=True, timeout=_TIME_S
+    ).stdout
+
+
+def export(commit: str, folder: Path) -> None:
+    """Write a commit's files into a folder.
+
+    Raises:
+        subprocess.CalledProcessError: This clone does not have the commit.
+    """
+    archive = _git("archive", commit)
+    subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True, timeout=_TIME_S)
+
+
+def of_commit(name: str) -> Release:
+    """What a commit says, as its own code tells it."""
+    with tempfile.TemporaryDirectory() as temporary:
+        tree = Path(temporary)
+        export(name, tree)
+        paths = os.pathsep.join([str(tree / "shared"), str(tree / "services")])
+        told = subprocess.run(
+            [sys.executable, "-c", _SAYS],
+            cwd=tree,
+            env={**os.environ, "PYTHONPATH": paths},
+            stdout=subprocess.PIPE,
+            check=True,
+            timeout=_TIME_S,
+        ).stdout
+        version = _version(tree)
+    said = json.loads(told)
+    return Release(
+        version=version,
+        commit=_git("rev-parse", f"{name}^{{commit}}").decode().strip(),
+        subjects=said["subjects"],
+        examples=said["examples"],
+        definitions=flat(said["schemas"]),
+    )
+
+
+def export_older(folder: Path) -> None:
+    """Write the files of the release before this version; of this one, while it is the first."""
+    version = Version(_version(ROOT))
+    older = [one for one in recorded() if Version(one.version) < version] or recorded()
+    folder.mkdir(parents=True)
+    try:
+        export(older[-1].commit, folder)
+    except subprocess.CalledProcessError:
+        sys.exit(
+            f"release: this clone lacks {older[-1].commit}, of which {older[-1].version} was made; "
+            f"fetch it, or record that release again: make snapshot COMMIT=v{older[-1].version}"
+        )
+
+
+def _version(tree: Path) -> str:
+    return str(tomllib.loads((tree / "pyproject.toml").read_text())["project"]["version"])
+
+
+def main() -> None:
+    """Record a commit, say whether its record is up to date, or export the release before."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("commit", nargs="?", default="HEAD")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--export-older", type=Path, metavar="FOLDER")
+    asked = parser.parse_args()
+    if asked.export_older is not None:
+        export_older(asked.export_older)
+        return
+    release = of_commit(asked.commit)
+    if not asked.check:
+        sys.stdout.write(f"snapshot: wrote {release.write().relative_to(ROOT)}\n")
+    elif not any(release.says_the_same_as(one) for one in recorded()):
+        sys.exit(
+            f"release: tests/fixtures/releases/{release.version}.json is not what this commit "
+            "says; run `make snapshot`, commit it, then again"
+        )
+
+
+if __name__ == "__main__":
+    main()
