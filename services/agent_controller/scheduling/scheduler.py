@@ -117,6 +117,7 @@ class Scheduler:
         case.waiting += 1
         try:
             async with case.lock:
+                self._shares.begin(key)
                 try:
                     await self._step(key, case, intakes)
                 finally:
@@ -265,10 +266,14 @@ class Scheduler:
 
     def _plan_next_visit(self, key: Key, case: _Case, *, is_all_done: bool) -> None:
         view, at_ms = case.logged.view, now_ms()
+        if view.end is not None:
+            self._shares.leave(key)
         if view.end is not None and is_all_done:
             self.agenda.drop(key)
             return
         next_ms = at_ms + (self._revisit_ms if is_all_done else _AGAIN_MS)
+        if self._shares.is_awaited(key):
+            next_ms = at_ms
         wake_ms = wake_at_ms(view, case.decided_at_ms, self._limits)
         self.agenda.reset(key, min(next_ms, wake_ms or next_ms))
         self.agenda_changed.set()

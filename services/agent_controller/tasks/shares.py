@@ -9,7 +9,8 @@ a lane may hold what they take within a moment, and a fixed amount at least: eno
 is ever idle, and so little that another tenant's work is not long behind it.
 
 Where there is no room, tasks stand in line, and what becomes free is dealt out in turns: between
-priorities by `precedence`, between tenants and between tasks one for each.
+priorities by `precedence`, between tenants and between tasks one for each. A task leaves the line
+with what it was granted, which is kept for the step that it is woken for.
 
 Several controllers count for themselves. Those that count at the same moment may together exceed a
 limit for that moment by what one of them sends; the next count of each sees it.
@@ -30,6 +31,8 @@ _MOMENT_MS = 1_000
 _HALF_MS = 1_000
 _QUANTUM = 16
 """What a task in line gets at a time at most: nobody knows what it needs."""
+_GRANT_MS = 30_000
+"""How long room is kept for a task that was woken and does not come."""
 
 type Task = tuple[str, str]
 """A tenant and a task id."""
@@ -102,6 +105,16 @@ _NO_DRAIN = _Drain()
 
 
 @dataclass(slots=True)
+class _Grant:
+    """Room that is kept for a task that stood in line."""
+
+    lanes: Counter[Lane]
+    until_ms: int
+    is_claimed: bool = False
+    """Whether a step that began since may use it: what is left at its end is not needed."""
+
+
+@dataclass(slots=True)
 class Shares:
     """Says who may dispatch. Lost with its process, and counted anew."""
 
@@ -114,23 +127,34 @@ class Shares:
     _counted_at_ms: int | None = None
     _on_the_way: dict[Task, Counter[Lane]] = field(default_factory=dict)
     """Granted in steps that are not over: perhaps not yet in the queue."""
-    _granted: dict[Task, Counter[Lane]] = field(default_factory=dict)
-    """Kept for tasks that stood in line."""
+    _settled: Counter[Lane] = field(default_factory=Counter)
+    """Of steps that ended since the count began: perhaps too late for it."""
+    _granted: dict[Task, _Grant] = field(default_factory=dict)
     _lines: dict[Lane, dict[Task, None]] = field(default_factory=dict)
     _asked_at_ms: dict[Queue, int] = field(default_factory=dict)
     _turn: int = 0
 
     @property
     def is_line(self) -> bool:
-        """Whether any task waits for room."""
-        return bool(self._lines)
+        """Whether any task waits for room, or was granted it and did not come yet."""
+        return bool(self._lines or self._granted)
+
+    def is_awaited(self, task: Task) -> bool:
+        """Whether a step of the task must follow: it was granted room since the last one began."""
+        granted = self._granted.get(task)
+        return granted is not None and not granted.is_claimed
+
+    def begin(self, task: Task) -> None:
+        """A step of the task begins."""
+        if (granted := self._granted.get(task)) is not None:
+            granted.is_claimed = True
 
     def ask(self, task: Task, lane: Lane, now_ms: int) -> bool:
         """Whether one more subtask may go out; who gets a no stands in line, and is woken."""
         self._asked_at_ms[lane.queue] = now_ms
         granted = self._granted.get(task)
-        if granted is not None and granted[lane]:
-            granted[lane] -= 1  # dealt out, and counted, when the room was found
+        if granted is not None and granted.lanes[lane]:
+            granted.lanes[lane] -= 1  # dealt out, and counted, when the room was found
         elif lane not in self._lines and self._is_known(lane, now_ms) and self._has_room(lane):
             self._count(lane)
         else:
@@ -141,10 +165,20 @@ class Shares:
 
     def settle(self, task: Task) -> None:
         """A step of the task is over: what it was granted is in the queue, or will not be."""
-        self._on_the_way.pop(task, None)
+        self._settled += self._on_the_way.pop(task, Counter())
+        if not self.is_awaited(task):
+            self._granted.pop(task, None)
+
+    def leave(self, task: Task) -> None:
+        """The task has ended, and needs no room."""
+        self._granted.pop(task, None)
+        for line in self._lines.values():
+            line.pop(task, None)
+        self._lines = {lane: line for lane, line in self._lines.items() if line}
 
     def queues(self, now_ms: int) -> list[Queue]:
-        """The queues in which it is of interest how much runs."""
+        """A count begins: the queues in which it is of interest how much runs."""
+        self._settled.clear()
         waited_for = {lane.queue for lane in self._lines}
         old = [one for one, at_ms in self._asked_at_ms.items() if now_ms - at_ms > _INTEREST_MS]
         for queue in old:
@@ -162,15 +196,39 @@ class Shares:
         self._out.clear()
         self._out_of_tenant.clear()
         self._out_of_capability.clear()
-        self._granted.clear()
         for lane, count in counts.out.items():
             self._count(lane, count)
-        for lanes in self._on_the_way.values():
+        for lanes in (self._settled, *self._on_the_way.values()):
             for lane, count in lanes.items():
                 self._count(lane, count)
-        return self._deal()
+        self._keep(now_ms)
+        return self._deal(now_ms)
 
-    def _deal(self) -> KeysView[Task]:
+    def _keep(self, now_ms: int) -> None:
+        """Count what was granted and not used yet.
+
+        Another controller may have used the room: whoever loses by that is first in line again.
+        Whoever did not come in time stands at its end.
+        """
+        lost: dict[Lane, dict[Task, None]] = {}
+        for task, granted in list(self._granted.items()):
+            is_late = now_ms >= granted.until_ms
+            for lane, count in list(granted.lanes.items()):
+                kept = 0
+                while kept < count and not is_late and self._has_room(lane):
+                    self._count(lane)
+                    kept += 1
+                granted.lanes[lane] = kept
+                if kept < count and is_late:
+                    self._lines.setdefault(lane, {}).setdefault(task)
+                elif kept < count:
+                    lost.setdefault(lane, {})[task] = None
+            if not granted.lanes.total():
+                del self._granted[task]
+        for lane, tasks in lost.items():
+            self._lines[lane] = tasks | self._lines.get(lane, {})
+
+    def _deal(self, now_ms: int) -> KeysView[Task]:
         """One for the first in line of a lane, then for that of the next, for as long as it goes.
 
         Whoever got something leaves the line; asking for more, it stands at its end.
@@ -182,13 +240,14 @@ class Shares:
         woken: dict[Task, None] = {}
         while (lane := self._next_lane(rounds)) is not None:
             task = lines[lane].popleft()
-            granted = self._granted.setdefault(task, Counter())
-            granted[lane] += 1
+            granted = self._granted.setdefault(task, _Grant(Counter(), 0))
+            granted.until_ms, granted.is_claimed = now_ms + _GRANT_MS, False
+            granted.lanes[lane] += 1
             self._count(lane)
             woken[task] = None
             self._lines[lane].pop(task, None)
             self._lines[lane] = self._lines.pop(lane)  # with the next count the others come first
-            if granted[lane] < _QUANTUM:
+            if granted.lanes[lane] < _QUANTUM:
                 lines[lane].append(task)
             if lines[lane]:
                 rounds[lane.queue.priority].append(lane)

@@ -30,6 +30,8 @@ class Farm:
     share_limits: ShareLimits = field(default_factory=lambda: ShareLimits(lane_waiting=16))
     workers: int = 4
     controllers: int = 1
+    visit_ms: int = 0
+    """How late a controller comes to a task that it woke."""
     now_ms: int = 1_000
     ended_at_ms: dict[Any, int] = field(default_factory=dict)
     begun: list[Any] = field(default_factory=list)
@@ -95,6 +97,7 @@ class Farm:
         """What a controller does whenever something happened: any of them, by turns."""
         shares = shares or self.shares[next(self._number) % self.controllers]
         priority = self.views[key].request.priority
+        shares.begin(key)
         while True:
             events = decide(
                 self.views[key],
@@ -110,6 +113,8 @@ class Farm:
                 if isinstance(event, SubtaskDispatched):
                     queue = Queue(event.capability, priority)
                     self.queues[queue].append((key, event.subtask_id))
+        if self.views[key].end is not None:
+            shares.leave(key)
         shares.settle(key)
         self._note()
         if self.views[key].end is not None:
@@ -159,7 +164,7 @@ class Farm:
             queue: Taken(running[queue], self.taken[queue]) for queue in shares.queues(self.now_ms)
         }
         for task in list(shares.take(Counts(self._out(), taken), self.now_ms)):
-            self._step(task, shares)
+            self._at(self.visit_ms, self._step, task, shares)
         if len(self.ended_at_ms) < self._submitted:
             self._at(_LOOK_MS, self._look, shares)
 

@@ -132,6 +132,7 @@ def test_what_a_step_was_granted_counts_until_it_is_in_the_queue():
     shares.take(NOTHING, 1_001)
     assert not shares.ask(("default", "u"), GENERAL, 1_002)
     shares.settle(("default", "t"))
+    shares.queues(1_003)
     assert list(shares.take(NOTHING, 1_003)) == [("default", "u")]
 
 
@@ -154,21 +155,102 @@ def test_a_queue_that_drains_fast_may_be_longer_and_for_a_second_after_it():
     shares.take(Counts({}, {GENERAL.queue: Taken(0, 160)}), 1_100)
     assert room(shares, 1_101) == 599  # 0.6 a millisecond, and one is on its way
     shares.settle(("default", "t"))
+    shares.queues(2_100)
     shares.take(Counts({}, {GENERAL.queue: Taken(0, 160)}), 2_100)
     assert room(shares, 2_101) == 300
     shares.settle(("default", "t"))
+    shares.queues(9_000)
     shares.take(Counts({}, {GENERAL.queue: Taken(0, 160)}), 9_000)
     assert room(shares, 9_001) == 10
 
 
-def test_a_task_that_does_not_come_for_what_it_was_granted_holds_nobody_up():
+def in_line(shares, *names, now_ms=1_001) -> None:
+    for name in names:
+        assert not shares.ask(("default", name), GENERAL, now_ms)
+
+
+def test_what_a_task_was_granted_is_kept_until_its_step_however_often_is_counted():
     shares = Shares(ShareLimits(lane_waiting=1))
     shares.take(Counts({GENERAL: 1}, {}), 1_000)
-    for name in ("gone", "next"):
-        assert not shares.ask(("default", name), GENERAL, 1_001)
-    assert list(shares.take(NOTHING, 1_002)) == [("default", "gone")]
+    in_line(shares, "busy", "next")
+    assert list(shares.take(NOTHING, 1_002)) == [("default", "busy")]
+    assert not shares.take(NOTHING, 1_003)
+    assert shares.is_awaited(("default", "busy"))
+    shares.begin(("default", "busy"))
+    assert shares.ask(("default", "busy"), GENERAL, 1_004)
+    shares.settle(("default", "busy"))
+    assert not shares.is_awaited(("default", "busy"))
+    assert not shares.take(Counts({GENERAL: 1}, {}), 1_005)
+    shares.queues(1_006)
+    assert list(shares.take(NOTHING, 1_006)) == [("default", "next")]
+
+
+def test_what_a_step_does_not_use_of_what_it_was_granted_goes_to_the_next_in_line():
+    shares = Shares(ShareLimits(lane_waiting=1))
+    shares.take(Counts({GENERAL: 1}, {}), 1_000)
+    in_line(shares, "sated", "next")
+    assert list(shares.take(NOTHING, 1_002)) == [("default", "sated")]
+    shares.begin(("default", "sated"))
+    shares.settle(("default", "sated"))
     assert list(shares.take(NOTHING, 1_003)) == [("default", "next")]
+
+
+def test_what_is_granted_while_a_step_runs_is_kept_for_the_next_one():
+    shares = Shares(ShareLimits(lane_waiting=1))
+    shares.take(Counts({GENERAL: 1}, {}), 1_000)
+    shares.begin(("default", "t"))
+    in_line(shares, "t", "next")
+    assert list(shares.take(NOTHING, 1_002)) == [("default", "t")]
+    shares.settle(("default", "t"))
+    assert shares.is_awaited(("default", "t"))
+    assert not shares.take(NOTHING, 1_003)
+    shares.begin(("default", "t"))
+    assert shares.ask(("default", "t"), GENERAL, 1_004)
+
+
+def test_a_task_that_does_not_come_for_what_it_was_granted_holds_nobody_up_for_long():
+    shares = Shares(ShareLimits(lane_waiting=1))
+    shares.take(Counts({GENERAL: 1}, {}), 1_000)
+    in_line(shares, "late", "next")
+    assert list(shares.take(NOTHING, 1_002)) == [("default", "late")]
+    assert not shares.take(NOTHING, 31_001)
+    assert list(shares.take(NOTHING, 31_002)) == [("default", "next")]
+    shares.leave(("default", "next"))
+    assert list(shares.take(NOTHING, 31_003)) == [("default", "late")]  # it lost no place
+
+
+def test_who_loses_what_it_was_granted_to_another_controller_is_first_in_line_again():
+    shares = Shares(ShareLimits(capabilities={"general": 2}))
+    in_line(shares, "first", "second", "third", now_ms=1_000)
+    assert list(shares.take(NOTHING, 1_002)) == [("default", "first"), ("default", "second")]
+    assert not shares.take(Counts({GENERAL: 2}, {}), 1_003)
+    assert not shares.is_awaited(("default", "first"))
+    assert list(shares.take(Counts({GENERAL: 1}, {}), 1_004)) == [("default", "first")]
+    shares.leave(("default", "first"))
+    assert list(shares.take(Counts({GENERAL: 1}, {}), 1_005)) == [("default", "second")]
+
+
+def test_a_task_that_ended_stands_in_no_line():
+    shares = Shares(ShareLimits(lane_waiting=1))
+    shares.take(Counts({GENERAL: 1}, {}), 1_000)
+    in_line(shares, "ended", "next")
+    shares.leave(("default", "ended"))
+    assert list(shares.take(NOTHING, 1_002)) == [("default", "next")]
+    shares.leave(("default", "next"))
     assert not shares.is_line
+
+
+def test_what_goes_out_while_the_queues_are_counted_is_counted_too():
+    shares = Shares(ShareLimits(tenant=1))
+    in_line(shares, "t", now_ms=1_000)
+    shares.queues(1_001)
+    assert list(shares.take(NOTHING, 1_002)) == [("default", "t")]
+    shares.queues(1_003)  # the server answers, and then
+    shares.begin(("default", "t"))
+    assert shares.ask(("default", "t"), GENERAL, 1_004)
+    shares.settle(("default", "t"))
+    in_line(shares, "u", now_ms=1_005)
+    assert not shares.take(NOTHING, 1_006)
 
 
 def test_a_queue_that_nobody_asked_for_lately_is_not_looked_at():
@@ -200,14 +282,17 @@ def test_a_subject_that_no_controller_wrote_is_not_counted():
     tenant=st.none() | st.integers(1, 9),
     capability=st.none() | st.integers(1, 9),
     controllers=st.integers(1, 3),
+    visit_ms=st.sampled_from([0, 100, 700, 6_000]),
 )
 def test_whatever_the_limits_every_task_ends_and_none_is_exceeded(
-    *, sizes, priorities, workers, waiting, lane_waiting, tenant, capability, controllers
+    *, sizes, priorities, workers, waiting, lane_waiting, tenant, capability, controllers, visit_ms
 ):
     limits = ShareLimits(
         lane_waiting, tenant, {} if capability is None else {"general": capability}
     )
-    farm = Farm(replace(Limits(), task_waiting=waiting), limits, workers, controllers)
+    farm = Farm(
+        replace(Limits(), task_waiting=waiting), limits, workers, controllers, visit_ms=visit_ms
+    )
     keys = [
         farm.submit(f"t{place}", size, name, priority=priorities[place])
         for place, (name, size) in enumerate(sizes)
