@@ -102,7 +102,7 @@ class Objects:
         """
         found = [
             (stored.subject, info)
-            async for stored in self._bus.read(_STREAM, subjects.OBJECT_NAMES)
+            async for stored in self._bus.read(_STREAM, subjects.object_meta(subjects.OBJECTS, "*"))
             if (info := json.loads(stored.data))["name"].startswith(tuple(prefixes))
         ]
         for subject, info in found:

@@ -107,10 +107,6 @@ def objects_stream(bucket: str) -> str:
     return f"OBJ_{bucket}"
 
 
-OBJECT_NAMES = f"$O.{OBJECTS}.M.*"
-"""What the object store knows of each object: its name, and where its content is."""
-
-
 def bucket_key(bucket: str, key: str) -> str:
     """Where a key of a bucket is kept; `>` stands for all of them."""
     return f"$KV.{bucket}.{key}"
@@ -122,7 +118,7 @@ def object_chunks(bucket: str, object_id: str) -> str:
 
 
 def object_meta(bucket: str, name: str) -> str:
-    """Where it is kept what an object is, under its name in base64."""
+    """Where it is kept what an object is, under its name in base64; `*` stands for all of them."""
     return f"$O.{bucket}.M.{name}"
 
 

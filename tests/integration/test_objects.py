@@ -104,7 +104,8 @@ async def test_chunks_of_uneven_sizes_are_read_from_the_first_on(bus: Bus):
     meta = info.as_dict() | {"size": 9, "chunks": 3, "options": {"max_chunk_size": 5}}
     for data in (b"12345", b"6", b"789"):
         await bus.store(subjects.object_chunks(subjects.OBJECTS, str(info.nuid)), data)
-    known = await bus.last(subjects.objects_stream(subjects.OBJECTS), subjects.OBJECT_NAMES)
+    names = subjects.object_meta(subjects.OBJECTS, "*")
+    known = await bus.last(subjects.objects_stream(subjects.OBJECTS), names)
     assert known is not None
     await bus.store(known.subject, json.dumps(meta).encode(), headers={"Nats-Rollup": "sub"})
     assert b64decode((await part(bus, offset=5, limit_bytes=3)).data) == b"678"
