@@ -6,6 +6,7 @@ from rich.text import Text
 
 from atlas.cli.board import Board, Row
 from atlas.cli.figures import duration, money, one_line, tokens
+from atlas.cli.graph import MARKS
 from atlas.contracts.base import now_ms
 from atlas.contracts.inference import Cost
 from atlas.contracts.tasks import SubtaskState, TaskState
@@ -15,14 +16,14 @@ _FRAME_MS = 100
 _LINES_AROUND = 6
 """What the header, the footer and the prompt take of the terminal's height."""
 
-_ICONS = {
-    SubtaskState.WAITING: ("·", "dim"),
-    SubtaskState.AWAITING_APPROVAL: ("?", "yellow"),
-    SubtaskState.DISPATCHED: ("○", "cyan"),
-    SubtaskState.RETRYING: ("↻", "yellow"),
-    SubtaskState.SUCCEEDED: ("✓", "green"),
-    SubtaskState.FAILED: ("✗", "red"),
-    SubtaskState.CANCELLED: ("⊘", "dim"),
+_COLOURS = {
+    SubtaskState.WAITING: "dim",
+    SubtaskState.AWAITING_APPROVAL: "yellow",
+    SubtaskState.DISPATCHED: "cyan",
+    SubtaskState.RETRYING: "yellow",
+    SubtaskState.SUCCEEDED: "green",
+    SubtaskState.FAILED: "red",
+    SubtaskState.CANCELLED: "dim",
 }
 _STATES = {
     TaskState.COMPLETED: "green",
@@ -118,7 +119,7 @@ def _depths(rows: list[Row]) -> dict[str, int]:
 def _icon(row: Row, now: int) -> tuple[str, str]:
     if row.state is SubtaskState.RUNNING:
         return _SPINNER[now // _FRAME_MS % len(_SPINNER)], "cyan"
-    return _ICONS[row.state]
+    return MARKS[row.state], _COLOURS[row.state]
 
 
 def _took(row: Row, now: int) -> str:
