@@ -42,19 +42,16 @@ def started(candidate: Candidate, attempt: int) -> MakeEvent:
 
 def paused(control: StreamControl) -> MakeEvent:
     """Somebody paused."""
-    return lambda stream_id, seq, epoch: StreamPaused(
-        stream_id=stream_id,
-        seq=seq,
-        epoch=epoch,
-        at_ms=now_ms(),
-        by=control.by,
-        reason=control.reason,
-    )
+    return _controlled(StreamPaused, control)
 
 
 def resumed(control: StreamControl) -> MakeEvent:
     """Somebody resumed."""
-    return lambda stream_id, seq, epoch: StreamResumed(
+    return _controlled(StreamResumed, control)
+
+
+def _controlled(kind: type[StreamPaused | StreamResumed], control: StreamControl) -> MakeEvent:
+    return lambda stream_id, seq, epoch: kind(
         stream_id=stream_id,
         seq=seq,
         epoch=epoch,
