@@ -33,6 +33,26 @@ def differences(
     )
 
 
+type Assets = dict[str, dict[str, str]]
+
+
+def asset_differences(since: str, old: Assets, new: Assets) -> list[str]:
+    """What of the JetStream assets the services of two versions would not leave alone.
+
+    Each checks at its start that an asset is as itself would make it. New ones disturb nobody.
+    """
+    found = [f"{name} is gone; {since} uses it" for name in old.keys() - new.keys()]
+    for name in old.keys() & new.keys():
+        for field in old[name].keys() | new[name].keys():
+            was, is_ = old[name].get(field), new[name].get(field)
+            if was != is_:
+                found.append(
+                    f"{name}: {field} was {was} in {since} and is {is_}; services of one version "
+                    "refuse the asset of the other, or change it back; make another one for it"
+                )
+    return sorted(found)
+
+
 def _told(definitions: dict[str, Json]) -> set[str]:
     """What services write, and everything that may stand in it."""
     found = {

@@ -1,11 +1,12 @@
 """What each release says on the wire, kept for every later one to be compared with.
 
 `make snapshot` writes that of a commit, at a release: the shape of every message as JSON Schema,
-an example of each as it is written, the subjects, and the commit, from which `make release-check`
-builds that release again and runs it beside the new one.
+an example of each as it is written, the subjects, the JetStream assets, and the commit itself, from
+which `make release-check` builds that release again and runs it beside the new one.
 """
 
 import argparse
+import inspect
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ import tempfile
 import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from packaging.version import Version
 
@@ -24,20 +26,6 @@ FOLDER = ROOT / "tests" / "fixtures" / "releases"
 _TIME_S = 120
 _TELLS_NOTHING = {"$defs", "$id", "$schema", "description", "examples", "title"}
 _VALUES = {"const", "default", "enum"}
-_SAYS = """
-import json, sys
-from docs.contract_subjects import internal_subjects, public_subjects
-from docs.contract_tables import schemas
-from tests.unit.contracts.examples import EXAMPLES
-json.dump(
-    {
-        "schemas": schemas(),
-        "examples": {name: json.loads(one.to_json()) for name, one in EXAMPLES.items()},
-        "subjects": {row[0]: row[2] for row in [*public_subjects(), *internal_subjects()]},
-    },
-    sys.stdout,
-)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +39,8 @@ class Release:
     examples: dict[str, Json]
     definitions: dict[str, Json]
     """The shape of each message, and of what it is made of; references are `#/$defs/NAME`."""
+    assets: dict[str, dict[str, str]]
+    """What is checked of each JetStream stream and consumer, with the settings' defaults."""
 
     def write(self) -> Path:
         """Write it where later versions find it."""
@@ -68,6 +58,44 @@ def recorded() -> list[Release]:
     """Every release that is kept, the oldest first."""
     found = [Release(**json.loads(path.read_text())) for path in FOLDER.glob("*.json")]
     return sorted(found, key=lambda one: Version(one.version))
+
+
+def said() -> Any:
+    """What the code in reach says: of this checkout, or of the tree of another commit.
+
+    Its own text runs there, so it needs nothing of this module.
+    """
+    import json  # noqa: PLC0415
+
+    from atlas.settings import TopologySettings  # noqa: PLC0415
+    from atlas.topology import Topology, _shown  # noqa: PLC0415
+    from docs.contract_subjects import internal_subjects, public_subjects  # noqa: PLC0415
+    from docs.contract_tables import schemas  # noqa: PLC0415
+    from tests.unit.contracts.examples import EXAMPLES  # noqa: PLC0415
+
+    topology = Topology(TopologySettings())
+    fields = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
+    checked = [(one.name, one.config, one.compared) for one in topology.expected()]
+    consumers = [(f"{on} > {one.durable_name}", one, fields) for on, one in topology.consumers()]
+    assets = {
+        name: {
+            field: _shown(value)
+            for field in compared
+            if (value := getattr(config, field)) is not None
+        }
+        for name, config, compared in [*checked, *consumers]
+    }
+    return {
+        "schemas": schemas(),
+        "examples": {name: json.loads(one.to_json()) for name, one in EXAMPLES.items()},
+        "subjects": {row[0]: row[2] for row in [*public_subjects(), *internal_subjects()]},
+        "assets": assets,
+    }
+
+
+_SCRIPT = (
+    f"import json\nfrom typing import Any\n{inspect.getsource(said)}\nprint(json.dumps(said()))"
+)
 
 
 def flat(schemas: dict[str, Json]) -> dict[str, Json]:
@@ -122,7 +150,7 @@ def of_commit(name: str) -> Release:
         export(name, tree)
         paths = os.pathsep.join([str(tree / "shared"), str(tree / "services")])
         told = subprocess.run(
-            [sys.executable, "-c", _SAYS],
+            [sys.executable, "-c", _SCRIPT],
             cwd=tree,
             env={**os.environ, "PYTHONPATH": paths},
             stdout=subprocess.PIPE,
@@ -130,13 +158,14 @@ def of_commit(name: str) -> Release:
             timeout=_TIME_S,
         ).stdout
         version = _version(tree)
-    said = json.loads(told)
+    found = json.loads(told)
     return Release(
         version=version,
         commit=_git("rev-parse", f"{name}^{{commit}}").decode().strip(),
-        subjects=said["subjects"],
-        examples=said["examples"],
-        definitions=flat(said["schemas"]),
+        subjects=found["subjects"],
+        examples=found["examples"],
+        definitions=flat(found["schemas"]),
+        assets=found["assets"],
     )
 
 

@@ -15,7 +15,6 @@ from tests.support import compatibility, releases
 from tests.support.releases import ROOT, Release
 
 from atlas.contracts.base import UserInput
-from docs import contract_subjects, contract_tables
 
 from .examples import EXAMPLES
 from .public_models import public_models
@@ -24,10 +23,9 @@ RECORDED = releases.recorded()
 LAST = RECORDED[-2:]
 """Those that may run beside this version."""
 MODELS = public_models()
-NOW = releases.flat(contract_tables.schemas())
-SUBJECTS = {row[0] for row in contract_subjects.public_subjects()} | {
-    row[0] for row in contract_subjects.internal_subjects()
-}
+SAID = releases.said()
+NOW = releases.flat(SAID["schemas"])
+SUBJECTS = set(SAID["subjects"])
 WRITTEN_THEN = [
     pytest.param(name.partition(".")[0], example, id=f"{release.version} {name}")
     for release in LAST
@@ -71,6 +69,12 @@ TAKEN = {release.version: _as_its_readers_take_it(release) for release in LAST}
 def test_nothing_changed_that_the_release_cannot_live_with(release: Release) -> None:
     pair = (set(release.subjects), SUBJECTS)
     found = compatibility.differences(release.version, release.definitions, NOW, pair)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("release", LAST, ids=lambda one: one.version)
+def test_the_assets_of_the_release_are_those_of_this_version(release: Release) -> None:
+    found = compatibility.asset_differences(release.version, release.assets, SAID["assets"])
     assert not found, "\n".join(found)
 
 
@@ -215,3 +219,16 @@ def test_a_subject_that_is_gone_is_told() -> None:
     gone = min(SUBJECTS)
     found = compatibility.differences("0.9", NOW, NOW, (SUBJECTS, SUBJECTS - {gone}))
     assert found == [f"{gone}: the subject is gone; 0.9 uses it"]
+
+
+def test_an_asset_that_is_gone_or_another_is_told_and_a_new_one_is_fine() -> None:
+    assets = SAID["assets"]
+    changed = {**assets, "ATLAS_NOVELTY": {"subjects": "atlas.*.novelty"}}
+    assert compatibility.asset_differences("0.9", assets, changed) == []
+    changed["ATLAS_WORK"] = {**assets["ATLAS_WORK"], "max_age": "1"}
+    del changed["ATLAS_REPORTS > controllers"]
+    told = compatibility.asset_differences("0.9", assets, changed)
+    assert [one.partition(";")[0] for one in told] == [
+        "ATLAS_REPORTS > controllers is gone",
+        "ATLAS_WORK: max_age was 0 in 0.9 and is 1",
+    ]
