@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from agent_controller.log import Logged, TaskLog
 from agent_controller.open_tasks import Key, OpenTasks
+from agent_controller.queued_work import queued_work
 from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.bus import Bus
@@ -26,7 +27,7 @@ from atlas.contracts.errors import (
 )
 from atlas.contracts.events import DeadLetter
 from atlas.contracts.task_events import TaskDeletedEvent
-from atlas.contracts.tasks import Subtask, SubtaskReport
+from atlas.contracts.tasks import SubtaskReport
 from atlas.erasing import purge, remove
 from atlas.objects import Objects
 from atlas.service import Call, Doors, Events
@@ -147,15 +148,11 @@ class Deletion:
         return removed + await purge(self.bus, subjects.TASKS, log_subject, keep=1)
 
     async def _remove_work(self, key: Key) -> int:
-        """What no worker took before the task ended; the queue's subjects name no task."""
+        """What no worker took before the task ended."""
         removed = 0
-        async for stored in self.bus.read(subjects.WORK, subjects.work_of(key[0])):
-            try:
-                task_id = Subtask.from_json(stored.data).task_id
-            except ValidationError:
-                continue  # a worker buries it
-            if task_id == key[1]:
-                removed += await remove(self.bus, subjects.WORK, stored.seq)
+        async for work in queued_work(self.bus, subjects.work_of(key[0])):
+            if work.key == key:
+                removed += await remove(self.bus, subjects.WORK, work.seq)
         return removed
 
     async def _remove_letters(self, key: Key) -> int:

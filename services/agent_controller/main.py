@@ -20,6 +20,7 @@ from agent_controller.presence import Presence
 from agent_controller.reports import Reports, task_of
 from agent_controller.roll import Roll
 from agent_controller.scheduling.carrier import Carrier
+from agent_controller.scheduling.dead_work import DeadWork
 from agent_controller.scheduling.keeper import Keeper
 from agent_controller.scheduling.queue_watch import QueueWatch
 from agent_controller.scheduling.scheduler import Scheduler
@@ -180,7 +181,8 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(consumer.run()) for consumer in consumers]
         watch = QueueWatch(Stock(bus), scheduler, shares, admission)
-        running += [group.create_task(one.run()) for one in (keeper, watch)]
+        dead_work = DeadWork(bus, shares, scheduler.view)
+        running += [group.create_task(one.run()) for one in (keeper, watch, dead_work)]
         running.append(group.create_task(presence.run(health)))
         await deletion.open(context.doors)
         await ObjectDoor(bus, objects).open(context.doors)

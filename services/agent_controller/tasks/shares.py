@@ -31,6 +31,7 @@ _MOMENT_MS = 1_000
 _HALF_MS = 1_000
 _QUANTUM = 16
 """What a task in line gets at a time at most: nobody knows what it needs."""
+_STUCK_MS = 2_000
 _GRANT_MS = 30_000
 """How long room is kept for a task that was woken and does not come."""
 
@@ -131,6 +132,8 @@ class Shares:
     """Of steps that ended since the count began: perhaps too late for it."""
     _granted: dict[Task, _Grant] = field(default_factory=dict)
     _lines: dict[Lane, dict[Task, None]] = field(default_factory=dict)
+    _moved_at_ms: dict[Lane, int] = field(default_factory=dict)
+    """When a line began, or something of it went out the last time."""
     _asked_at_ms: dict[Queue, int] = field(default_factory=dict)
     _turn: int = 0
 
@@ -159,6 +162,7 @@ class Shares:
             self._count(lane)
         else:
             self._lines.setdefault(lane, {}).setdefault(task)
+            self._moved_at_ms.setdefault(lane, now_ms)
             return False
         self._on_the_way.setdefault(task, Counter())[lane] += 1
         return True
@@ -175,6 +179,14 @@ class Shares:
         for line in self._lines.values():
             line.pop(task, None)
         self._lines = {lane: line for lane, line in self._lines.items() if line}
+
+    def stuck(self, now_ms: int) -> list[Lane]:
+        """The lanes for which tasks stand in line and nothing went out for a while."""
+        return [
+            lane
+            for lane in self._lines
+            if now_ms - self._moved_at_ms.get(lane, now_ms) >= _STUCK_MS
+        ]
 
     def queues(self, now_ms: int) -> list[Queue]:
         """A count begins: the queues in which it is of interest how much runs."""
@@ -244,6 +256,7 @@ class Shares:
             granted.until_ms, granted.is_claimed = now_ms + _GRANT_MS, False
             granted.lanes[lane] += 1
             self._count(lane)
+            self._moved_at_ms[lane] = now_ms
             woken[task] = None
             self._lines[lane].pop(task, None)
             self._lines[lane] = self._lines.pop(lane)  # with the next count the others come first
@@ -253,6 +266,7 @@ class Shares:
                 rounds[lane.queue.priority].append(lane)
             self._turn += 1
         self._lines = {lane: line for lane, line in self._lines.items() if line}
+        self._moved_at_ms = {lane: self._moved_at_ms.get(lane, now_ms) for lane in self._lines}
         return woken.keys()
 
     def _next_lane(self, rounds: Mapping[Priority, deque[Lane]]) -> Lane | None:

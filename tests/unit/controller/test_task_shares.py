@@ -353,3 +353,16 @@ def test_the_door_refuses_what_is_too_much_and_says_when_to_try_again():
         admission.check_door("a")
     assert told.value.retry_after_ms
     admission.check_open("a")  # what waits already comes in
+
+
+def test_a_line_that_moves_is_not_stuck_and_one_that_does_not_is_after_a_while():
+    shares = Shares(ShareLimits(lane_waiting=1))
+    shares.take(Counts({GENERAL: 1}, {}), 1_000)
+    in_line(shares, "t", "u", now_ms=1_000)
+    assert shares.stuck(2_999) == []
+    assert shares.stuck(3_000) == [GENERAL]
+    assert list(shares.take(NOTHING, 3_001)) == [("default", "t")]
+    assert shares.stuck(5_000) == []
+    assert shares.stuck(5_001) == [GENERAL]
+    shares.leave(("default", "u"))
+    assert shares.stuck(9_000) == []

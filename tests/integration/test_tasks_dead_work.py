@@ -1,0 +1,108 @@
+"""Work that nobody waits for any more, before a capability without a worker, on real NATS."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+import pytest
+
+from atlas import subjects
+from atlas.contracts.tasks import TaskState
+from tests.integration.test_tasks import User, controller, working
+from tests.integration.test_tasks_sharing import limited, lying, wide
+
+
+@pytest.fixture
+async def user(bus) -> Any:
+    return User(bus)
+
+
+async def until_lying(bus, count, *, tenant="default", capability="late") -> None:
+    """Until so much lies in the queue; a dispatch stands in the log a moment before."""
+    async with asyncio.timeout(40):
+        while await lying(bus, tenant, capability) != count:  # noqa: ASYNC110 - a queue tells nobody
+            await asyncio.sleep(0.05)
+
+
+async def dispatched(user, capability) -> Any:
+    """A task whose only subtask lies in the queue."""
+    task_id = await user.submit(plan=wide(1, capability))
+    await user.until(task_id, lambda one: one.subtasks and one.subtasks[0].state == "dispatched")
+    return task_id
+
+
+async def test_cancelled_tasks_before_a_missing_capability_leave_their_tenant_its_room(
+    bus, nats_server, user
+):
+    settings = limited(tenant_parallel=3)
+    async with (
+        controller(nats_server.url, settings=settings),
+        working(bus, lambda _: "done", capabilities=["general"]),
+    ):
+        for _ in range(3):
+            await user.control(await dispatched(user, "nobody"), "cancel")
+        await until_lying(bus, 3, capability="nobody")
+        after = await user.submit(plan=wide(2))
+        assert (await user.end(after, 40)).state is TaskState.COMPLETED
+        assert await lying(bus, capability="nobody") < 3
+
+
+async def test_what_is_waited_for_stays_while_what_is_dead_goes_whoever_looks(
+    bus, nats_server, user
+):
+    done: list[str] = []
+
+    def do(subtask) -> Any:
+        done.append(subtask.task_id)
+        return "done"
+
+    settings = limited(tenant_waiting=3)
+    async with contextlib.AsyncExitStack() as running:
+        for name in ("c1", "c2"):
+            await running.enter_async_context(controller(nats_server.url, name, settings))
+        paused = await dispatched(user, "late")
+        await user.control(paused, "pause")
+        dead = await dispatched(user, "late")
+        live = await dispatched(user, "late")
+        await until_lying(bus, 3)
+        await user.control(dead, "cancel")
+        after = await user.submit(plan=wide(1, "late"))
+        await user.until(after, lambda one: one.subtasks[0].state == "dispatched", 40)
+        full = await user.submit(plan=wide(1, "late"))  # all that lies there is waited for
+        await asyncio.sleep(4)  # long enough for looks, which tell nobody that they found nothing
+        assert await lying(bus, capability="late") == 3
+        await user.control(paused, "resume")
+        await running.enter_async_context(working(bus, do, capabilities=["late"]))
+        for task_id in (paused, live, after, full):
+            assert (await user.end(task_id, 40)).state is TaskState.COMPLETED
+    assert sorted(done) == sorted([paused, live, after, full])
+
+
+async def test_a_limit_of_a_capability_is_freed_of_another_tenants_dead_work(
+    bus, nats_server, user
+):
+    other = User(bus, "other")
+    async with controller(nats_server.url, settings=limited(capabilities={"late": 1})):
+        dead = await dispatched(other, "late")
+        await other.control(dead, "cancel")
+        after = await user.submit(plan=wide(1, "late"))
+        await user.until(after, lambda one: one.subtasks[0].state == "dispatched", 40)
+        await until_lying(bus, 0, tenant="other")
+
+
+async def test_a_look_goes_on_where_the_last_one_ended(bus, nats_server, user):
+    """More lies there than one look reads, and what is dead lies at the end."""
+    async with controller(nats_server.url, settings=limited(tenant_waiting=1_000)):
+        await user.submit(plan=wide(60, "late"))
+        await until_lying(bus, 60)
+        subject = subjects.work("default", "late", "normal")
+        first = await bus.last(subjects.WORK, subject)
+        for _ in range(240):  # as after many days of sending again
+            await bus.store(subject, first.data)
+        dead = await dispatched(user, "late")
+        await until_lying(bus, 301)
+        await user.control(dead, "cancel")
+    async with controller(nats_server.url, "c2", limited(tenant_waiting=301)):
+        after = await user.submit(plan=wide(1, "late"))
+        await user.until(after, lambda one: one.subtasks[0].state == "dispatched", 40)
+        await until_lying(bus, 301)

@@ -1,0 +1,62 @@
+"""Which work in a queue nobody waits for any more, by a view of its task that may be old."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.unit.controller.task_world import node, world
+
+from agent_controller.queued_work import QueuedWork
+from agent_controller.scheduling.dead_work import is_dead
+from agent_controller.tasks.view import TaskView
+from atlas.contracts.errors import ProviderAuthError, ProviderOverloadedError
+from atlas.contracts.tasks import TaskAction
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def dead(view, subtask_id="a", attempt=1, age_s=0) -> Any:
+    stored_at = NOW - timedelta(seconds=age_s)
+    return is_dead(view, QueuedWork(1, ("default", "t1"), subtask_id, attempt, stored_at), NOW)
+
+
+def test_work_that_waits_or_runs_is_waited_for():
+    task = world(node("a"), node("b"))
+    assert not dead(task.view)
+    assert not dead(task.start("a").view)
+
+
+def test_work_of_a_paused_task_is_waited_for():
+    assert not dead(world(node("a"), node("b")).control(TaskAction.PAUSE).view)
+
+
+def test_nobody_waits_for_the_work_of_a_task_that_ended():
+    assert dead(world(node("a"), node("b")).control(TaskAction.CANCEL).view)
+    assert dead(TaskView("default", "t1", is_deleted=True))
+
+
+def test_nobody_waits_for_an_attempt_that_failed_or_succeeded():
+    task = world(node("a"), node("b"))
+    assert dead(task.fail("a", ProviderOverloadedError("full")).view)
+    assert not dead(task.view, "b")
+    assert dead(task.succeed("b").view, "b")
+
+
+def test_a_view_that_does_not_know_of_an_attempt_yet_says_nothing_of_it():
+    task = world(node("a"), node("b", "a"))
+    assert not dead(task.view, "b")
+    assert not dead(task.fail("a", ProviderOverloadedError("full")).view, "a", 2)
+    assert not dead(task.view, "unheard_of")
+
+
+def test_nobody_waits_for_what_a_change_took_out_of_the_plan():
+    plan = (node("a"), node("b"), node("c", "a", "b"))
+    task = world(*plan, max_replans=1).succeed("a").fail("b", ProviderAuthError("no key"))
+    added = {"id": "d", "capability": "general", "instruction": "do"}
+    task.succeed("replan-1", {"added": [added], "removed": ["b", "c"], "reason": "another way"})
+    assert dead(task.view, "b")
+    assert not dead(task.view, "d")
+
+
+def test_work_without_a_log_is_over_once_every_replica_must_have_heard_of_it():
+    assert not dead(TaskView("default", "t1"), age_s=10)
+    assert dead(TaskView("default", "t1"), age_s=120)
