@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,17 @@ class Fault:
     victim: int
     """Which process or NATS server; by its place in the list of those that were started."""
     lasts_s: float
+
+
+def lasting_s(kind: Kind, dice: random.Random) -> float:
+    """How long a fault of a kind lasts."""
+    match kind:
+        case "kill" | "kill nats":
+            return dice.uniform(0, 1)
+        case "stop":
+            return dice.uniform(2, 4)  # a lease and more, so that what was its is taken away
+        case "break providers":
+            return 0.0
 
 
 class Processes:

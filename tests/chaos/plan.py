@@ -9,8 +9,8 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.chaos.faults import Fault, Kind
-from tests.chaos.shared import Control
+from tests.chaos.faults import Fault, Kind, lasting_s
+from tests.chaos.shared import FEW, SHORT_S, Control, perhaps_cancelled
 
 ROUTERS = 2
 
@@ -18,9 +18,7 @@ type Temper = Literal["sound", "breaks", "hopeless", "proud"]
 """How a stream fares by its provider: well; broken so many times; always; or once, which the
 request asks not to be healed (`on_failure: fail`)."""
 
-_FEW = 60
-"""Up to so many streams a run is short."""
-_SHORT_S, _LONG_S = 11.0, 50.0
+_LONG_S = 50.0
 _NEVER = 1_000
 _TEMPERS: dict[Temper, int] = {"sound": 6, "breaks": 5, "hopeless": 1, "proud": 1}
 
@@ -79,7 +77,7 @@ class Plan:
 def plan_of(seed: int, streams: int) -> Plan:
     """The plan of a seed."""
     dice = random.Random(f"{seed} {streams}")
-    length_s = _SHORT_S if streams <= _FEW else _LONG_S
+    length_s = SHORT_S if streams <= FEW else _LONG_S
     return Plan(
         seed,
         tuple(_stream(dice, f"s{seed}-{number}", length_s) for number in range(streams)),
@@ -116,11 +114,7 @@ def _controls(dice: random.Random) -> list[Control]:
     for _ in range(dice.choice([0, 0, 0, 1, 1, 2])):
         controls.append(Control(dice.uniform(0, 2), "pause"))
         controls.append(Control(dice.uniform(0, 1.5), "resume"))
-    if dice.random() < 0.12:
-        if controls and dice.random() < 0.5:
-            controls.pop()  # it is cancelled while paused
-        controls.append(Control(dice.uniform(0, 2), "cancel"))
-    return controls
+    return perhaps_cancelled(dice, controls, 0.12)
 
 
 def _visits(dice: random.Random) -> list[Visit]:
@@ -135,14 +129,8 @@ def _faults(dice: random.Random, length_s: float) -> list[Fault]:
     """Each kind at least once, both routers stopped, and about one fault in two seconds."""
     kinds: list[Kind] = ["kill", "stop", "kill nats", "break providers"]
     kinds += dice.choices(kinds, [4, 4, 1, 2], k=max(0, int(length_s / 2) - len(kinds)))
-    lasts_s = {
-        "kill": lambda: dice.uniform(0, 1),
-        "stop": lambda: dice.uniform(2, 4),  # a lease and more, so that it is taken away
-        "kill nats": lambda: dice.uniform(0, 1),
-        "break providers": lambda: 0.0,
-    }
     faults = [
-        Fault(dice.uniform(1, length_s), kind, dice.randrange(ROUTERS), lasts_s[kind]())
+        Fault(dice.uniform(1, length_s), kind, dice.randrange(ROUTERS), lasting_s(kind, dice))
         for kind in kinds
     ]
     both = [

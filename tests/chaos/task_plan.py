@@ -8,15 +8,14 @@ import random
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tests.chaos.faults import Fault, Kind
-from tests.chaos.shared import Control
+from tests.chaos.faults import Fault, Kind, lasting_s
+from tests.chaos.shared import FEW, SHORT_S, Control, perhaps_cancelled
 
 PROCESSES = ("agent_controller",) * 3 + ("agent_worker",) * 4 + ("provider_router",) * 2
 FEW_PROCESSES = ("agent_controller",) * 2 + ("agent_worker",) * 2 + ("provider_router",)
 """For a run among all other tests."""
 
-_FEW = 60
-_SHORT_S, _LONG_S = 11.0, 75.0
+_LONG_S = 75.0
 _CAPABILITIES = ("research", "analysis", "draft", "review", "summarize", "general")
 
 _PATTERNS: dict[str, dict[str, Any]] = {
@@ -74,8 +73,8 @@ class TaskPlan:
 def task_plan_of(seed: int, tasks: int, servers: int = 1) -> TaskPlan:
     """The plan of a seed."""
     dice = random.Random(f"tasks {seed} {tasks} {servers}")
-    is_short = tasks <= _FEW
-    length_s = _SHORT_S if is_short else _LONG_S
+    is_short = tasks <= FEW
+    length_s = SHORT_S if is_short else _LONG_S
     processes = FEW_PROCESSES if is_short else PROCESSES
     return TaskPlan(
         seed,
@@ -136,22 +135,13 @@ def _controls(dice: random.Random) -> list[Control]:
     controls: list[Control] = []
     if dice.random() < 0.2:
         controls = [Control(dice.uniform(0, 2), "pause"), Control(dice.uniform(0, 2), "resume")]
-    if dice.random() < 0.1:
-        if controls and dice.random() < 0.5:
-            controls.pop()  # it is cancelled while paused
-        controls.append(Control(dice.uniform(0, 2), "cancel"))
-    return controls
+    return perhaps_cancelled(dice, controls, 0.1)
 
 
 def _faults(
     dice: random.Random, servers: int, processes: tuple[str, ...], length_s: float
 ) -> list[Fault]:
     """Every process is killed or stopped, every server killed, and more of both by chance."""
-    lasts_s = {
-        "kill": lambda: dice.uniform(0, 1),
-        "stop": lambda: dice.uniform(2, 4),
-        "kill nats": lambda: dice.uniform(0, 1),
-    }
     struck: list[tuple[Kind, int]] = [("kill nats", place) for place in range(servers)]
     struck += [(dice.choice(["kill", "stop"]), place) for place in range(len(processes))]
     kinds: list[Kind] = ["kill", "stop", "kill nats"]
@@ -160,5 +150,6 @@ def _faults(
         (kind, dice.randrange(len(processes))) for kind in dice.choices(kinds, [5, 4, 1], k=more)
     ]
     return [
-        Fault(dice.uniform(1, length_s), kind, victim, lasts_s[kind]()) for kind, victim in struck
+        Fault(dice.uniform(1, length_s), kind, victim, lasting_s(kind, dice))
+        for kind, victim in struck
     ]

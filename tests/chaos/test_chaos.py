@@ -32,9 +32,9 @@ async def test_every_watcher_of_every_stream_ends_with_the_same_whole_text_or_th
         wrong.append(f"{outcome.queued_requests} requests are still in the queue")
     happened = tally(outcome.stored)
     again = f"SEEDS={plan.seed} STREAMS={len(plan.streams)}"
-    told = report(outcome.happened, happened, wrong, log, again)
-    with capsys.disabled():
-        print(f"\n{told}")  # noqa: T201 - worth a look also when all went well
+    told = report(
+        capsys, happened=outcome.happened, counted=happened, wrong=wrong, log=log, again=again
+    )
     assert not wrong, told
     assert happened["stream.adopted"] > 0, "nothing was taken over, so nothing was shown"
     assert happened["stream.completed"] > happened["stream.failed"]
