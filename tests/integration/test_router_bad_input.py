@@ -25,6 +25,7 @@ from atlas.provider_settings import ProviderSettings
 from atlas.settings import TopologySettings
 from atlas.wire import read_reply
 from tests.support.router import TENANT, Stack, stack
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -274,12 +275,14 @@ async def test_a_letter_that_cannot_be_kept_leaves_the_request_in_the_queue_unti
     stream_id = new_id()
     await rig.bus.jetstream.delete_stream(subjects.DEAD)
     await put(rig, stream_id, b"{hello")
+    consumer = subjects.lane_consumer("interactive")
+
+    async def is_given_again() -> bool:
+        info = await rig.bus.jetstream.consumer_info(subjects.REQUESTS, consumer)
+        return bool(info.num_redelivered)
+
+    await eventually(is_given_again)
     async with asyncio.timeout(10):
-        consumer = subjects.lane_consumer("interactive")
-        while not (  # noqa: ASYNC110 - as above
-            await rig.bus.jetstream.consumer_info(subjects.REQUESTS, consumer)
-        ).num_redelivered:
-            await asyncio.sleep(0.02)
         await topology.ensure(rig.bus, TopologySettings(ack_wait_ms=1_000))
         async with rig.atlas.watch_stream(stream_id) as stream:
             with pytest.raises(InvalidRequestError, match="Invalid JSON"):

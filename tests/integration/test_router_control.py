@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
 import pytest
 import pytest_asyncio
@@ -19,7 +18,7 @@ from atlas.contracts.streams import (
 )
 from tests.support.provider_server import ProviderServer, Reply, serving
 from tests.support.router import TENANT, Stack, chat, chat_chunk, chat_cuts, provider, stack
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, standing_still
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -56,18 +55,6 @@ def server(provider_server: ProviderServer) -> ProviderServer:
     for event in (provider_server.asked, provider_server.stalled, provider_server.disconnected):
         event.clear()
     return provider_server
-
-
-async def standing_still(figure: Callable[[], int], quiet_s: float = 0.5) -> int:
-    """Wait until a figure has not grown for a while; gives it."""
-    loop = asyncio.get_running_loop()
-    seen, since_s = figure(), loop.time()
-    async with asyncio.timeout(20):
-        while loop.time() - since_s < quiet_s:
-            await asyncio.sleep(0.01)
-            if figure() != seen:
-                seen, since_s = figure(), loop.time()
-    return seen
 
 
 async def answered(running: Stack, stream_id: str, action: str) -> StreamStatus:

@@ -12,6 +12,7 @@ from atlas.contracts.streams import AttemptFailed, StreamEvent, StreamPaused, Te
 from provider_router.streaming import window
 from tests.support.provider_server import ProviderServer, Reply, serving
 from tests.support.router import Stack, chat, chat_chunk, chat_cuts, provider, stack, stopped
+from tests.support.waiting import eventually, standing_still
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -46,6 +47,12 @@ class Rig:
         """What the router holds that is not known to be stored."""
         running = self.stack.router.supervisor._running.values()
         return sum(one.writer._outbox.size_bytes for one in running if one.writer is not None)
+
+    def is_holding(self) -> bool:
+        """Whether the router holds text back, to join it with what follows."""
+        writers = [one.writer for one in self.stack.router.supervisor._running.values()]
+        held = [one._held for one in writers if one is not None]
+        return any(one is not None and one._joiner._held for one in held)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -104,7 +111,7 @@ async def test_what_is_held_leaves_before_a_pause_is_told(rig: Rig):
             "Hello", model=MODEL, buffer=buffer, cancel_on_exit=True
         ) as stream:
             await rig.server.asked.wait()
-            await asyncio.sleep(0.2)  # it is read, and held
+            await eventually(rig.is_holding)
             assert texts_of(await rig.stack.stored(stream.stream_id)) == []
             await stream.pause()
             await read_until(stream, "never ending")
@@ -159,8 +166,8 @@ async def test_a_nats_that_takes_nothing_holds_the_provider_and_loses_nothing(
             while len(seqs) < 10:
                 seqs.append((await anext(events)).seq)
             with stopped(rig.stack.nats):
-                await asyncio.sleep(1)  # buffers between the three fill
-                written, most = rig.server.written_bytes, 0
+                written = await standing_still(lambda: rig.server.written_bytes)
+                most = 0
                 for _ in range(100):
                     await asyncio.sleep(0.01)
                     most = max(most, rig.unstored_bytes())

@@ -18,6 +18,7 @@ from atlas.contracts.inference import Level, Role
 from tests.support.agents import Script, calls_told
 from tests.support.answering import routing
 from tests.support.subtasks import failure_of, result_of, send, subtask
+from tests.support.waiting import eventually
 from tests.support.workers import worker
 
 SERVER = str(Path(__file__).parents[1] / "fixtures" / "mcp_server.py")
@@ -81,10 +82,12 @@ class HttpServer:
 
 async def mcp_health(app, state) -> Any:
     """What the worker tells of its server, once it is in a state."""
-    async with asyncio.timeout(30):
-        while (told := app.health()["mcp"]["world"])["state"] != state:  # noqa: ASYNC110 - a heartbeat would tell
-            await asyncio.sleep(0.05)
-    return told
+
+    def told() -> Any:
+        return app.health()["mcp"]["world"]
+
+    await eventually(lambda: told()["state"] == state, 30)
+    return told()
 
 
 async def test_a_specialisation_has_a_prompt_a_temperature_and_tools_of_its_own(bus, nats_server):

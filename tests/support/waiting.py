@@ -33,3 +33,15 @@ async def eventually[T](look: Callable[[], T | Awaitable[T]], within_s: float = 
                 await asyncio.sleep(_LOOK_S)
     except TimeoutError:
         raise AssertionError(f"not so within {within_s} s: {seen!r} at the last look") from None
+
+
+async def standing_still(figure: Callable[[], int], quiet_s: float = 0.5) -> int:
+    """Wait until a figure has not grown for a while; gives it."""
+    loop = asyncio.get_running_loop()
+    seen, since_s = figure(), loop.time()
+    async with asyncio.timeout(20):
+        while loop.time() - since_s < quiet_s:
+            await asyncio.sleep(_LOOK_S)
+            if figure() != seen:
+                seen, since_s = figure(), loop.time()
+    return seen
