@@ -143,12 +143,15 @@ class TaskDoors:
         """A page of a task's log.
 
         Raises:
-            NotFoundError: There is no task of that id.
+            NotFoundError: There is no task of that id, or what is asked for has expired.
         """
         view = await self._known((call.tenant, call.body.task_id))
         events: list[TaskEvent] = []
-        size, next_version = 0, None
+        size, next_version, is_begun = 0, None, False
         async for entry in self._log.entries(call.tenant, call.body.task_id):
+            if not is_begun and entry.version > max(1, call.body.from_version):
+                raise _expired(call.body.task_id, entry.version, view.state)
+            is_begun = True
             if entry.version < call.body.from_version:
                 continue
             size += len(TASK_EVENT.dump_json(entry))
@@ -199,6 +202,14 @@ class TaskDoors:
             return self._submissions.read(waiting.data, waiting.headers)
         except InvalidRequestError:
             return None
+
+
+def _expired(task_id: str, first_version: int, state: TaskState) -> NotFoundError:
+    return NotFoundError(
+        f"the beginning of the log of task {task_id!r} is not kept any more (topology.task_days): "
+        f"it begins with version {first_version} now; the task is {state}, and `atlas task show "
+        f"{task_id}` tells its end"
+    )
 
 
 def fitting_status(view: TaskView) -> TaskStatus:

@@ -60,7 +60,7 @@ class Listing:
         return [view for view in views if view.version]
 
     async def _view(self, key: Key) -> TaskView:
-        """A task; one whose log cannot be folded, such as half of it expired, is left out."""
+        """A task; one whose log cannot be folded, such as one with a gap, is left out."""
         try:
             return await self._scheduler.view(key)
         except LogCorruptError as error:

@@ -27,7 +27,7 @@ from agent_controller.scheduling.scheduler import Scheduler
 from agent_controller.stock import Stock
 from agent_controller.submissions import Submissions
 from agent_controller.tasks.admission import Admission
-from agent_controller.tasks.limits import Limits
+from agent_controller.tasks.limits import DAY_MS, Limits
 from agent_controller.tasks.shares import ShareLimits, Shares
 from atlas import gauges, subjects
 from atlas.bus import Bus
@@ -48,6 +48,9 @@ _REVISITS = 5
 _SILENCES = 4
 _LEAST_SILENCE_MS = 30_000
 """A started subtask may be silent for so many waits for a start; a worker reports every 5 s."""
+_OPEN_PART = 0.9
+"""Of the days that a log is kept: so much is left, three days of thirty, for a time without any
+controller."""
 _VISITS_AT_ONCE = 64
 _HEALTHS = 3
 """Every worker that is there has said so within so many intervals of health."""
@@ -85,9 +88,10 @@ class ControllerApp:
         return ()
 
 
-def limits_from(settings: ControllerSettings) -> Limits:
+def limits_from(settings: ControllerSettings, task_days: float) -> Limits:
     """The limits of decisions, from the settings."""
     return Limits(
+        max_open_ms=round(task_days * _OPEN_PART * DAY_MS),
         subtask_max_attempts=settings.subtask_max_attempts,
         subtask_timeout_ms=settings.subtask_timeout_ms,
         dispatch_timeout_ms=settings.dispatch_timeout_ms,
@@ -132,7 +136,7 @@ async def _flow(bus: Bus, stream: str) -> Flow:
 async def compose(context: Context) -> AsyncIterator[ControllerApp]:
     """Build the controller on a context, and run it."""
     settings, bus = context.settings.controller, context.bus
-    limits = limits_from(settings)
+    limits = limits_from(settings, context.settings.topology.task_days)
     roll = Roll(context.instance, context.settings.health_interval_ms)
     presence = Presence(
         bus, context.events, roll, settle_ms=context.settings.health_interval_ms * _HEALTHS
@@ -176,6 +180,7 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         admission,
         interval_ms=settings.reconcile_interval_ms,
         concurrency=_VISITS_AT_ONCE,
+        max_open_ms=limits.max_open_ms,
     )
     health = await presence.listen()  # before anything is planned
     async with asyncio.TaskGroup() as group:

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 
 from atlas import subjects
 from atlas.bus import Bus
-from atlas.contracts.base import JsonObject
+from atlas.contracts.base import JsonObject, now_ms
 from atlas.contracts.errors import NoResponderError, RequestTimeoutError, StoreRefusedError
 
 _BUCKET = subjects.bucket_stream(subjects.OPEN_TASKS)
@@ -46,6 +46,11 @@ class OpenTasks:
     async def add(self, key: Key) -> None:
         """Enter a task; before its log begins, so that no log is ever forgotten."""
         await self._bus.store(_PREFIX + subjects.open_task(*key), b"")
+
+    async def age_ms(self, key: Key) -> int:
+        """How long ago a task was entered; 0 when it is not there."""
+        entered = await self._bus.last(_BUCKET, _PREFIX + subjects.open_task(*key))
+        return 0 if entered is None else now_ms() - entered.at_ms
 
     async def remove(self, key: Key) -> None:
         """Take a task out; the message goes, and leaves no marker behind.

@@ -9,7 +9,6 @@ plan is read, as if there were the built-in capabilities only.
 
 import contextlib
 from collections.abc import Callable, Mapping
-from datetime import datetime
 
 import structlog
 from nats.aio.msg import Msg
@@ -84,7 +83,7 @@ class Presence:
             lately = self._bus.read(subjects.EVENTS, subject, from_ms=since_ms)
             said += [(stored, hear) async for stored in lately]
         for stored, hear in sorted(said, key=lambda one: one[0].seq):
-            hear(stored.subject, stored.data, _stored_at_ms(stored))
+            hear(stored.subject, stored.data, stored.at_ms)
 
     async def run(self, health: Subscription) -> None:
         """Until cancelled; `health` is what `listen` gave."""
@@ -139,7 +138,3 @@ def _read(data: bytes) -> Event | None:
         return Event.from_json(data)
     except ValidationError:
         return None
-
-
-def _stored_at_ms(one: Stored) -> int:
-    return round(datetime.fromisoformat(one.headers["Nats-Time-Stamp"]).timestamp() * 1000)

@@ -18,11 +18,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from agent_controller.open_tasks import Key, OpenTasks
 from agent_controller.planning.planner import TaskPlanner
 from agent_controller.scheduling.scheduler import Scheduler
+from agent_controller.tasks import lifetime
 from agent_controller.tasks.admission import Admission
+from agent_controller.tasks.plan import invalid
 from agent_controller.tasks.view import TaskView
 from atlas import door, subjects, telemetry
 from atlas.bus import Bus
-from atlas.contracts.base import JsonObject
+from atlas.contracts.base import JsonObject, now_ms
 from atlas.contracts.errors import (
     AtlasError,
     ConflictError,
@@ -149,6 +151,8 @@ class Submissions:
             InvalidRequestError: Names everything that is wrong with it.
         """
         self._planner.check(request)
+        if problems := list(lifetime.problems(request, now_ms(), self._planner.limits)):
+            raise invalid("TaskRequest", problems)
 
     async def take(self, messages: Sequence[Msg]) -> None:
         """Accept or reject stored submissions; they may be acknowledged afterwards.

@@ -1,7 +1,6 @@
 """What waits in the durable consumers of JetStream streams, and for how long."""
 
 from contextlib import aclosing
-from datetime import datetime
 
 from nats.js.api import ConsumerInfo
 
@@ -33,6 +32,5 @@ async def oldest_waiting_ms(bus: Bus, queue: ConsumerInfo) -> int | None:
     waiting = bus.read(queue.stream_name, subject, from_seq=taken + 1, page=1)
     async with aclosing(waiting) as messages:
         async for one in messages:
-            at = datetime.fromisoformat(one.headers["Nats-Time-Stamp"])
-            return int(at.timestamp() * 1000)
+            return one.at_ms
     return None

@@ -76,7 +76,11 @@ class TopologySettings(Section):
     max_bytes: int = Field(
         default=4 * 2**30, gt=0, description="Bound of the stream history, in bytes."
     )
-    task_days: float = Field(default=30.0, gt=0, description="How long task logs are kept.")
+    task_days: float = Field(
+        default=30.0,
+        gt=0,
+        description="How long task logs are kept; a task may be open for nine tenths of it.",
+    )
     max_submissions: int = Field(
         default=100_000, gt=0, description="Submitted tasks that may wait to be accepted."
     )

@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -57,6 +58,11 @@ class Stored:
     seq: int
     data: bytes
     headers: Mapping[str, str]
+
+    @property
+    def at_ms(self) -> int:
+        """When it was stored, by the server's clock."""
+        return round(datetime.fromisoformat(self.headers["Nats-Time-Stamp"]).timestamp() * 1000)
 
 
 def read_stored(data: bytes, headers: Mapping[str, str] | None) -> Stored:

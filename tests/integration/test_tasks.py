@@ -101,13 +101,17 @@ async def test_many_who_submit_the_same_at_once_make_one_task(nats_server, user)
         ]
 
 
-async def test_a_log_without_its_beginning_hides_no_other_task_from_the_list(
+async def test_a_log_without_its_beginning_is_listed_and_one_with_a_gap_hides_no_other(
     bus, nats_server, user
 ):
     async with controller(nats_server.url), working(bus, lambda _: "x"):
         for task_id in ("old", "new"):
             await user.end(await user.submit(task_id=task_id, pattern="single"))
         await bus.jetstream.delete_msg(subjects.TASKS, 1)  # as if its time were over
+        listed = await user.ask("task.list", TaskList(), TaskListReply)
+        told = {(one.task_id, one.state) for one in listed.tasks}
+        assert told == {("old", TaskState.COMPLETED), ("new", TaskState.COMPLETED)}
+        await bus.jetstream.delete_msg(subjects.TASKS, 3)
         listed = await user.ask("task.list", TaskList(), TaskListReply)
     assert [one.task_id for one in listed.tasks] == ["new"]
 

@@ -8,8 +8,8 @@ import pytest
 
 from atlas import subjects
 from atlas.contracts.tasks import TaskState
-from tests.integration.test_tasks import User, controller, working
 from tests.integration.test_tasks_sharing import limited, lying, wide
+from tests.support.tasks import User, controller, working
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Seeing to effects: work goes to the queue, controls go to streams, ended tasks are closed."""
 
-from datetime import UTC, datetime
-
 import structlog
 
 from agent_controller.open_tasks import OpenTasks
@@ -13,6 +11,7 @@ from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.bus import Bus
+from atlas.contracts.base import now_ms
 from atlas.contracts.errors import (
     InvalidRequestError,
     NoResponderError,
@@ -106,9 +105,7 @@ class Carrier:
         last = await self._bus.last(subjects.REPORTS, subject)
         if last is None:
             return None
-        at = datetime.fromisoformat(last.headers["Nats-Time-Stamp"])
-        age_ms = (datetime.now(UTC) - at).total_seconds() * 1000
-        return round(at.timestamp() * 1000) if age_ms < self._limits.silence_ms else None
+        return last.at_ms if now_ms() - last.at_ms < self._limits.silence_ms else None
 
     async def _tell_resend(self, view: TaskView, effect: SendWork) -> None:
         subtask = effect.subtask

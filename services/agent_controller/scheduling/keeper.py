@@ -11,6 +11,8 @@ import structlog
 from agent_controller.open_tasks import Key, OpenTasks
 from agent_controller.scheduling.scheduler import Scheduler
 from agent_controller.tasks.admission import Admission
+from agent_controller.tasks.lifetime import end_forgotten
+from agent_controller.tasks.view import TaskView
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError
 
@@ -30,12 +32,14 @@ class Keeper:
         *,
         interval_ms: int,
         concurrency: int,
+        max_open_ms: int,
     ) -> None:
         self._scheduler = scheduler
         self._admission = admission
         self._open_tasks = open_tasks
         self._interval_ms = interval_ms
         self._concurrency = concurrency
+        self._max_open_ms = max_open_ms
         self._busy: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -77,13 +81,26 @@ class Keeper:
 
     async def _visit(self, key: Key) -> None:
         try:
-            await self._scheduler.advance(key)
+            view = await self._scheduler.advance(key)
+            if not view.version:
+                await self._without_log(key, view)
         except AtlasError as error:
             log.warning("visit_failed", task_id=key[1], error=error.message)
             self._scheduler.agenda.reset(key, now_ms() + _AGAIN_MS)
         except Exception:
             log.exception("visit_failed_inside", task_id=key[1])
             self._scheduler.agenda.reset(key, now_ms() + self._interval_ms * 10)
+
+    async def _without_log(self, key: Key, view: TaskView) -> None:
+        """An open task that has no log: it was deleted, or all of its log expired.
+
+        Where neither is so it is about to be accepted.
+        """
+        if view.is_deleted:
+            await self._open_tasks.remove(key)
+        elif await self._open_tasks.age_ms(key) > self._max_open_ms:
+            log.warning("task_forgotten", task_id=key[1])
+            await self._scheduler.advance(key, [end_forgotten])
 
     async def _wait(self, until_ms: int) -> None:
         next_ms = self._scheduler.agenda.next_at_ms()

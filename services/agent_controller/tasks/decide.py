@@ -9,7 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from agent_controller.tasks import approvals, budget, ending, losses, order, replanning, retry
+from agent_controller.tasks import (
+    approvals,
+    budget,
+    ending,
+    lifetime,
+    losses,
+    order,
+    replanning,
+    retry,
+)
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.order import Room, room_for_all
 from agent_controller.tasks.replanning import Change
@@ -83,11 +92,14 @@ def decide(
     room: Room = room_for_all,
 ) -> list[TaskEvent]:
     """The events to append now, in their order; empty when nothing is to be recorded."""
+    if view.is_cut and view.end is None:
+        return [lifetime.forgotten(view, now_ms)]
     if view.end is not None or view.request is None:
         return []
     if view.is_plan_rejected:
         return [ending.rejected(view, now_ms)]
-    if (spent := budget.exceeded(view, now_ms)) is not None:
+    spent = budget.exceeded(view, now_ms) or lifetime.outlived(view, now_ms, limits)
+    if spent is not None:
         return [ending.out_of_budget(view, now_ms, spent.to_info())]
     events = [
         *_overdue(view, now_ms, limits),

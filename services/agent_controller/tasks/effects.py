@@ -7,7 +7,7 @@ do it again, and whoever does not know may, because each of them is harmless whe
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from agent_controller.tasks import approvals, budget, losses, retry
+from agent_controller.tasks import approvals, budget, lifetime, losses, retry
 from agent_controller.tasks.decide import Planner, timeout_at_ms
 from agent_controller.tasks.ending import value
 from agent_controller.tasks.limits import Limits
@@ -96,6 +96,7 @@ def wake_at_ms(view: TaskView, now_ms: int, limits: Limits) -> int | None:
     due = [
         view.request.deadline_ms,
         budget.time_is_up_at_ms(view),
+        lifetime.must_end_at_ms(view, limits),
         approvals.next_at_ms(view),
     ]
     if not view.is_paused:

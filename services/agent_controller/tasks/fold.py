@@ -3,7 +3,8 @@
 It is the only place that says what an event means. Every controller folds the same log to the same
 view. Events of types that this version does not know count as versions and are otherwise passed
 over, because a rolling upgrade mixes versions; a gap in the versions is an error, because nothing
-may be decided on half a log.
+may be decided on half a log. Only its beginning may be missing, which expires first: of the rest
+the end alone is read.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -73,6 +74,8 @@ def heard(view: TaskView, subtask_id: str, attempt: int, at_ms: int) -> TaskView
 def _fold_one(view: TaskView, entry: TaskEvent) -> TaskView:
     if isinstance(entry, TaskDeletedEvent):  # what came before it is removed, or is about to be
         return TaskView(view.tenant, view.task_id, is_deleted=True)
+    if not view.version and entry.version > 1:
+        view = replace(view, version=entry.version - 1, is_cut=True)
     if entry.version != view.version + 1:
         raise LogCorruptError(
             f"the log of task {view.task_id} goes from version {view.version} to {entry.version}; "
@@ -84,7 +87,8 @@ def _fold_one(view: TaskView, entry: TaskEvent) -> TaskView:
         updated_at_ms=entry.at_ms,
         accepted_at_ms=view.accepted_at_ms or entry.at_ms,
     )
-    if isinstance(entry, UnknownTaskEvent) or view.end is not None:
+    is_told = isinstance(entry, TaskCompleted | TaskFailed | TaskCancelled) or not view.is_cut
+    if isinstance(entry, UnknownTaskEvent) or view.end is not None or not is_told:
         return view
     match entry:
         case (
@@ -251,6 +255,8 @@ def _ended(view: TaskView, event: TaskCompleted | TaskFailed | TaskCancelled) ->
         for record in view.subtasks.values()
         if not record.state.is_terminal
     ]
+    if view.is_cut:
+        view = replace(view, usage=event.usage, cost=event.cost)
     return _with(replace(view, end=event, paused_at_ms=None), *stopped)
 
 

@@ -18,6 +18,8 @@ BUILT_IN_CAPABILITIES = frozenset(
 )
 """The specialisations that every Atlas worker brings."""
 
+DAY_MS = 24 * 3_600_000
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -29,6 +31,8 @@ class Limits:
     """A dispatched subtask that nobody started for so long is sent again."""
     silence_ms: int = 60_000
     """A started subtask that nobody spoke of for so long is sent again."""
+    max_open_ms: int = 27 * DAY_MS
+    """A task that was open for so long ends: soon the beginning of its log expires."""
     retry_base_ms: int = 500
     retry_cap_ms: int = 60_000
     task_parallel: int = 1_000

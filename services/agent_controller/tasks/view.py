@@ -120,6 +120,8 @@ class TaskView(Struct, frozen=True):
     version: int = 0
     request: TaskRequest | None = None
     """What was asked; None before acceptance, and for a submission that nobody could read."""
+    is_cut: bool = False
+    """The beginning of its log expired: of what is left only its end means something."""
     request_sha256: str | None = None
     accepted_at_ms: int = 0
     updated_at_ms: int = 0

@@ -160,7 +160,7 @@ class TaskRequest(UserInput):
     approval_expires_ms: PositiveMs | None = Field(
         default=None,
         description="How long the plan, or a subtask, waits for its approval; pauses do not count. "
-        "By default until somebody answers.",
+        "By default until somebody answers, or the task was open for as long as a task may.",
     )
     on_approval_expired: OnApprovalExpired | None = Field(
         default=None,

@@ -1,7 +1,6 @@
 """What a worker tells about a subtask, and what it must know before it begins one."""
 
 import asyncio
-from datetime import UTC, datetime
 
 import structlog
 from nats.errors import Error as NatsError
@@ -9,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from atlas import subjects
 from atlas.bus import Bus
-from atlas.contracts.base import JsonObject
+from atlas.contracts.base import JsonObject, now_ms
 from atlas.contracts.errors import AtlasError, ErrorInfo, FencedError
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult
@@ -235,5 +234,4 @@ def ends(event: bytes, subtask: Subtask) -> bool:
 
 def age_s(stored: Stored) -> float:
     """How long ago the server stored a message."""
-    at = datetime.fromisoformat(stored.headers["Nats-Time-Stamp"])
-    return (datetime.now(UTC) - at).total_seconds()
+    return (now_ms() - stored.at_ms) / 1000

@@ -30,6 +30,8 @@ from atlas.contracts.tasks import (
 LIMITS = Limits()
 PLANNER = TaskPlanner(LIMITS)
 START_MS = 1_000_000
+LATEST_MS = START_MS + LIMITS.max_open_ms
+"""When a task ends whatever it waits for: no other time wakes it."""
 TERMINAL = {"task.completed", "task.failed", "task.cancelled"}
 
 

@@ -8,6 +8,7 @@ from agent_controller.scheduling.agenda import Agenda
 from agent_controller.scheduling.keeper import Keeper
 from agent_controller.scheduling.scheduler import Scheduler
 from agent_controller.tasks.admission import Admission
+from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import NoResponderError
 
 _NO_SWEEP_MS = 3_600_000
@@ -31,7 +32,7 @@ class _Closing:
         self.all_done = asyncio.Event()
         self._failures = failures
 
-    async def advance(self, key: Key) -> None:
+    async def advance(self, key: Key) -> TaskView:
         await asyncio.sleep(0)
         if self._failures:
             self._failures -= 1
@@ -39,6 +40,7 @@ class _Closing:
         self.done.add(key)
         if len(self.done) == _TASKS:
             self.all_done.set()
+        return TaskView(*key, version=1)
 
 
 async def _keep(scheduler: _Closing) -> None:
@@ -48,6 +50,7 @@ async def _keep(scheduler: _Closing) -> None:
         Admission(_TASKS, 1),
         interval_ms=_NO_SWEEP_MS,
         concurrency=_AT_ONCE,
+        max_open_ms=1,
     )
     async with asyncio.timeout(_GIVE_UP_S), asyncio.TaskGroup() as group:
         running = group.create_task(keeper.run())

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.unit.controller.task_world import LIMITS, PLANNER, World, node
+from tests.unit.controller.task_world import LATEST_MS, LIMITS, PLANNER, World, node
 
 from agent_controller.tasks.decide import decide
 from agent_controller.tasks.effects import wake_at_ms
@@ -89,11 +89,11 @@ def test_a_subtask_that_begins_makes_room_for_the_next():
     assert len(task.view.live) == 4
 
 
-def test_where_other_tasks_leave_no_room_nothing_goes_and_no_time_wakes_the_task():
+def test_where_other_tasks_leave_no_room_nothing_goes_and_no_time_before_its_last_wakes_the_task():
     full = Bounded(wide(2), room=lambda _: False)
     assert full.dispatched() == []
     assert full.view.state is TaskState.RUNNING
-    assert wake_at_ms(full.view, full.now_ms, TIGHT) is None
+    assert wake_at_ms(full.view, full.now_ms, TIGHT) == LATEST_MS
     full.room = lambda _: True
     assert len(full.settle().dispatched()) == 2
 
@@ -103,7 +103,7 @@ def test_a_retry_that_found_no_room_wakes_nobody_until_there_is_some():
     task.room = lambda _: False
     due_ms = wake_at_ms(task.view, task.now_ms, TIGHT)
     task.wait(due_ms - task.now_ms)
-    assert wake_at_ms(task.view, task.now_ms, TIGHT) is None
+    assert wake_at_ms(task.view, task.now_ms, TIGHT) == LATEST_MS
     task.room = lambda _: True
     assert task.settle().dispatched() == ["s0", "s0"]
 
