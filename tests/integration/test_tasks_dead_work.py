@@ -4,24 +4,19 @@ import asyncio
 import contextlib
 from typing import Any
 
-import pytest
-
 from atlas import subjects
 from atlas.contracts.tasks import TaskState
-from tests.integration.test_tasks_sharing import limited, lying, wide
-from tests.support.tasks import User, controller, working
-
-
-@pytest.fixture
-async def user(bus) -> Any:
-    return User(bus)
+from tests.support.tasks import User, controller, limited, lying, wide, working
+from tests.support.waiting import eventually
 
 
 async def until_lying(bus, count, *, tenant="default", capability="late") -> None:
     """Until so much lies in the queue; a dispatch stands in the log a moment before."""
-    async with asyncio.timeout(40):
-        while await lying(bus, tenant, capability) != count:  # noqa: ASYNC110 - a queue tells nobody
-            await asyncio.sleep(0.05)
+
+    async def is_so() -> bool:
+        return bool(await lying(bus, tenant, capability) == count)
+
+    await eventually(is_so, 40)
 
 
 async def dispatched(user, capability) -> Any:

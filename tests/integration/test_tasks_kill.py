@@ -1,7 +1,6 @@
 """A task outlives its processes: real controllers and workers, killed without a word."""
 
 import asyncio
-import contextlib
 import random
 from collections import Counter
 from typing import Any
@@ -10,28 +9,11 @@ import pytest
 
 from atlas import subjects
 from atlas.contracts.tasks import TaskState
-from atlas.embedded import Services
 from tests.support.answering import routing
+from tests.support.running import services
 from tests.support.tasks import User, plan
 
-ENVIRONMENT = {
-    "ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000",
-    "ATLAS_CONTROLLER__RECONCILE_INTERVAL_MS": "200",
-    "ATLAS_CONTROLLER__DISPATCH_TIMEOUT_MS": "1000",
-    "ATLAS_WORKER__DRAIN_MS": "2000",
-    "ATLAS_LOG_LEVEL": "warning",
-}
 SHAPE = plan(["a"], ["b", "a"], ["c", "a"], ["d", "b", "c"])
-
-
-@contextlib.asynccontextmanager
-async def services(url, *names) -> Any:
-    running = Services(url, environment=ENVIRONMENT)
-    try:
-        await running.start(names)
-        yield running
-    finally:
-        await running.stop()
 
 
 async def a_word_at_last(_request) -> Any:

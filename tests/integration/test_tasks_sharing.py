@@ -13,35 +13,9 @@ from atlas.contracts.base import now_ms
 from atlas.contracts.errors import OverloadedError
 from atlas.contracts.events import Event
 from atlas.contracts.ids import new_id
-from atlas.contracts.tasks import PlannedSubtask, TaskRequest, TaskState
-from atlas.limit_settings import TaskLimitSettings
+from atlas.contracts.tasks import TaskRequest, TaskState
 from tests.integration import cli_process
-from tests.support.tasks import SETTINGS, User, controller, working
-
-
-def limited(**limits) -> Any:
-    """Settings with these limits; nothing is sent again while a test holds its workers."""
-    return SETTINGS.model_copy(
-        update={
-            "controller": SETTINGS.controller.model_copy(
-                update={"limits": TaskLimitSettings(**limits), "dispatch_timeout_ms": 60_000}
-            )
-        }
-    )
-
-
-def wide(count, capability="general") -> Any:
-    return [
-        PlannedSubtask(id=f"s{number}", capability=capability, instruction="do it")
-        for number in range(count)
-    ]
-
-
-async def lying(bus, tenant="default", capability="general") -> Any:
-    """How much of a tenant's work is in the queue or runs."""
-    subject = subjects.work(tenant, capability, "normal")
-    info = await bus.jetstream.stream_info(subjects.WORK, subjects_filter=subject)
-    return (info.state.subjects or {}).get(subject, 0)
+from tests.support.tasks import SETTINGS, User, controller, limited, lying, wide, working
 
 
 async def test_a_small_task_is_done_long_before_a_huge_one_that_came_first(bus, nats_server, user):

@@ -13,8 +13,8 @@ from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.events import Event
 from atlas.embedded import ServiceProcess
-from tests.integration.test_tasks_kill import services
 from tests.support.answering import routing
+from tests.support.running import services
 from tests.support.subtasks import result_of, send, work
 from tests.support.tasks import User, controller, working
 from tests.support.workers import at_work, processes

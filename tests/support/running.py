@@ -7,9 +7,17 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from atlas.embedded import Stack, standalone
+from atlas.embedded import Services, Stack, standalone
 
 _PATIENCE_S = 90
+_QUICK = {
+    "ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000",
+    "ATLAS_CONTROLLER__RECONCILE_INTERVAL_MS": "200",
+    "ATLAS_CONTROLLER__DISPATCH_TIMEOUT_MS": "1000",
+    "ATLAS_WORKER__DRAIN_MS": "2000",
+    "ATLAS_LOG_LEVEL": "warning",
+}
+"""Settings of services that notice soon what another left undone."""
 
 
 @asynccontextmanager
@@ -31,6 +39,17 @@ async def running_atlas(
             log_to=log,
         ) as stack:
             yield stack
+
+
+@asynccontextmanager
+async def services(nats_url: str, *names: str) -> AsyncIterator[Services]:
+    """Processes of these services on a NATS server that runs already."""
+    running = Services(nats_url, environment=_QUICK)
+    try:
+        await running.start(names)
+        yield running
+    finally:
+        await running.stop()
 
 
 @asynccontextmanager

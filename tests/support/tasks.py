@@ -30,6 +30,7 @@ from atlas.contracts.tasks import (
     TaskListReply,
     TaskStatus,
 )
+from atlas.limit_settings import TaskLimitSettings
 from atlas.nats_settings import NatsSettings
 from atlas.settings import ControllerSettings, Settings, TopologySettings
 
@@ -199,3 +200,28 @@ def plan(*nodes) -> Any:
         PlannedSubtask(id=id_, capability="general", instruction=f"do {id_}", depends_on=needs)
         for id_, *needs in nodes
     ]
+
+
+def limited(**limits) -> Any:
+    """Settings with these limits; nothing is sent again while a test holds its workers."""
+    return SETTINGS.model_copy(
+        update={
+            "controller": SETTINGS.controller.model_copy(
+                update={"limits": TaskLimitSettings(**limits), "dispatch_timeout_ms": 60_000}
+            )
+        }
+    )
+
+
+def wide(count, capability="general") -> Any:
+    return [
+        PlannedSubtask(id=f"s{number}", capability=capability, instruction="do it")
+        for number in range(count)
+    ]
+
+
+async def lying(bus, tenant="default", capability="general") -> Any:
+    """How much of a tenant's work is in the queue or runs."""
+    subject = subjects.work(tenant, capability, "normal")
+    info = await bus.jetstream.stream_info(subjects.WORK, subjects_filter=subject)
+    return (info.state.subjects or {}).get(subject, 0)
