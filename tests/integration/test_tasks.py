@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from agent_controller.open_tasks import OpenTasks
 from atlas import subjects
 from atlas.contracts.errors import ConflictError, NotFoundError, ProviderOverloadedError
 from atlas.contracts.task_events import TaskHistory, TaskHistoryReply
 from atlas.contracts.tasks import TaskList, TaskListReply, TaskRequest, TaskState
-from tests.support.tasks import User, controller, plan, working
+from tests.support.tasks import User, controller, plan, until_none_is_open, working
 
 
 async def test_a_plan_of_ones_own_runs_side_by_side_and_gives_its_sink(bus, nats_server, user):
@@ -119,9 +118,7 @@ async def test_a_log_without_its_beginning_is_listed_and_one_with_a_gap_hides_no
 async def test_a_finished_task_leaves_the_index_of_open_ones(bus, nats_server, user):
     async with controller(nats_server.url), working(bus, lambda _: "x"):
         await user.end(await user.submit(pattern="single"))
-        async with asyncio.timeout(5):
-            while await OpenTasks(bus).list():  # noqa: ASYNC110 - nobody tells of an index
-                await asyncio.sleep(0.05)
+        await until_none_is_open(bus)
 
 
 async def test_a_failed_attempt_is_retried_and_its_cost_is_counted(bus, nats_server, user):

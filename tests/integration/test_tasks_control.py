@@ -10,7 +10,7 @@ from agent_controller.open_tasks import OpenTasks
 from atlas import subjects, topology
 from atlas.contracts.errors import InvalidTransitionError
 from atlas.contracts.tasks import TaskState
-from tests.support.tasks import SETTINGS, controller, plan, working
+from tests.support.tasks import SETTINGS, controller, plan, until_none_is_open, working
 
 
 async def test_cancel_is_in_the_log_before_the_answer_and_reaches_the_stream(
@@ -57,9 +57,7 @@ async def test_a_control_that_nobody_keeps_is_repeated_until_it_is_kept(bus, nat
         await user.control(task_id, "cancel")
         assert await OpenTasks(bus).list() == [("default", task_id)]
         await topology.ensure(bus, SETTINGS.topology)
-        async with asyncio.timeout(10):
-            while await OpenTasks(bus).list():  # noqa: ASYNC110 - nobody tells of an index
-                await asyncio.sleep(0.05)
+        await until_none_is_open(bus)
     subject = subjects.stream_control("default", running.subtasks[0].stream_id)
     kept = await bus.last(subjects.CONTROL, subject)
     assert json.loads(kept.data)["action"] == "cancel"

@@ -5,6 +5,7 @@ import contextlib
 from typing import Any
 
 from agent_controller.main import compose
+from agent_controller.open_tasks import OpenTasks
 from atlas import process, subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import Contract
@@ -33,6 +34,7 @@ from atlas.contracts.tasks import (
 from atlas.limit_settings import TaskLimitSettings
 from atlas.nats_settings import NatsSettings
 from atlas.settings import ControllerSettings, Settings, TopologySettings
+from tests.support.waiting import eventually
 
 SETTINGS = Settings(
     topology=TopologySettings(ack_wait_ms=1_000),
@@ -225,3 +227,12 @@ async def lying(bus, tenant="default", capability="general") -> Any:
     subject = subjects.work(tenant, capability, "normal")
     info = await bus.jetstream.stream_info(subjects.WORK, subjects_filter=subject)
     return (info.state.subjects or {}).get(subject, 0)
+
+
+async def until_none_is_open(bus) -> None:
+    """Until the index of open tasks is empty."""
+
+    async def is_empty() -> bool:
+        return not await OpenTasks(bus).list()
+
+    await eventually(is_empty)
