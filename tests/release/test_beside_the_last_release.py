@@ -81,8 +81,11 @@ class Deployment:
     async def carries_a_task(self, version: Path) -> bool:
         """Whether the command line of a version has a task done here."""
         asked = await self.run(version, "task", "run", "--goal", "Compare three lakes", "--json")
-        async with asyncio.timeout(_READY_S):
-            told, _ = await asked.communicate()
+        try:
+            async with asyncio.timeout(_READY_S):
+                told, _ = await asked.communicate()
+        finally:
+            await end(asked)
         return bool(json.loads(told.splitlines()[-1])["type"] == "task.completed")
 
 
