@@ -1,8 +1,9 @@
 """What each release says on the wire, kept for every later one to be compared with.
 
-`make snapshot` writes that of a commit, at a release: the shape of every message as JSON Schema,
-an example of each as it is written, the subjects, the JetStream assets, and the commit itself, from
-which `make release-check` builds that release again and runs it beside the new one.
+`make snapshot` writes that of a commit, at a release: the shape of every message, and of what
+services keep for themselves, as JSON Schema; an example of each message as it is written; the
+subjects; the JetStream assets; and the commit itself, from which `make release-check` builds that
+release again and runs it beside the new one.
 """
 
 import argparse
@@ -38,7 +39,8 @@ class Release:
     """What is sent where."""
     examples: dict[str, Json]
     definitions: dict[str, Json]
-    """The shape of each message, and of what it is made of; references are `#/$defs/NAME`."""
+    """The shape of each message, of what services keep for themselves, and of what these are made
+    of; references are `#/$defs/NAME`."""
     assets: dict[str, dict[str, str]]
     """What is checked of each JetStream stream and consumer, with the settings' defaults."""
 
@@ -67,10 +69,14 @@ def said() -> Any:
     """
     import json  # noqa: PLC0415
 
+    from atlas.backup import SavedStream  # noqa: PLC0415
     from atlas.settings import TopologySettings  # noqa: PLC0415
     from atlas.topology import Topology, _shown  # noqa: PLC0415
+    from atlas.worker.journal import Entry  # noqa: PLC0415
     from docs.contract_subjects import internal_subjects, public_subjects  # noqa: PLC0415
     from docs.contract_tables import schemas  # noqa: PLC0415
+    from provider_router.accounting.reservations import Reservation  # noqa: PLC0415
+    from provider_router.routing.circuit_record import CircuitRecord  # noqa: PLC0415
     from tests.unit.contracts.examples import EXAMPLES  # noqa: PLC0415
 
     topology = Topology(TopologySettings())
@@ -85,8 +91,15 @@ def said() -> Any:
         }
         for name, config, compared in [*checked, *consumers]
     }
+    records: dict[str, Any] = {
+        "CircuitRecord": CircuitRecord,
+        "JournalEntry": Entry,
+        "Reservation": Reservation,
+        "SavedStream": SavedStream,
+    }
+    kept = {name: record.model_json_schema() for name, record in records.items()}
     return {
-        "schemas": schemas(),
+        "schemas": {**schemas(), **kept},
         "examples": {name: json.loads(one.to_json()) for name, one in EXAMPLES.items()},
         "subjects": {row[0]: row[2] for row in [*public_subjects(), *internal_subjects()]},
         "assets": assets,
