@@ -12,6 +12,7 @@ Atlas may need more, so `make` writes the permissions anew and leaves users and 
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,8 @@ _USERS = "users"
 _SEED = "user.nk"
 _VARIABLES = "atlas.env"
 _SEED_BYTES = 32
+_STORE_SIZE = re.compile(r"[1-9][0-9]*([kmgt](i?b)?)?|\$[a-z_][a-z0-9_]*", re.IGNORECASE)
+"""A quoted size nats-server does not read, so it stands there as it is."""
 _INSTALLATION = (
     Role.PROVIDER_ROUTER,
     Role.AGENT_CONTROLLER,
@@ -61,15 +64,27 @@ class _Registry(Contract):
 
 
 def make(
-    folder: Path, tenants: Sequence[str], *, listen: str, url: str, store_dir: Path | None = None
+    folder: Path,
+    tenants: Sequence[str],
+    *,
+    listen: str,
+    url: str,
+    store_dir: Path | None = None,
+    max_file_store: str | None = None,
 ) -> list[Entry]:
     """Make what is missing: the services' users, and a publisher and a watcher of each tenant.
 
-    Gives the users that were made; those that were there stay, with their seeds.
+    Gives the users that were made; those that were there stay, with their seeds. `max_file_store`
+    is a size as nats-server reads it, or `$NAME` for the one in that variable of the server.
 
     Raises:
-        ConfigurationError: A name is none, or a file cannot be read or written.
+        ConfigurationError: A name or a size is none, or a file cannot be read or written.
     """
+    if max_file_store is not None and not _STORE_SIZE.fullmatch(max_file_store):
+        raise ConfigurationError(
+            f"{max_file_store!r} is no size; `--max-file-store` takes such as 10GB, or $NAME for "
+            "a variable of the server"
+        )
     wanted = [User(role, role) for role in _INSTALLATION]
     wanted += [
         User(f"{tenant}-{role}", role, tenant)
@@ -83,7 +98,7 @@ def make(
     _write(folder, [*known.values(), *made])
     server = server_file(folder)
     if not server.exists():
-        server.write_text(_server(listen, store_dir or folder / "jetstream"))
+        server.write_text(_server(listen, store_dir or folder / "jetstream", max_file_store))
     return made
 
 
@@ -266,10 +281,14 @@ def _imports(user: User) -> list[object]:
     ]
 
 
-def _server(listen: str, store_dir: Path) -> str:
+def _server(listen: str, store_dir: Path, max_file_store: str | None) -> str:
+    bound = "" if max_file_store is None else f"  max_file_store: {max_file_store}\n"
     return (
         "# A NATS server for Atlas; written once by `atlas access init`, and yours from then on.\n"
         f"listen: {json.dumps(listen)}\n"
-        f"jetstream {{ store_dir: {json.dumps(str(store_dir.absolute()))} }}\n"
+        "jetstream {\n"
+        f"  store_dir: {json.dumps(str(store_dir.absolute()))}\n"
+        f"{bound}"
+        "}\n"
         f"include {json.dumps(_ACCOUNTS)}\n"
     )

@@ -336,7 +336,8 @@ async def ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> No
         except AssetNotFoundError:
             raise TopologyError(
                 f"JetStream cannot make the stream {wanted.name}: {error.description}; give it "
-                "room for what the streams may hold (`max_bytes` and others of `topology`)"
+                "room for what the streams may hold (`max_bytes` and others of `topology`), by "
+                "`max_file_store` of the server or `max_file` of the account"
             ) from error
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from atlas.settings import TopologySettings
+from atlas.topology import Topology
+
 from .conftest import (
     DEPLOY,
     TOOLS,
@@ -57,6 +60,18 @@ OF_A_SERVICE = {
 @pytest.mark.parametrize("name", VALUE_SETS)
 def test_helm_lint_has_nothing_to_say_of_an_example(name: str) -> None:
     assert job("lint", values=values_of(name))["problems"] == []
+
+
+@pytest.mark.parametrize("values", [{}, values_of("production")], ids=["default", "production"])
+def test_jetstream_gets_less_than_its_volume_and_what_its_streams_reserve(values: Values) -> None:
+    own = yaml.safe_load((DEPLOY / "helm" / "atlas" / "values.yaml").read_text())
+    given = values.get("nats", own["nats"])["config"]["jetstream"]["fileStore"]
+    volume, bound = (
+        int(size.removesuffix("Gi")) for size in (given["pvc"]["size"], given["maxSize"])
+    )
+    topology = Topology(TopologySettings(**values.get("config", {}).get("topology", {})))
+    reserved = sum(max(0, one.config.max_bytes or 0) for one in topology.expected())
+    assert reserved / 2**30 < bound <= 0.8 * volume
 
 
 def test_every_manifest_is_valid_strictly_in_each_kubernetes(example: Release) -> None:

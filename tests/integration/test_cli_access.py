@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from atlas.embedded import find_nats_server
 from tests.integration.cli_process import Ended, ended, start
 
@@ -16,8 +18,13 @@ def _seeds(folder: Path) -> list[str]:
     return [path.read_text().strip() for path in folder.glob("here/users/*/user.nk")]
 
 
-async def test_a_server_takes_the_configuration_that_init_wrote(tmp_path: Path) -> None:
-    made = await access(tmp_path, "init", "here", "--tenant", "acme")
+@pytest.mark.parametrize("bound", [None, "1024", "512m", "10GiB", "1Tb", "$STORE_OF_ATLAS"])
+async def test_a_server_takes_the_configuration_that_init_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str | None
+) -> None:
+    monkeypatch.setenv("STORE_OF_ATLAS", "10GB")
+    given = () if bound is None else ("--max-file-store", bound)
+    made = await access(tmp_path, "init", "here", "--tenant", "acme", *given)
     assert made.status == 0, made.err
     command = [str(find_nats_server()), "--config", "here/nats/nats.conf", "-t"]
     checking = await asyncio.create_subprocess_exec(

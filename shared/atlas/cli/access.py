@@ -21,6 +21,7 @@ class Asked:
     tenants: tuple[str, ...]
     listen: str
     store_dir: Path | None
+    max_file_store: str | None
     url: str
 
 
@@ -57,7 +58,7 @@ async def init(asked: Asked, *, as_json: bool) -> int:
     """Make what is missing.
 
     Raises:
-        ConfigurationError: A tenant's name is none, or the folder cannot be read.
+        ConfigurationError: A tenant's name or the size is none, or the folder cannot be read.
     """
     is_new = not access_folder.read(asked.folder)
     made = access_folder.make(
@@ -66,6 +67,7 @@ async def init(asked: Asked, *, as_json: bool) -> int:
         listen=asked.listen,
         url=asked.url,
         store_dir=asked.store_dir,
+        max_file_store=asked.max_file_store,
     )
     output = Output(as_json=as_json)
     for entry in made:

@@ -28,7 +28,7 @@ _LOCAL_URL = "nats://127.0.0.1:4222"
 
 
 @app.command("init")
-def init(
+def init(  # noqa: PLR0917 - options, given by name
     folder: _Folder,
     tenants: Annotated[
         list[str] | None,
@@ -40,6 +40,14 @@ def init(
     store_dir: Annotated[
         Path | None,
         typer.Option(help="Where it lets it keep its data; FOLDER/jetstream if not given."),
+    ] = None,
+    max_file_store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="How much it lets JetStream keep on disk, such as 10GB, or $NAME of a variable "
+            "of the server; else three quarters of what is free when it starts.",
+        ),
     ] = None,
     url: _Url = _LOCAL_URL,
     *,
@@ -55,7 +63,7 @@ def init(
     from atlas.cli import access as command
     from atlas.cli.session import run
 
-    asked = command.Asked(folder, tuple(tenants or ()), listen, store_dir, url)
+    asked = command.Asked(folder, tuple(tenants or ()), listen, store_dir, max_file_store, url)
     run(lambda: command.init(asked, as_json=as_json), as_json=as_json)
 
 

@@ -94,6 +94,15 @@ def test_a_servers_configuration_that_is_there_is_not_touched(tmp_path: Path) ->
     assert access_folder.server_file(tmp_path).read_text() == "mine"
 
 
+@pytest.mark.parametrize("size", ["0", "-1", "10XB", "0.5GB", "ten", "", "10GB }", "$", "$A B"])
+def test_a_bound_of_the_store_that_no_server_would_read_is_refused(
+    tmp_path: Path, size: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="is no size"):
+        access_folder.make(tmp_path, [], listen="", url=URL, max_file_store=size)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_seed_stands_in_what_the_server_reads(tmp_path: Path) -> None:
     made(tmp_path, "acme")
     told = (
