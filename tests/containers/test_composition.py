@@ -2,101 +2,32 @@
 
 import json
 import os
-import secrets
-import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SERVICES = ("provider-router", "agent-controller", "agent-worker")
-OF_THE_CALLER = ("ATLAS_", "NATS_", "OPENAI_", "ANTHROPIC_", "OLLAMA_", "COMPOSE_")
+from .composition import SERVICES, STORE_GB, Composition, running
 
-pytestmark = [pytest.mark.containers, pytest.mark.timeout(900)]
-
-
-@dataclass(frozen=True, slots=True)
-class Composition:
-    """A running composition of the test's own."""
-
-    project: str
-    environment: dict[str, str]
-
-    def compose(self, *command: str, timeout_s: float = 300) -> str:
-        """Run `docker compose`; gives what it printed, and fails with all it said."""
-        done = subprocess.run(
-            ["docker", "compose", "--project-name", self.project, "--ansi", "never", *command],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        assert done.returncode == 0, f"docker compose {command}:\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def atlas(self, *command: str) -> str:
-        """Run the command line in its container; gives what it printed."""
-        return self.compose("run", "--rm", "--no-TTY", "cli", *command)
-
-    def task(self, task_id: str) -> dict[str, object]:
-        """A task as it stands."""
-        status = json.loads(self.atlas("task", "show", task_id, "--json"))
-        assert isinstance(status, dict)
-        return status
-
-    def containers(self, service: str) -> list[str]:
-        """The ids of a service's containers."""
-        return self.compose("ps", "--quiet", service).split()
-
-
-def _needs_engine() -> None:
-    if shutil.which("docker") is None:
-        pytest.skip("no docker command on the PATH")
-    for command in (["docker", "compose", "version"], ["docker", "info"]):
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        if asked.returncode != 0:
-            pytest.skip(f"`{' '.join(command)}` fails: {asked.stderr.strip()}")
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    assert isinstance(port, int)
-    return port
+pytestmark = [
+    pytest.mark.containers,
+    pytest.mark.timeout(900),
+    pytest.mark.usefixtures("engine"),
+]
 
 
 @pytest.fixture(scope="module")
 def composition() -> Iterator[Composition]:
     """The whole composition, healthy, with the mock as its only provider."""
-    _needs_engine()
-    own = {name: value for name, value in os.environ.items() if not name.startswith(OF_THE_CALLER)}
-    project = f"atlas-test-{secrets.token_hex(4)}"
-    made = Composition(project, own | {"NATS_PORT": str(_free_port()), "ATLAS_IMAGE_TAG": "test"})
-    try:
-        made.compose("build", timeout_s=600)
-        made.compose("up", "--detach", "--wait")
+    with running() as made:
         yield made
-    except AssertionError:
-        print(_logs(made))  # noqa: T201 - pytest shows it with the failure
-        raise
-    finally:
-        made.compose("--profile", "cli", "down", "--volumes", "--timeout", "5")
-
-
-def _logs(made: Composition) -> str:
-    return made.compose("logs", "--no-color", "--tail", "40")
 
 
 @pytest.mark.parametrize("profile", ["cli", "observability", "ollama"])
 def test_every_profile_of_the_composition_is_valid(profile: str) -> None:
-    _needs_engine()
     made = Composition("atlas-test-profile", dict(os.environ))
     services = set(made.compose("--profile", profile, "config", "--services").split())
     assert services > {"nats", *SERVICES}
@@ -113,6 +44,12 @@ def test_a_service_does_not_run_as_root(composition: Composition, service: str) 
 
 def test_nats_is_open_to_this_machine_only(composition: Composition) -> None:
     assert composition.compose("port", "nats", "4222").startswith("127.0.0.1:")
+
+
+def test_jetstream_keeps_no_more_than_the_variable_says(composition: Composition) -> None:
+    asked = ("wget", "-q", "-O", "-", "http://127.0.0.1:8222/jsz")
+    told = json.loads(composition.compose("exec", "-T", "nats", *asked))
+    assert told["config"]["max_storage"] == STORE_GB * 2**30
 
 
 def test_nobody_connects_without_a_user(composition: Composition) -> None:
@@ -137,10 +74,9 @@ def test_seeds_are_kept_when_users_are_made_again(composition: Composition) -> N
 
 
 def test_a_tenants_user_watches_and_submits(composition: Composition, tmp_path: Path) -> None:
-    composition.compose("cp", "access:/access/users/default-publisher", str(tmp_path))
-    seed = tmp_path / "default-publisher" / "user.nk"
+    seed = composition.seed_of("default-publisher", tmp_path)
     own = {
-        "NATS_URL": f"nats://127.0.0.1:{composition.environment['NATS_PORT']}",
+        "NATS_URL": composition.nats_url,
         "ATLAS_NATS__NKEY_SEED_FILE": str(seed),
         "ATLAS_NATS__INBOX_PREFIX": "_INBOX.default.default-publisher",
     }
@@ -172,7 +108,7 @@ def test_a_completed_task_holds_its_answer(composition: Composition) -> None:
 def test_a_task_is_remembered_when_every_container_was_killed(composition: Composition) -> None:
     composition.atlas("task", "run", "--id", "remembered", "--goal", "Name three rivers.")
     composition.compose("kill")
-    composition.compose("up", "--detach", "--wait")
+    composition.up()
     assert composition.task("remembered")["state"] == "completed"
 
 
@@ -181,7 +117,7 @@ def test_a_task_submitted_before_every_service_was_killed_is_carried_to_its_end(
 ) -> None:
     composition.atlas("task", "submit", "--id", "carried", "--goal", "Name three mountains.")
     composition.compose("kill", *SERVICES)
-    composition.compose("up", "--detach", "--wait")
+    composition.up()
     composition.atlas("task", "watch", "carried")
     assert composition.task("carried")["state"] == "completed"
 

@@ -2,18 +2,16 @@
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 
-from atlas import subjects
 from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.embedded import NatsProcess, ServiceProcess, Services
 from atlas.nats_settings import NatsSettings
 from atlas.settings import Settings
-from tests.support.load import Load
+from tests.support.load import stored, under_load
 
 PROCESSES = ("provider_router", "agent_controller", "agent_worker")
 PATIENCE_S = 120
@@ -50,27 +48,24 @@ async def test_every_process_is_replaced_under_load_and_nothing_is_lost(
         "ATLAS_WORKER__DRAIN_MS": str(drain_ms),
     }
     first = await services.start(PROCESSES)
-    stop, in_flight = asyncio.Event(), []
-    async with Atlas.connect(nats_server.url, settings=Settings()) as atlas:
-        load = Load(atlas)
-        async with asyncio.timeout(PATIENCE_S):
-            running = asyncio.create_task(load.run(stop))
-            for old in first:
-                in_flight.append(load.at_work)
-                assert await _replace(services, old) == 0
-            stop.set()
-            await running
-    assert set(load.stream_states) == {"stop"}
-    assert set(load.task_states) == {"task.completed"}
+    in_flight = []
+    async with (
+        asyncio.timeout(PATIENCE_S),
+        Atlas.connect(nats_server.url, settings=Settings()) as atlas,
+        under_load(atlas) as load,
+    ):
+        for old in first:
+            in_flight.append(load.streams_in_flight + load.tasks_in_flight)
+            assert await _replace(services, old) == 0
+    assert load.refused == 0
+    assert set(load.streams) == {"stop"}
+    assert set(load.tasks) == {"task.completed"}
     assert len(load.texts) == 1
-    assert min(in_flight[1:]) > 0  # there was something to lose
+    assert min(in_flight) > 0  # there was something to lose
     bus = await Bus.connect(NatsSettings(url=nats_server.url), "test")
     try:
-        written = [
-            json.loads(one.data)["type"]
-            async for one in bus.read(subjects.STREAMS, subjects.STREAM_WRITE_ALL)
-        ]
+        held = await stored(bus)
     finally:
         await bus.close()
-    adopted = Counter(written)["stream.adopted"]
-    assert (adopted > 0) == (drain_ms < 1_000)
+    assert held.wrong(load) == []
+    assert (held.types["stream.adopted"] > 0) == (drain_ms < 1_000)

@@ -21,7 +21,7 @@ from atlas.client import Atlas
 from atlas.embedded import NatsProcess
 from atlas.nats_settings import NatsSettings
 from atlas.settings import Settings
-from tests.support.load import Load
+from tests.support.load import stored, under_load
 from tests.support.releases import ROOT
 
 OLDER = ROOT / "build" / "older" / "venv" / "bin"
@@ -112,25 +112,23 @@ async def test_nothing_is_lost_from_the_last_release_to_this_one_and_back(
 ):
     for service in SERVICES:
         await deployment.replace(service, OLDER)
-    stop = asyncio.Event()
     async with (
         asyncio.timeout(_PATIENCE_S),
         Atlas.connect(nats_server.url, settings=Settings()) as atlas,
-        asyncio.TaskGroup() as group,
+        under_load(atlas) as load,
     ):
-        load = Load(atlas)
-        group.create_task(load.run(stop))
         for version, other in ((NEWER, OLDER), (OLDER, NEWER)):
             for service in SERVICES:
                 await deployment.replace(service, version)
             assert await deployment.carries_a_task(other)
-        stop.set()
-    assert set(load.stream_states) == {"stop"}
-    assert set(load.task_states) == {"task.completed"}
+    assert set(load.streams) == {"stop"}
+    assert set(load.tasks) == {"task.completed"}
     assert len(load.texts) == 1
     bus = await Bus.connect(NatsSettings(url=nats_server.url), "test")
     try:
         dead = [one.subject async for one in bus.read(subjects.DEAD, subjects.DEAD_ALL)]
+        held = await stored(bus)
     finally:
         await bus.close()
     assert dead == []
+    assert held.wrong(load) == []

@@ -91,15 +91,15 @@ async def store_durably(
     """Publish on a durable door and wait until it is stored.
 
     Raises:
-        NoResponderError: The server has no Atlas assets yet.
+        NoResponderError: Nothing was stored; the server starts, or has no Atlas assets yet.
         OverloadedError: More waits there than may; `retry_after_ms` says when to try again.
     """
     try:
         await bus.store(subject, data, msg_id=msg_id, headers=headers)
     except NoResponderError as error:
         raise NoResponderError(
-            f"nothing on this NATS server stores {subject}: no Atlas service ever ran on it; "
-            "start one with `atlas up`"
+            f"nothing on this NATS server stores {subject}: it starts just now, and this may be "
+            "asked again, or no Atlas service ever ran on it; start one with `atlas up`"
         ) from error
     except StoreRefusedError as error:
         raise told_outside(error) from error

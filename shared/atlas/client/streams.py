@@ -105,7 +105,7 @@ class Stream:
         """Subscribe, then ask for the stream where this is not only a watcher.
 
         Raises:
-            NoResponderError: The server has no Atlas assets yet: no service ever ran on it.
+            NoResponderError: Nothing was stored; the server starts, or no service ever ran on it.
             AtlasError: The request could not be stored.
         """
         async with AsyncExitStack() as undo:
