@@ -113,15 +113,17 @@ def _played(promtool: str, folder: Path, changed: dict[str, str | None]) -> set[
     return {one.name for one in ALERTS if f"alertname: {one.name}," in said}
 
 
-def test_promtool_finds_nothing_wrong_with_the_rules(promtool: str):
+def test_promtool_finds_nothing_wrong_with_prometheus_configuration_and_the_rules(promtool: str):
     done = subprocess.run(
-        [promtool, "check", "rules", str(generate.RULES)],
+        [promtool, "check", "config", str(generate.RULES.with_name("prometheus.yml"))],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert f"SUCCESS: {len(ALERTS)} rules found" in done.stdout, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert f"SUCCESS: {len(ALERTS)} rules found" in said
 
 
 def test_no_alert_is_raised_while_all_is_well(promtool: str, tmp_path: Path):
