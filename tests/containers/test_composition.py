@@ -33,6 +33,17 @@ def test_every_profile_of_the_composition_is_valid(profile: str) -> None:
     assert services > {"nats", *SERVICES}
 
 
+@pytest.mark.parametrize("profile", ["cli", "observability", "ollama"])
+def test_every_container_of_a_profile_is_contained_and_its_log_is_bounded(profile: str) -> None:
+    made = Composition("atlas-test-profile", dict(os.environ))
+    told = json.loads(made.compose("--profile", profile, "config", "--format", "json"))
+    for name, service in told["services"].items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["logging"] == {"driver": "local"}, name
+
+
 def test_two_workers_stand_by(composition: Composition) -> None:
     assert len(composition.containers("agent-worker")) == 2
 
