@@ -10,7 +10,7 @@ from atlas.contracts.base import now_ms
 from atlas.contracts.errors import ProviderOverloadedError
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import TaskCancelled
-from atlas.contracts.tasks import SubtaskReport, SubtaskResult
+from atlas.contracts.tasks import SubtaskReport, SubtaskResult, SubtaskState, TaskState
 from atlas.settings import TopologySettings
 from tests.support.answering import USAGE, routing
 from tests.support.subtasks import (
@@ -222,6 +222,31 @@ async def test_controller_and_worker_carry_a_planned_goal_to_its_end(bus, nats_s
     assert status.output.strip() == "text"
     assert len(router.paid) == len(set(router.paid)) == 5
     assert status.usage.output_tokens == 15
+
+
+async def test_what_a_cancelled_subtask_had_used_is_in_the_sums_of_its_task(bus, nats_server):
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def say(_request) -> Any:
+        begun.set()
+        await go_on.wait()
+        return "x"
+
+    user = User(bus)
+    async with routing(bus, say), controller(nats_server.url), worker(nats_server.url):
+        task_id = await user.submit(plan=plan(["a"], ["b"]), approval="subtasks")
+        await user.until(task_id, lambda one: one.state is TaskState.AWAITING_APPROVAL)
+        await user.control(task_id, "approve", subtask_id="a")
+        async with asyncio.timeout(10):
+            await begun.wait()
+        cancelling = asyncio.create_task(user.control(task_id, "cancel", subtask_id="a"))
+        await user.until(task_id, lambda one: one.subtasks[0].state is SubtaskState.CANCELLED)
+        go_on.set()  # the router sends its bill
+        status = await user.until(task_id, lambda one: one.usage.input_tokens)
+        spent = [one for one in await user.log(task_id) if one.type == "subtask.spent"]
+        await cancelling
+    assert (status.usage, status.cost.total_usd) == (USAGE, 0.1)
+    assert [(one.subtask_id, one.attempt, one.usage) for one in spent] == [("a", 1, USAGE)]
 
 
 async def test_many_tasks_run_side_by_side_on_two_workers_and_two_controllers(bus, nats_server):

@@ -19,7 +19,13 @@ from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.client import Atlas, Task
-from atlas.contracts.task_events import TaskAwaitingApproval, TaskPlanned
+from atlas.contracts.streams import TextDelta
+from atlas.contracts.task_events import (
+    SubtaskSpent,
+    SubtaskStarted,
+    TaskAwaitingApproval,
+    TaskPlanned,
+)
 from atlas.contracts.tasks import TaskAction, TaskControl
 from atlas.embedded import standalone
 from atlas.nats_settings import NatsSettings
@@ -73,6 +79,23 @@ async def cancelled(atlas: Atlas) -> Task:
     return task
 
 
+async def spent(atlas: Atlas) -> Task:
+    """A step that is cancelled while its model answers: what that had used is told."""
+    plan: list[object] = [step("a"), step("b")]
+    task = await atlas.submit("spent", plan=plan, approval="subtasks", on_failure="best_so_far")
+    await _until(task, TaskAwaitingApproval, 2)
+    await task.control(TaskControl(action=TaskAction.APPROVE, subtask_id="a"))
+    stream_id = await _stream_of(task)
+    async with atlas.watch_stream(stream_id) as stream:
+        async for event in stream.events():
+            if isinstance(event, TextDelta):
+                break
+    await task.control(TaskControl(action=TaskAction.CANCEL, subtask_id="a"))
+    await _until(task, SubtaskSpent)
+    await task.control(TaskControl(action=TaskAction.APPROVE, subtask_id="b"))
+    return task
+
+
 async def expired(atlas: Atlas) -> Task:
     """A plan that a model made and that nobody approves."""
     task = await atlas.submit("expired", approval="plan", approval_expires_ms=100)
@@ -86,6 +109,7 @@ TASKS: tuple[Callable[[Atlas], Awaitable[Task]], ...] = (
     failed,
     cancelled,
     expired,
+    spent,
 )
 
 
@@ -94,6 +118,14 @@ async def _until(task: Task, kind: type, times: int = 1) -> None:
         times -= isinstance(event, kind)
         if not times:
             return
+
+
+async def _stream_of(task: Task) -> str:
+    """Where the first subtask that starts can be watched."""
+    async for event in task.events():
+        if isinstance(event, SubtaskStarted) and event.stream_id is not None:
+            return event.stream_id
+    raise AssertionError("nothing started")
 
 
 def folded(stored: list[bytes]) -> dict[str, object]:

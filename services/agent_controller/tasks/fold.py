@@ -23,6 +23,7 @@ from atlas.contracts.task_events import (
     SubtaskDispatched,
     SubtaskFailed,
     SubtaskRetried,
+    SubtaskSpent,
     SubtaskStarted,
     SubtaskSucceeded,
     TaskAcceptedEvent,
@@ -42,7 +43,7 @@ from atlas.contracts.task_events import (
 )
 from atlas.contracts.tasks import PlannedSubtask, SubtaskState
 
-type SubtaskEvent = (
+type SubtaskStep = (
     SubtaskDispatched
     | SubtaskStarted
     | SubtaskSucceeded
@@ -50,6 +51,7 @@ type SubtaskEvent = (
     | SubtaskRetried
     | SubtaskCancelled
 )
+type SubtaskEvent = SubtaskStep | SubtaskSpent
 
 
 def fold(view: TaskView, entries: Iterable[TaskEvent]) -> TaskView:
@@ -98,6 +100,7 @@ def _fold_one(view: TaskView, entry: TaskEvent) -> TaskView:
             | SubtaskFailed()
             | SubtaskRetried()
             | SubtaskCancelled()
+            | SubtaskSpent()
         ):
             return _subtask(view, entry)
         case TaskCompleted() | TaskFailed() | TaskCancelled():
@@ -261,6 +264,8 @@ def _ended(view: TaskView, event: TaskCompleted | TaskFailed | TaskCancelled) ->
 
 
 def _subtask(view: TaskView, event: SubtaskEvent) -> TaskView:
+    if isinstance(event, SubtaskSpent):
+        return _spent(view, event)
     record = _asking(view, event) or _known(view, event.subtask_id, event)
     if record.state.is_terminal:
         return view
@@ -270,7 +275,22 @@ def _subtask(view: TaskView, event: SubtaskEvent) -> TaskView:
             usage=view.usage + (event.usage or Usage()),
             cost=view.cost + (event.cost or Cost()),
         )
+        if event.usage is not None:
+            record = _paid(record, event.attempt)
     return _with(view, _subtask_after(record, event))
+
+
+def _spent(view: TaskView, event: SubtaskSpent) -> TaskView:
+    """It changes nothing but the sum, also for a subtask that is in the plan no more."""
+    view = replace(view, usage=view.usage + event.usage, cost=view.cost + event.cost)
+    if (gone := view.removed.get(event.subtask_id)) is not None:
+        removed = {**view.removed, event.subtask_id: _paid(gone, event.attempt)}
+        return replace(view, removed=MappingProxyType(removed))
+    return _with(view, _paid(_known(view, event.subtask_id, event), event.attempt))
+
+
+def _paid(record: SubtaskRecord, attempt: int) -> SubtaskRecord:
+    return replace(record, paid=(*record.paid, attempt))
 
 
 def _asking(view: TaskView, event: SubtaskEvent) -> SubtaskRecord | None:
@@ -285,7 +305,7 @@ def _asking(view: TaskView, event: SubtaskEvent) -> SubtaskRecord | None:
     return SubtaskRecord(event.subtask_id, event.capability, because=because)
 
 
-def _subtask_after(record: SubtaskRecord, event: SubtaskEvent) -> SubtaskRecord:
+def _subtask_after(record: SubtaskRecord, event: SubtaskStep) -> SubtaskRecord:
     match event:
         case SubtaskDispatched():
             return replace(

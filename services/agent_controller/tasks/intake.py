@@ -1,6 +1,7 @@
 """What a worker's word does to a task: the events that it appends. Pure.
 
 Reports and results are delivered at least once, late and out of order; each is taken at most once.
+What comes of an attempt that nobody waits for any more counts for what it used.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,14 @@ from agent_controller.tasks import retry, schema
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.view import SubtaskRecord, TaskView
 from atlas.contracts.errors import AtlasError, ErrorInfo, InvalidRequestError
-from atlas.contracts.task_events import SubtaskFailed, SubtaskStarted, SubtaskSucceeded, TaskEvent
+from atlas.contracts.inference import Cost, Usage
+from atlas.contracts.task_events import (
+    SubtaskFailed,
+    SubtaskSpent,
+    SubtaskStarted,
+    SubtaskSucceeded,
+    TaskEvent,
+)
 from atlas.contracts.tasks import SubtaskReport, SubtaskResult, SubtaskState
 
 type Intake = Callable[[TaskView, int], list[TaskEvent]]
@@ -24,11 +32,11 @@ def take_report(
     view: TaskView, report: SubtaskReport, now_ms: int, limits: Limits
 ) -> list[TaskEvent]:
     """The events for a report; empty when it is late, a repeat, or only tells progress."""
-    record = view.subtasks.get(report.subtask_id)
-    if view.end is not None or record is None or record.attempt != report.attempt:
+    record = _record(view, report.subtask_id)
+    if view.end is not None or record is None:
         return []
-    if not record.is_live:
-        return []
+    if record.attempt != report.attempt or not record.is_live:
+        return _spent(view, record, report, now_ms) if report.type == "failed" else []
     match report.type:
         case "started":
             return _started(view, record, report, now_ms)
@@ -36,6 +44,33 @@ def take_report(
             return [_failed(view, record, report, now_ms, limits)]
         case _:
             return []
+
+
+def _record(view: TaskView, subtask_id: str) -> SubtaskRecord | None:
+    """A subtask of the plan, or one that was taken out of it."""
+    return view.subtasks.get(subtask_id) or view.removed.get(subtask_id)
+
+
+def _spent(
+    view: TaskView, record: SubtaskRecord, word: SubtaskReport | SubtaskResult, now_ms: int
+) -> list[TaskEvent]:
+    """The event for what an attempt had used that was given up, once for each attempt."""
+    usage, cost = word.usage or Usage(), word.cost or Cost()
+    is_free = not (usage.input_tokens or usage.output_tokens or cost.total_usd)
+    if is_free or word.attempt in record.paid or word.attempt > record.attempt:
+        return []
+    return [
+        SubtaskSpent(
+            task_id=view.task_id,
+            version=view.version + 1,
+            at_ms=now_ms,
+            subtask_id=record.subtask_id,
+            attempt=word.attempt,
+            worker=word.worker,
+            usage=usage,
+            cost=cost,
+        )
+    ]
 
 
 def _started(
@@ -98,9 +133,11 @@ def take_result(
     An output that does not satisfy its schema fails the subtask for good: the place of its result
     is taken, so that no further attempt could be heard.
     """
-    record = view.subtasks.get(result.subtask_id)
-    if view.end is not None or record is None or record.state.is_terminal:
+    record = _record(view, result.subtask_id)
+    if view.end is not None or record is None:
         return []
+    if record.state.is_terminal:
+        return _spent(view, record, result, now_ms)
     if not record.attempt:
         return []  # nobody asked for it; should it be dispatched, its resending finds this
     if (error := _mismatch(result, output_schema)) is not None:

@@ -57,6 +57,8 @@ class SubtaskRecord(Struct, frozen=True):
     worker: str | None = None
     stream_id: str | None = None
     """Where the current attempt's tokens stream."""
+    paid: tuple[int, ...] = ()
+    """The attempts whose usage is in the task's."""
     abandoned: tuple[str, ...] = ()
     """Streams that nobody waits for any more: to be cancelled."""
     output: object = None

@@ -9,6 +9,7 @@ from atlas.contracts.task_events import (
     SubtaskDispatched,
     SubtaskFailed,
     SubtaskRetried,
+    SubtaskSpent,
     SubtaskStarted,
     SubtaskSucceeded,
     TaskAcceptedEvent,
@@ -145,14 +146,20 @@ class Board:
                 self.state = TaskState.CANCELLED
 
     def _spend(self, row: Row, usage: Usage | None, cost: Cost | None) -> None:
-        """What an attempt used that has ended; its tokens need no estimate any more."""
+        """What an attempt used that has ended."""
         if usage is not None:
             row.usage = usage if row.usage is None else row.usage + usage
-            row.characters = 0
             self.usage += usage
         if cost is not None:
             row.cost = cost if row.cost is None else row.cost + cost
             self.cost += cost
+
+    def _take_spent(self, event: SubtaskSpent) -> None:
+        """What was given up counts, also where its subtask is in the plan no more."""
+        row = self.rows.get(event.subtask_id) or Row(event.subtask_id, "", [])
+        self._spend(row, event.usage, event.cost)
+        if row.attempt == event.attempt:
+            row.characters = 0  # its tokens need no estimate any more
 
     def _take_subtask(
         self,
@@ -161,11 +168,16 @@ class Board:
         | SubtaskSucceeded
         | SubtaskFailed
         | SubtaskRetried
-        | SubtaskCancelled,
+        | SubtaskCancelled
+        | SubtaskSpent,
     ) -> None:
+        if isinstance(event, SubtaskSpent):
+            self._take_spent(event)
+            return
         row = self.rows.setdefault(event.subtask_id, Row(event.subtask_id, "", []))
         if isinstance(event, SubtaskSucceeded | SubtaskFailed):
             self._spend(row, event.usage, event.cost)
+            row.characters = 0 if event.usage else row.characters  # no estimate any more
         match event:
             case SubtaskDispatched():
                 row.state, row.attempt = SubtaskState.DISPATCHED, event.attempt

@@ -7,6 +7,7 @@ from atlas.contracts.task_events import (
     SubtaskDispatched,
     SubtaskFailed,
     SubtaskRetried,
+    SubtaskSpent,
     SubtaskStarted,
     SubtaskSucceeded,
     TaskAcceptedEvent,
@@ -47,6 +48,7 @@ def _said(event: TaskEvent, took: str) -> str:
             | SubtaskFailed()
             | SubtaskRetried()
             | SubtaskCancelled()
+            | SubtaskSpent()
         ):
             return f"{event.subtask_id} {_of_subtask(event, took)}"
         case TaskAwaitingApproval() | TaskApproved() | TaskApprovalRejected():
@@ -55,13 +57,14 @@ def _said(event: TaskEvent, took: str) -> str:
             return _of_task(event, took)
 
 
-def _of_subtask(
+def _of_subtask(  # noqa: PLR0911 - one line for each type of event
     event: SubtaskDispatched
     | SubtaskStarted
     | SubtaskSucceeded
     | SubtaskFailed
     | SubtaskRetried
-    | SubtaskCancelled,
+    | SubtaskCancelled
+    | SubtaskSpent,
     took: str,
 ) -> str:
     match event:
@@ -80,6 +83,8 @@ def _of_subtask(
             return f"will be tried again, attempt {event.attempt}: {event.reason}"
         case SubtaskCancelled():
             return f"cancelled{by_and_why(event.by, event.reason)}"
+        case SubtaskSpent():
+            return f"attempt {event.attempt} had used {_spent(event.usage, event.cost, '')}"
 
 
 def _of_approval(event: TaskAwaitingApproval | TaskApproved | TaskApprovalRejected) -> str:

@@ -148,6 +148,16 @@ class SubtaskCancelled(_SubtaskEvent):
     reason: str | None = None
 
 
+class SubtaskSpent(_SubtaskEvent):
+    """What an attempt had used that was given up: it ran too long, was cancelled or taken out."""
+
+    type: Literal["subtask.spent"] = "subtask.spent"
+    attempt: int = Field(ge=1)
+    worker: str
+    usage: Usage
+    cost: Cost
+
+
 class TaskPaused(_TaskEvent):
     """Nothing new starts, and running streams stand still."""
 
@@ -232,6 +242,7 @@ KnownTaskEvent = Annotated[
     | SubtaskFailed
     | SubtaskRetried
     | SubtaskCancelled
+    | SubtaskSpent
     | TaskPaused
     | TaskResumed
     | TaskCompleted

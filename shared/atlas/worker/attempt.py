@@ -54,12 +54,14 @@ class Handling:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended: an output, or an error; and what it used up either way."""
+    """How an attempt ended: an output, or an error, or neither; and what it used up."""
 
     output: object = None
     replan: str | None = None
     """Why the rest of the plan must change, where the handler said so."""
     error: ErrorInfo | None = None
+    is_given_up: bool = False
+    """Nobody waits for it any more."""
     usage: Usage = field(default_factory=Usage)
     cost: Cost = field(default_factory=Cost)
 
@@ -115,11 +117,12 @@ class Attempt:
             raise self.streams.interruption
         await self.streams.give_up(failure.message if failure else "the subtask is done without it")
         error_info = failure.to_info() if failure else None
-        return Outcome(output, replan, error_info, self.streams.usage, self.streams.cost)
+        return Outcome(output, replan, error_info, usage=self.streams.usage, cost=self.streams.cost)
 
-    async def abandon(self) -> None:
-        """Nobody waits for it any more: end what it asked of models."""
+    async def abandon(self) -> Outcome:
+        """Nobody waits for it any more: end what it asked of models; gives what that used."""
         await self.streams.give_up("nobody waits for it any more")
+        return Outcome(is_given_up=True, usage=self.streams.usage, cost=self.streams.cost)
 
     async def heed(self, log: TaskLog) -> bool:
         """Pause and resume with the task; whether its log says that this attempt is pointless.

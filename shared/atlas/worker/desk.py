@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from atlas import subjects, telemetry
 from atlas.bus import Bus
 from atlas.contracts.errors import AtlasError, InvalidRequestError
+from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import Subtask, SubtaskResult
 from atlas.dead_letters import bury
 from atlas.finishing import finish
@@ -162,19 +163,18 @@ class Desk:
             voice = Voice(self.reporter, self.events, tenant, subtask)
             attempt = self.attempts.of(tenant, subtask, lane, voice)
             outcome = await self._until_done_or_pointless(msg, attempt, task_log)
-            if outcome is not None:
-                if outcome.error is not None:
-                    telemetry.mark_failed(outcome.error.code)
-                    labels[names.ERROR_TYPE] = outcome.error.code
-                deliver = functools.partial(self._deliver, attempt, outcome)
-                await until_stored(deliver, msg, every_s=self.ack_wait_s / 3)
+            if outcome.error is not None:
+                telemetry.mark_failed(outcome.error.code)
+                labels[names.ERROR_TYPE] = outcome.error.code
+            deliver = functools.partial(self._deliver, attempt, outcome)
+            await until_stored(deliver, msg, every_s=self.ack_wait_s / 3)
         await msg.ack_sync(timeout=5)
         self.done += 1
 
     async def _until_done_or_pointless(
         self, msg: Msg, attempt: Attempt, task_log: TaskLog
-    ) -> Outcome | None:
-        """The outcome, or None when the task's log says that nobody waits for it any more."""
+    ) -> Outcome:
+        """The outcome; it is given up when the task's log says that nobody waits for it."""
         await attempt.heed(task_log)
         doing = asyncio.create_task(attempt.run())
         others = [
@@ -192,8 +192,7 @@ class Desk:
             for task in (doing, *others):
                 task.cancel()
             await asyncio.gather(doing, *others, return_exceptions=True)
-        await attempt.abandon()
-        return None
+        return await attempt.abandon()
 
     async def _watch_log(self, attempt: Attempt, task_log: TaskLog) -> None:
         """Return when the log ends this attempt."""
@@ -211,6 +210,10 @@ class Desk:
                 await sub.unsubscribe()
 
     async def _deliver(self, attempt: Attempt, outcome: Outcome) -> None:
+        if outcome.is_given_up:
+            if outcome.usage != Usage() or outcome.cost != Cost():
+                await attempt.voice.given_up(outcome.usage, outcome.cost)
+            return
         if outcome.error is not None:
             await attempt.voice.failed(outcome.error, outcome.usage, outcome.cost)
             self.failed += 1

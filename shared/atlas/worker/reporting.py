@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import JsonObject, now_ms
-from atlas.contracts.errors import AtlasError, ErrorInfo, FencedError
+from atlas.contracts.errors import AtlasError, ErrorInfo, FencedError, WorkCancelledError
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult
 from atlas.service import Events
@@ -159,6 +159,15 @@ class Voice:
         """
         await self._report("failed", error=error, usage=usage, cost=cost)
         await self.event("subtask.failed", code=error.code)
+
+    async def given_up(self, usage: Usage, cost: Cost) -> None:
+        """Tell what the attempt had used when nobody waited for it any more.
+
+        Raises:
+            AtlasError: It could not be told.
+        """
+        error = WorkCancelledError("nobody waited for this attempt any more")
+        await self._report("failed", error=error.to_info(), usage=usage, cost=cost)
 
     async def event(self, type_: str, **more: object) -> None:
         """Let anyone know what became of it."""

@@ -17,6 +17,7 @@ from atlas.contracts.task_events import (
     SubtaskDispatched,
     SubtaskFailed,
     SubtaskRetried,
+    SubtaskSpent,
     SubtaskStarted,
     SubtaskSucceeded,
     TaskAcceptedEvent,
@@ -105,6 +106,10 @@ STARTED = _of(SubtaskStarted, subtask_id="research", attempt=1, worker="w1", str
             "write will be tried again, attempt 2: busy",
         ),
         (_of(SubtaskCancelled, subtask_id="write", by="me"), "write cancelled by me"),
+        (
+            _of(SubtaskSpent, subtask_id="write", attempt=1, worker="w1", **_SPENT),
+            "write attempt 1 had used 1,000 in, 20 out, $0.25",
+        ),
         (_of(TaskPaused, by="me", reason="lunch"), "paused by me: lunch"),
         (_of(TaskResumed), "resumed"),
         (_of(TaskCompleted, output="x", **_SPENT), "completed (1,000 in, 20 out, $0.25)"),
@@ -178,6 +183,36 @@ def test_what_a_subtask_used_that_the_plan_lost_stays_in_the_total():
     assert list(board.rows) == ["write"]
     assert (board.usage.output_tokens, board.cost.total_usd) == (20, 0.25)
     assert "the plan was changed: too slow" in _drawn(board)
+
+
+def test_what_a_given_up_attempt_had_used_replaces_its_estimate_and_leaves_that_of_the_next():
+    board = Board("t1")
+    late = _of(SubtaskFailed, subtask_id="research", attempt=1, error=_ERROR, final=False)
+    spent = _of(SubtaskSpent, subtask_id="research", attempt=1, worker="w1", **_SPENT)
+    for event in (ACCEPTED, PLANNED, NOT_SERVED, STARTED):
+        board.take(event)
+    board.rows["research"].say("x" * 400)
+    for event in (late, spent):
+        board.take(event)
+    assert " 20 tok" in _drawn(board)
+    again = _of(
+        SubtaskDispatched, subtask_id="research", attempt=2, capability="search", stream_id="s2"
+    )
+    for event in (again, STARTED):
+        board.take(event)
+    board.rows["research"].say("x" * 400)
+    board.take(spent)
+    assert "~140 tok" in _drawn(board)
+
+
+def test_what_was_given_up_of_a_subtask_that_the_plan_lost_is_in_the_total_only():
+    board = Board("t1")
+    replanned = _of(TaskReplanned, added=[], removed=["research"], reason="too slow")
+    spent = _of(SubtaskSpent, subtask_id="research", attempt=1, worker="w1", **_SPENT)
+    for event in (ACCEPTED, PLANNED, replanned, spent):
+        board.take(event)
+    assert list(board.rows) == ["write"]
+    assert (board.usage.output_tokens, board.cost.total_usd) == (20, 0.25)
 
 
 def test_an_approval_that_expires_says_until_when_it_waits():

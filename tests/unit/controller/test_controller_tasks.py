@@ -172,6 +172,22 @@ def test_a_late_report_of_an_earlier_attempt_changes_nothing():
     assert task.fail("a", attempt=1).view == before
 
 
+@pytest.mark.parametrize("why", ["timeout", "cancelled"])
+def test_what_a_given_up_attempt_had_used_counts_once_and_for_the_budget(why):
+    task = world(node("a", timeout_ms=1_000), node("b"), budget=Budget(max_usd=0.003)).start("a")
+    if why == "timeout":
+        task.wait(1_000).wait(500).start("a")
+    else:
+        task.control("cancel", "a")
+    assert task.view.usage.input_tokens == 0
+    task.fail("a", attempt=1)
+    assert (task.log[-1].type, task.view.usage.input_tokens) == ("subtask.spent", 3)
+    after = task.view
+    assert task.fail("a", attempt=1).view == after
+    task.fail("b")
+    assert task.view.end.error.code == "budget_exceeded"
+
+
 def test_work_that_nobody_starts_is_sent_again_ever_more_rarely():
     task = world(node("a"))
     keys: list[str] = []

@@ -10,7 +10,7 @@ from agent_controller.planning import model_change
 from agent_controller.planning.planner import check_request
 from agent_controller.tasks.effects import ControlStream
 from atlas.contracts.errors import InvalidRequestError, ProviderAuthError
-from atlas.contracts.inference import Budget
+from atlas.contracts.inference import Budget, Usage
 from atlas.contracts.tasks import SubtaskState, TaskRequest, TaskState
 
 NO_KEY = ProviderAuthError("no key")
@@ -301,11 +301,16 @@ def test_the_deadline_and_the_budget_hold_while_the_plan_changes():
     assert task.view.end.outputs == {"a": "A"}
 
 
-def test_a_late_result_of_what_was_removed_counts_nothing():
+def test_a_late_result_of_what_was_removed_counts_for_what_it_used_once():
     task = broken(node("a"), node("b"), node("x"), node("c", "a", "b", "x")).start("x")
     task.succeed("replan-1", change(added("d", "a"), removed=["b", "c", "x"]))
     before = task.view
-    assert task.say("x", "late").view == before
+    spent = task.say("x", "late", tokens=7).log[-1]
+    assert (spent.type, spent.subtask_id, spent.attempt) == ("subtask.spent", "x", 1)
+    assert task.view.usage == before.usage + Usage(input_tokens=7, output_tokens=7)
+    assert (task.view.plan, task.view.subtasks) == (before.plan, before.subtasks)
+    after = task.view
+    assert task.say("x", "again", tokens=7).view == after
 
 
 def test_the_ids_of_planning_are_refused_in_a_plan_that_may_change():

@@ -8,6 +8,7 @@ from atlas.contracts.task_events import (
     SubtaskDispatched,
     SubtaskFailed,
     SubtaskRetried,
+    SubtaskSpent,
     SubtaskStarted,
     SubtaskSucceeded,
     TaskAcceptedEvent,
@@ -205,6 +206,16 @@ TASKS: dict[str, Contract] = {
         attempt=2,
         not_before_ms=AT_MS + 500,
         reason="provider_rate_limit",
+    ),
+    "SubtaskSpent": SubtaskSpent(
+        task_id=ID,
+        version=9,
+        at_ms=AT_MS,
+        subtask_id="facts",
+        attempt=1,
+        worker="worker-1",
+        usage=USAGE,
+        cost=COST,
     ),
     "SubtaskCancelled": SubtaskCancelled(
         task_id=ID, version=8, at_ms=AT_MS, subtask_id="facts", by="ada", reason="not needed"
