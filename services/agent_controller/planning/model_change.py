@@ -13,8 +13,9 @@ from agent_controller.tasks import replanning
 from agent_controller.tasks.fold import with_change
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.plan import Problem, invalid, plan_problems, read_nodes
+from agent_controller.tasks.records import SubtaskRecord
 from agent_controller.tasks.replanning import Change
-from agent_controller.tasks.view import RESERVED_IDS, SubtaskRecord, TaskView
+from agent_controller.tasks.view import RESERVED_IDS, TaskView
 from atlas.contracts.base import JsonObject
 from atlas.contracts.tasks import SubtaskState
 

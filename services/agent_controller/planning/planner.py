@@ -15,6 +15,7 @@ from agent_controller.planning.patterns import MakePattern
 from agent_controller.tasks.decide import AskModel, KeepPlan, MakePlan
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.plan import Problem, invalid, most_together, plan_problems, problems_in
+from agent_controller.tasks.records import SubtaskRecord
 from agent_controller.tasks.replanning import Change
 from agent_controller.tasks.schema import schema_problem
 from agent_controller.tasks.view import (
@@ -24,7 +25,6 @@ from agent_controller.tasks.view import (
     PLANNING_IDS,
     REPLANNING_IDS,
     RESERVED_IDS,
-    SubtaskRecord,
     TaskView,
 )
 from atlas.contracts.errors import InvalidRequestError

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.task_events import TaskApprovalRejected, TaskApproved, TaskEvent
-from atlas.contracts.tasks import OnApprovalExpired, SubtaskState
+from atlas.contracts.tasks import OnApprovalExpired
 
 _BY = "atlas"
 """Who answers where no person does."""
@@ -20,37 +20,29 @@ def expires_at_ms(view: TaskView, waits_from_ms: int | None) -> int | None:
 
 def next_at_ms(view: TaskView) -> int | None:
     """When the first of them expires."""
-    waiting = [at_ms for _, at_ms in _waiting(view)]
-    return min(waiting, default=None)
+    of_plan = expires_at_ms(view, view.plan_waits_from_ms)
+    of_subtasks = expires_at_ms(view, view.progress.least("awaiting"))
+    return min((one for one in (of_plan, of_subtasks) if one is not None), default=None)
 
 
 def expired(view: TaskView, now_ms: int) -> Iterator[TaskEvent]:
     """The answers to what has waited for too long."""
     request = view.request
-    if request is None:
+    if request is None or request.approval_expires_ms is None or view.is_paused:
         return
+    of_plan = expires_at_ms(view, view.plan_waits_from_ms)
+    late = [None] if of_plan is not None and of_plan <= now_ms else []
     is_yes = request.on_approval_expired is OnApprovalExpired.APPROVE
     kind = TaskApproved if is_yes else TaskApprovalRejected
-    for subtask_id, at_ms in _waiting(view):
-        if at_ms <= now_ms:
-            yield kind(
-                task_id=view.task_id,
-                version=1,
-                at_ms=now_ms,
-                subtask_id=subtask_id,
-                by=_BY,
-                reason=f"nobody answered within {request.approval_expires_ms} ms",
-            )
-
-
-def _waiting(view: TaskView) -> Iterator[tuple[str | None, int]]:
-    """What waits for an answer that will expire, None being the plan, and when."""
-    if view.request is None or view.request.approval_expires_ms is None:
-        return  # a plan may have thousands of subtasks to look at
-    if (at_ms := expires_at_ms(view, view.plan_waits_from_ms)) is not None:
-        yield None, at_ms
-    for record in view.planned:
-        if record.state is not SubtaskState.AWAITING_APPROVAL:
-            continue
-        if (at_ms := expires_at_ms(view, record.waits_from_ms)) is not None:
-            yield record.subtask_id, at_ms
+    for subtask_id in (
+        *late,
+        *view.progress.each("awaiting", now_ms - request.approval_expires_ms),
+    ):
+        yield kind(
+            task_id=view.task_id,
+            version=1,
+            at_ms=now_ms,
+            subtask_id=subtask_id,
+            by=_BY,
+            reason=f"nobody answered within {request.approval_expires_ms} ms",
+        )

@@ -51,8 +51,8 @@ def share(view: TaskView, now_ms: int) -> Budget | None:
     budget = view.request.budget if view.request else None
     if budget is None:
         return None
-    unfinished = [one for one in view.subtasks.values() if not one.state.is_terminal]
-    parts = max(1, len(unfinished))
+    unfinished = view.progress.count("left") + view.progress.count("asking_left")
+    parts = max(1, unfinished)
     used = view.usage.input_tokens + view.usage.output_tokens
     max_tokens = max_usd = None
     if budget.max_tokens is not None:

@@ -1,7 +1,8 @@
 """What a control does to a task: the events that it appends. Pure."""
 
 from agent_controller.tasks.decide import numbered
-from agent_controller.tasks.view import SubtaskRecord, TaskView
+from agent_controller.tasks.records import SubtaskRecord
+from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import InvalidRequestError, InvalidTransitionError, NotFoundError
 from atlas.contracts.task_events import (
     SubtaskCancelled,
@@ -125,9 +126,9 @@ def _answer(
         raise _refused(view, control, f"subtask {record.subtask_id!r} is {record.state}")
     if view.is_plan_awaiting_approval:
         return [_verdict(view, None, control, now_ms)]
-    waiting = [one for one in view.planned if one.state is SubtaskState.AWAITING_APPROVAL]
+    waiting = view.progress.ids("awaiting")
     if waiting:
-        return numbered(view, [_verdict(view, one.subtask_id, control, now_ms) for one in waiting])
+        return numbered(view, [_verdict(view, id_, control, now_ms) for id_ in waiting])
     if view.is_plan_approved and approves:
         return []
     raise _refused(view, control, "nothing awaits approval")

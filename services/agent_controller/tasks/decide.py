@@ -21,8 +21,9 @@ from agent_controller.tasks import (
 )
 from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.order import Room, room_for_all
+from agent_controller.tasks.records import SubtaskRecord
 from agent_controller.tasks.replanning import Change
-from agent_controller.tasks.view import PLANNING, REPLANNING_IDS, SubtaskRecord, TaskView
+from agent_controller.tasks.view import PLANNING, REPLANNING_IDS, TaskView
 from atlas.contracts.errors import InvalidRequestError, RequestTimeoutError
 from atlas.contracts.ids import derived_id
 from atlas.contracts.task_events import (
@@ -35,7 +36,7 @@ from atlas.contracts.task_events import (
     TaskPlanned,
     TaskReplanned,
 )
-from atlas.contracts.tasks import Approval, PlannedSubtask, SubtaskState
+from atlas.contracts.tasks import Approval, PlannedSubtask
 
 CONTROLLER = "controller"
 """Who cancels what cannot be reached any more, or is in the plan no more."""
@@ -142,12 +143,10 @@ def _onward(  # noqa: PLR0917 - what decide was given
                 return []
     events = [*_unreachable(view, now_ms)]
     if not view.is_paused:
-        if approval is Approval.SUBTASKS:
-            asking = [one for one in order.ready(view) if order.asks_first(view, one)]
-            events.extend(_awaiting(view, now_ms, one.subtask_id) for one in asking)
+        events.extend(_awaiting(view, now_ms, id_) for id_ in view.progress.each("asks_first"))
         going = order.next_up(view, now_ms, limits, room)
         events.extend(_dispatched(view, now_ms, one) for one in going)
-    if not events and all(record.state.is_terminal for record in view.planned):
+    if not events and not view.progress.count("left"):
         events.append(ending.conclusion(view, now_ms, kept))
     return events
 
@@ -198,10 +197,9 @@ def _overdue(view: TaskView, now_ms: int, limits: Limits) -> Iterator[TaskEvent]
     """Attempts that ran longer than they may. While the task is paused, time stands still."""
     if view.is_paused:
         return
-    for record in view.live:
-        due_ms = timeout_at_ms(record, limits)
-        if due_ms is None or now_ms < due_ms:
-            continue
+    late = view.progress.ids("clock", now_ms - limits.subtask_timeout_ms)
+    late = view.progress.in_order([*late, *view.progress.ids("due", now_ms)])
+    for record in view.those(late):
         error = RequestTimeoutError(
             f"subtask {record.subtask_id!r}, attempt {record.attempt}: no result from "
             f"{record.worker} within {timeout_ms(record, limits)} ms"
@@ -223,25 +221,17 @@ def timeout_ms(record: SubtaskRecord, limits: Limits) -> int:
     return planned or limits.subtask_timeout_ms
 
 
-def timeout_at_ms(record: SubtaskRecord, limits: Limits) -> int | None:
-    """When a started attempt has run too long. Waiting for a free worker does not count."""
-    if record.clock_from_ms is None:
-        return None
-    return record.clock_from_ms + timeout_ms(record, limits)
-
-
 def _retries(view: TaskView, now_ms: int, limits: Limits) -> Iterator[TaskEvent]:
-    for record in view.subtasks.values():
-        if record.state is SubtaskState.RETRYING and record.not_before_ms is None:
-            yield SubtaskRetried(
-                task_id=view.task_id,
-                version=1,
-                at_ms=now_ms,
-                subtask_id=record.subtask_id,
-                attempt=record.attempt + 1,
-                not_before_ms=retry.not_before_ms(view.task_id, record, limits),
-                reason=record.error.message if record.error else "the attempt failed",
-            )
+    for record in view.those(view.progress.each("unscheduled")):
+        yield SubtaskRetried(
+            task_id=view.task_id,
+            version=1,
+            at_ms=now_ms,
+            subtask_id=record.subtask_id,
+            attempt=record.attempt + 1,
+            not_before_ms=retry.not_before_ms(view.task_id, record, limits),
+            reason=record.error.message if record.error else "the attempt failed",
+        )
 
 
 def _dispatched(view: TaskView, now_ms: int, record: SubtaskRecord) -> SubtaskDispatched:
@@ -298,12 +288,7 @@ def _awaiting(view: TaskView, now_ms: int, subtask_id: str | None) -> TaskAwaiti
 
 def _unreachable(view: TaskView, now_ms: int) -> Iterator[TaskEvent]:
     """Subtasks that a person rejected, or that wait for a result that will never come."""
-    records = view.subtasks.values()
-    if not (view.removed or any(one.is_rejected or one.state in losses.LOST for one in records)):
-        return
-    for record in view.planned:
-        if record.state not in (SubtaskState.WAITING, SubtaskState.AWAITING_APPROVAL):
-            continue
+    for record in view.those(view.progress.each("unreachable")):
         reason = (
             "its approval was rejected"
             if record.is_rejected

@@ -6,12 +6,14 @@ do it again, and whoever does not know may, because each of them is harmless whe
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from agent_controller.tasks import approvals, budget, lifetime, losses, retry
-from agent_controller.tasks.decide import Planner, timeout_at_ms
+from agent_controller.tasks import approvals, budget, lifetime, losses
+from agent_controller.tasks.decide import Planner
 from agent_controller.tasks.ending import value
 from agent_controller.tasks.limits import Limits
-from agent_controller.tasks.view import SubtaskRecord, TaskView
+from agent_controller.tasks.records import SubtaskRecord
+from agent_controller.tasks.view import TaskView
 from atlas.contracts.base import JsonObject
 from atlas.contracts.streams import ControlAction
 from atlas.contracts.tasks import PlannedSubtask, Priority, Subtask, SubtaskState
@@ -74,11 +76,10 @@ def _work_to_send(
 ) -> Iterator[SendWork]:
     """Work is put together only when it is to be sent: a fan-out has thousands of live subtasks."""
     priority = view.request.priority if view.request else Priority.NORMAL
-    for record in view.live:
-        times = _sending(record, now_ms, limits)
-        if times is None:
-            continue
-        since_ms, number = times
+    queued = view.progress.ids("queued")
+    silent = view.progress.ids("running", now_ms - limits.silence_ms)
+    for record in view.those(view.progress.in_order([*queued, *silent])):
+        since_ms, number = _sending(record, now_ms, limits)
         key = f"{view.tenant}:{view.task_id}:{record.subtask_id}:{record.attempt}"
         if number:
             key = f"{key}:{since_ms}-{number}"
@@ -100,12 +101,13 @@ def wake_at_ms(view: TaskView, now_ms: int, limits: Limits) -> int | None:
         approvals.next_at_ms(view),
     ]
     if not view.is_paused:
-        for record in view.subtasks.values():
-            if record.state is SubtaskState.RETRYING:
-                due.append(None if retry.is_due(record, now_ms) else record.not_before_ms)
-            elif record.is_live:
-                due.append(timeout_at_ms(record, limits))
-                due.append(_next_sending_ms(record, now_ms, limits))
+        progress = view.progress
+        due.append(progress.least("retrying", above=now_ms))
+        due.append(progress.least("due"))
+        if (clock_ms := progress.least("clock")) is not None:
+            due.append(clock_ms + limits.subtask_timeout_ms)
+        due.append(_next_sending_ms(view, "queued", limits.dispatch_timeout_ms, now_ms))
+        due.append(_next_sending_ms(view, "running", limits.silence_ms, now_ms))
     return min((at_ms for at_ms in due if at_ms is not None), default=None)
 
 
@@ -155,31 +157,29 @@ def _material(of_task: JsonObject, node: PlannedSubtask) -> JsonObject:
     return {name: of_task[name] for name in names if name in of_task} | (node.inputs or {})
 
 
-def _sending(record: SubtaskRecord, now_ms: int, limits: Limits) -> tuple[int, int] | None:
-    """Which sending of this attempt is due: since when and which; None: a worker is at it.
+def _sending(record: SubtaskRecord, now_ms: int, limits: Limits) -> tuple[int, int]:
+    """Which sending of this attempt is due: since when nothing was heard, and which.
 
     The waits double, so that a long queue is not filled with copies. The number stands in the
     message id, because the server drops a repeat of the same id for two minutes.
     """
-    since_ms, patience_ms, is_started = _waiting(record, limits)
-    times = max(0, (now_ms - since_ms) // patience_ms).bit_length()
-    if is_started and not times:
-        return None
-    return since_ms, times
+    since_ms = record.unheard_from_ms
+    is_running = record.state is SubtaskState.RUNNING
+    patience_ms = limits.silence_ms if is_running else limits.dispatch_timeout_ms
+    return since_ms, max(0, (now_ms - since_ms) // patience_ms).bit_length()
 
 
-def _next_sending_ms(record: SubtaskRecord, now_ms: int, limits: Limits) -> int:
-    since_ms, patience_ms, _ = _waiting(record, limits)
-    times = max(0, (now_ms - since_ms) // patience_ms).bit_length()
-    return since_ms + (patience_ms << times)
-
-
-def _waiting(record: SubtaskRecord, limits: Limits) -> tuple[int, int, bool]:
-    """Since when nothing was heard, how long that is borne, and whether a worker has started."""
-    if record.state is SubtaskState.RUNNING:
-        return record.last_heard_ms or record.started_at_ms or 0, limits.silence_ms, True
-    since_ms = record.last_heard_ms or record.dispatched_at_ms or 0
-    return since_ms, limits.dispatch_timeout_ms, False
+def _next_sending_ms(
+    view: TaskView, kind: Literal["queued", "running"], patience_ms: int, now_ms: int
+) -> int | None:
+    """When the next of them is to be sent again: the first time, or once more."""
+    first_ms = view.progress.least(kind, above=now_ms - patience_ms)
+    due = [] if first_ms is None else [first_ms + patience_ms]
+    due += [
+        since_ms + (patience_ms << ((now_ms - since_ms) // patience_ms).bit_length())
+        for since_ms in view.progress.numbers(kind, now_ms - patience_ms)
+    ]
+    return min(due, default=None)
 
 
 def _controlled(view: TaskView, action: ControlAction, reason: str) -> Iterator[ControlStream]:
@@ -196,7 +196,8 @@ def _controlled(view: TaskView, action: ControlAction, reason: str) -> Iterator[
 
 
 def _cancelled_streams(view: TaskView) -> Iterator[ControlStream]:
-    for record in (*view.subtasks.values(), *view.removed.values()):
+    left = view.those(view.progress.each("abandoned"))
+    for record in (*left, *view.removed.values()):
         for stream_id in record.abandoned:
             yield ControlStream(
                 f"cancel:{stream_id}",

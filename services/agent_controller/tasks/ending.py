@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from agent_controller.tasks import losses
-from agent_controller.tasks.view import SubtaskRecord, TaskView
+from agent_controller.tasks.records import SubtaskRecord
+from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import ErrorInfo, TaskFailedError
 from atlas.contracts.task_events import TaskCancelled, TaskCompleted, TaskFailed
 from atlas.contracts.tasks import OnFailure, SubtaskState

@@ -8,15 +8,17 @@ the end alone is read.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from agent_controller.tasks import replanning
+from agent_controller.tasks import losses, replanning
 from agent_controller.tasks.entries import LogCorruptError
-from agent_controller.tasks.order import by_urgency, longest_paths
-from agent_controller.tasks.records import Records
-from agent_controller.tasks.view import RESERVED_IDS, SubtaskRecord, TaskView
+from agent_controller.tasks.order import longest_paths
+from agent_controller.tasks.progress import Progress
+from agent_controller.tasks.records import Records, SubtaskRecord
+from agent_controller.tasks.view import RESERVED_IDS, TaskView
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import (
     SubtaskCancelled,
@@ -41,7 +43,7 @@ from atlas.contracts.task_events import (
     TaskResumed,
     UnknownTaskEvent,
 )
-from atlas.contracts.tasks import PlannedSubtask, SubtaskState
+from atlas.contracts.tasks import Approval, PlannedSubtask, SubtaskState
 
 type SubtaskStep = (
     SubtaskDispatched
@@ -119,27 +121,15 @@ def _task(
         case TaskAcceptedEvent():
             return replace(view, request=event.request, request_sha256=event.request_sha256)
         case TaskPlanned():
-            planned, paths = _with_plan(replace(view, planner=event.planner), tuple(event.plan))
-            return _with(planned, *_new_records(event.plan, paths))
+            plan = tuple(event.plan)
+            planned = replace(view, plan=plan, planner=event.planner)
+            return _with(planned, *_new_records(plan, longest_paths(plan)))
         case TaskReplanned():
             return _replanned(view, event)
         case TaskPaused():
             return replace(view, paused_at_ms=event.at_ms, control_version=event.version)
         case TaskResumed():
             return _resumed(view, event)
-
-
-def _with_plan(
-    view: TaskView, plan: tuple[PlannedSubtask, ...]
-) -> tuple[TaskView, Mapping[str, int]]:
-    """The view with another plan, and the longest path from each node of it."""
-    paths = longest_paths(plan)
-    return replace(
-        view,
-        plan=plan,
-        urgency=by_urgency(plan, paths),
-        capabilities=frozenset(node.capability for node in plan),
-    ), paths
 
 
 def _new_records(
@@ -175,14 +165,11 @@ def with_change(
         else:
             kept[id_] = record
     plan = (*(node for node in view.plan or () if node.id not in gone), *added)
-    view, paths = _with_plan(view, plan)
+    paths = longest_paths(plan)
     kept = {id_: replace(record, path=paths.get(id_, record.path)) for id_, record in kept.items()}
-    view = replace(
-        view,
-        subtasks=Records(kept),
-        removed=MappingProxyType({**view.removed, **out}),
-    )
-    return _with(view, *_new_records(added, paths))
+    new = {record.subtask_id: record for record in _new_records(added, paths)}
+    removed_ = MappingProxyType({**view.removed, **out})
+    return _laid_out(replace(view, plan=plan, subtasks=Records({**kept, **new}), removed=removed_))
 
 
 def _resumed(view: TaskView, event: TaskResumed) -> TaskView:
@@ -381,4 +368,19 @@ def _known(view: TaskView, subtask_id: str, event: TaskEvent) -> SubtaskRecord:
 def _with(view: TaskView, *records: SubtaskRecord) -> TaskView:
     if not records:
         return view
-    return replace(view, subtasks=Records.of(view.subtasks).with_changed(records))
+    subtasks, ids = view.subtasks.with_changed(records), [one.subtask_id for one in records]
+    if not all(id_ in view.progress.layout.places for id_ in ids):
+        return _laid_out(replace(view, subtasks=subtasks))
+    progress = view.progress.after(view.subtasks, subtasks, ids)
+    return replace(view, subtasks=subtasks, progress=progress)
+
+
+def _laid_out(view: TaskView) -> TaskView:
+    """The view with the progress of its subtasks from scratch: there are new ones, or fewer."""
+    progress = Progress.of(
+        view.subtasks,
+        needed=partial(losses.needed, view),
+        last=[one.subtask_id for one in losses.sinks(view)],
+        asks_first=view.request is not None and view.request.approval is Approval.SUBTASKS,
+    )
+    return replace(view, progress=progress)

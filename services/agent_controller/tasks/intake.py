@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from agent_controller.tasks import retry, schema
 from agent_controller.tasks.limits import Limits
-from agent_controller.tasks.view import SubtaskRecord, TaskView
+from agent_controller.tasks.records import SubtaskRecord
+from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import AtlasError, ErrorInfo, InvalidRequestError
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import (

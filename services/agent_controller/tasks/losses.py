@@ -5,12 +5,13 @@ because the plan was changed.
 """
 
 from collections.abc import Iterator
-from graphlib import TopologicalSorter
 
-from agent_controller.tasks.view import SubtaskRecord, TaskView
+from agent_controller.tasks.progress import LOST
+from agent_controller.tasks.records import SubtaskRecord
+from agent_controller.tasks.view import TaskView
 from atlas.contracts.tasks import OnFailure, SubtaskState
 
-LOST = (SubtaskState.FAILED, SubtaskState.CANCELLED, None)
+_LOST = (*LOST, None)
 """The ends without a result; None: it is not in the plan any more."""
 
 
@@ -28,27 +29,19 @@ def needed_of(view: TaskView, count: int) -> int:
 def why_unreachable(view: TaskView, record: SubtaskRecord) -> str | None:
     """Why a subtask can never begin; None: it can."""
     lost = lost_of(view, record)
-    if len(record.depends_on) - len(lost) >= _needed(view, record):
+    if len(record.depends_on) - len(lost) >= needed(view, record):
         return None
-    if _needed(view, record) == len(record.depends_on):
+    if needed(view, record) == len(record.depends_on):
         return f"it depends on {lost[0]!r}, which is {_state(view, lost[0]) or 'removed'}"
     return (
-        f"it needs {_needed(view, record)} of {len(record.depends_on)} results, and {len(lost)} "
+        f"it needs {needed(view, record)} of {len(record.depends_on)} results, and {len(lost)} "
         "will never come"
     )
 
 
-def is_ready(view: TaskView, record: SubtaskRecord) -> bool:
-    """Whether all that it depends on are at their end, and enough of them succeeded."""
-    states = [_state(view, one) for one in record.depends_on]
-    if not all(state is None or state.is_terminal for state in states):
-        return False
-    return len(record.depends_on) - len(lost_of(view, record)) >= _needed(view, record)
-
-
 def lost_of(view: TaskView, record: SubtaskRecord) -> list[str]:
     """Those that it depends on and that are lost, or that the plan has no more."""
-    return [one for one in record.depends_on if _state(view, one) in LOST]
+    return [one for one in record.depends_on if _state(view, one) in _LOST]
 
 
 def _state(view: TaskView, subtask_id: str) -> SubtaskState | None:
@@ -57,7 +50,8 @@ def _state(view: TaskView, subtask_id: str) -> SubtaskState | None:
     return record.state if record is not None else None
 
 
-def _needed(view: TaskView, record: SubtaskRecord) -> int:
+def needed(view: TaskView, record: SubtaskRecord) -> int:
+    """How many of the results that a subtask depends on are enough for it to begin."""
     if record.planned is not None and record.planned.quorum is not None:
         return record.planned.quorum
     return needed_of(view, len(record.depends_on))
@@ -87,23 +81,12 @@ def best_so_far(view: TaskView) -> list[SubtaskRecord]:
 
 def is_doomed(view: TaskView) -> bool:
     """Whether the task can only fail, even if all that can still succeed does."""
-    waits_for = {
-        one.subtask_id: [id_ for id_ in one.depends_on if id_ in view.subtasks]
-        for one in view.planned
-    }
-    good: set[str] = set()
-    for id_ in TopologicalSorter(waits_for).static_order():
-        record = view.subtasks[id_]
-        if record.state in LOST or record.is_rejected:
-            continue
-        there = sum(one in good for one in record.depends_on)
-        if record.attempt or there >= _needed(view, record):
-            good.add(id_)
+    progress = view.progress
     if view.on_failure is OnFailure.BEST_SO_FAR:
-        return not good
-    last = sinks(view)
-    done = sum(one.subtask_id in good for one in last)
-    return not last or done < needed_of(view, len(last))
+        return progress.count("hopeless") == progress.count("planned")
+    last = len(progress.layout.last)
+    good = last - progress.count("hopeless_last")
+    return not last or good < needed_of(view, last)
 
 
 def _succeeded(view: TaskView) -> Iterator[SubtaskRecord]:

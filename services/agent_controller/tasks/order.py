@@ -11,12 +11,12 @@ take, so that another task's work stands behind a bounded amount of it.
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from agent_controller.tasks import losses, retry
 from agent_controller.tasks.limits import Limits
-from agent_controller.tasks.view import PLANNING, SubtaskRecord, TaskView
-from atlas.contracts.tasks import Approval, PlannedSubtask, SubtaskState
+from agent_controller.tasks.records import SubtaskRecord
+from agent_controller.tasks.view import TaskView
+from atlas.contracts.tasks import Approval, PlannedSubtask
 
 type Room = Callable[[str], bool]
 """Whether there is room for one more subtask of a capability, beside those of other tasks. Whoever
@@ -46,11 +46,6 @@ def longest_paths(plan: Sequence[PlannedSubtask]) -> dict[str, int]:
     return paths
 
 
-def by_urgency(plan: Iterable[PlannedSubtask], paths: Mapping[str, int]) -> tuple[str, ...]:
-    """The subtasks of a plan, those with the longest paths first, else in its order."""
-    return tuple(sorted((node.id for node in plan), key=lambda id_: -paths[id_]))
-
-
 def parallel(view: TaskView, limits: Limits) -> int:
     """How many subtasks of the task may be dispatched or running at a time."""
     asked = view.request.max_parallel if view.request is not None else None
@@ -63,16 +58,6 @@ def asks_first(view: TaskView, record: SubtaskRecord) -> bool:
         return False
     asks = view.request is not None and view.request.approval is Approval.SUBTASKS
     return asks and not record.is_approved
-
-
-def ready(view: TaskView) -> Iterator[SubtaskRecord]:
-    """Every subtask that waits and has the results which it needs, the most urgent first."""
-    for subtask_id in view.urgency:
-        record = view.subtasks[subtask_id]
-        if record.state is not SubtaskState.WAITING or record.is_rejected:
-            continue
-        if losses.is_ready(view, record):
-            yield record
 
 
 def next_up(
@@ -94,33 +79,43 @@ def next_up(
         asked: While a plan or its change is asked for, those that ask: of all others only what was
             tried before goes on.
     """
-    live = view.live
-    free = parallel(view, limits) - len(live)
+    progress = view.progress
+    free = parallel(view, limits) - progress.count("queued") - progress.count("running")
     if free <= 0:
         return []
-    waiting = Counter(one.capability for one in live if one.state is SubtaskState.DISPATCHED)
+    waiting = Counter({name: len(row) for name, row in progress.lanes("queued").items()})
     full = {one for one, count in waiting.items() if count >= limits.task_waiting}
-    fresh = ready(view) if asked is None else asked
-    known = view.capabilities if asked is None else view.capabilities | {PLANNING}
-    if known and full >= known:
-        return []
-    again = [one for one in view.subtasks.values() if retry.is_due(one, now_ms)]
+    lines = [
+        view.those(progress.each("retrying", now_ms, capability))
+        for capability in progress.lanes("retrying")
+        if capability not in full
+    ]
+    if asked is not None:
+        lines.append(iter(asked))
+    else:
+        lines += [
+            view.those(progress.each("ready", None, capability))
+            for capability in progress.lanes("ready")
+            if capability not in full
+        ]
     chosen: list[SubtaskRecord] = []
-    for record in heapq.merge(sorted(again, key=_urgency), fresh, key=_urgency):
+    heads = [(_urgency(view, head), head, line) for line in lines if (head := next(line, None))]
+    heapq.heapify(heads)
+    while heads and len(chosen) < free:
+        _, record, line = heapq.heappop(heads)
         capability = record.capability
-        if capability in full or asks_first(view, record):
-            continue
-        if not room(capability):
-            full.add(capability)
-            continue
-        chosen.append(record)
-        waiting[capability] += 1
-        if waiting[capability] >= limits.task_waiting:
-            full.add(capability)
-        if len(chosen) == free or full >= known:
-            break
+        if capability not in full and not asks_first(view, record):
+            if not room(capability):
+                full.add(capability)
+            else:
+                chosen.append(record)
+                waiting[capability] += 1
+                if waiting[capability] >= limits.task_waiting:
+                    full.add(capability)
+        if capability not in full and (head := next(line, None)) is not None:
+            heapq.heappush(heads, (_urgency(view, head), head, line))
     return chosen
 
 
-def _urgency(record: SubtaskRecord) -> tuple[int, bool]:
-    return -record.path, record.attempt == 0
+def _urgency(view: TaskView, record: SubtaskRecord) -> tuple[int, bool, int]:
+    return -record.path, record.attempt == 0, view.progress.rank(record.subtask_id)

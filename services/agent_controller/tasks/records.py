@@ -1,34 +1,115 @@
-"""The subtasks of a task by their ids: an immutable mapping that is cheap to change a little.
+"""The subtasks of a task as its log tells of them: frozen values, in a mapping by their ids.
 
-Each event of a log changes one subtask, and a plan may have ten thousand. A copy of all of them
+They are msgspec's and no dataclasses, because every event of a log makes new ones of them, with a
+field or two changed: that takes a tenth of the time.
+
+Each event changes one subtask, and a plan may have ten thousand. A copy of all of them
 for each event would make the fold quadratic; here a change copies the few that changed lately, and
 whoever goes through all of them merges once. The order is that of the plan.
 """
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 
-from agent_controller.tasks.view import SubtaskRecord
+from msgspec import Struct
+
+from atlas.contracts.errors import ErrorInfo
+from atlas.contracts.tasks import PlannedSubtask, SubtaskState, SubtaskView
 
 _MOST_CHANGED = 64
 """Subtasks kept beside the others before all are merged."""
 
 
+class SubtaskRecord(Struct, frozen=True):
+    """One subtask. `attempt` counts from 1 with the first dispatch; 0 means never dispatched."""
+
+    subtask_id: str
+    capability: str
+    planned: PlannedSubtask | None = None
+    """Its node in the plan; None for the subtasks that make the plan."""
+    path: int = 1
+    """How many subtasks stand in the longest chain from it to an end of the plan, with itself."""
+    state: SubtaskState = SubtaskState.WAITING
+    attempt: int = 0
+    worker: str | None = None
+    stream_id: str | None = None
+    """Where the current attempt's tokens stream."""
+    paid: tuple[int, ...] = ()
+    """The attempts whose usage is in the task's."""
+    abandoned: tuple[str, ...] = ()
+    """Streams that nobody waits for any more: to be cancelled."""
+    output: object = None
+    output_ref: str | None = None
+    error: ErrorInfo | None = None
+    dispatched_at_ms: int | None = None
+    started_at_ms: int | None = None
+    clock_from_ms: int | None = None
+    """From when a started attempt's timeout counts: its start, moved on by every pause."""
+    last_heard_ms: int | None = None
+    failed_at_ms: int | None = None
+    not_before_ms: int | None = None
+    """While retrying: when the next attempt may be dispatched; None until that was decided."""
+    waits_from_ms: int | None = None
+    """Since when it waits for its approval, moved on by every pause."""
+    is_approved: bool = False
+    is_rejected: bool = False
+    replan: str | None = None
+    """Why its result asks for another plan; None when that was answered, or it does not."""
+    because: tuple[str, ...] = ()
+    """Of a subtask that asks a model to change the plan: whose failure or result caused it."""
+
+    @property
+    def depends_on(self) -> tuple[str, ...]:
+        """The subtasks whose results it needs."""
+        return tuple(self.planned.depends_on) if self.planned else ()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a worker has it, or should have it."""
+        return self.state in (SubtaskState.DISPATCHED, SubtaskState.RUNNING)
+
+    @property
+    def unheard_from_ms(self) -> int:
+        """Of a live one: since when nobody spoke of it."""
+        is_running = self.state is SubtaskState.RUNNING
+        began_ms = self.started_at_ms if is_running else self.dispatched_at_ms
+        return self.last_heard_ms or began_ms or 0
+
+    @property
+    def _instruction(self) -> str:
+        if self.planned is not None:
+            return self.planned.instruction
+        return "Change the plan." if self.because else "Make a plan for the goal."
+
+    def to_view(self) -> SubtaskView:
+        """As `TaskStatus` shows it."""
+        return SubtaskView(
+            subtask_id=self.subtask_id,
+            capability=self.capability,
+            instruction=self._instruction,
+            depends_on=list(self.depends_on),
+            state=self.state,
+            attempt=self.attempt,
+            worker=self.worker,
+            stream_id=self.stream_id,
+            output=self.output,
+            output_ref=self.output_ref,
+            error=self.error,
+        )
+
+
 class Records(Mapping[str, SubtaskRecord]):
-    """Made by `Records.of`, changed by `with_changed`."""
+    """Made of all of them, changed by `with_changed`."""
 
     __slots__ = ("_all", "_changed")
 
     def __init__(
-        self, all_: dict[str, SubtaskRecord], changed: dict[str, SubtaskRecord] | None = None
+        self,
+        all_: dict[str, SubtaskRecord] | None = None,
+        changed: dict[str, SubtaskRecord] | None = None,
     ) -> None:
         """Take dicts that nobody changes any more."""
-        self._all = all_
+        self._all = all_ or {}
         self._changed = changed or {}
-
-    @classmethod
-    def of(cls, records: Mapping[str, SubtaskRecord]) -> "Records":
-        """As they are, whatever mapping they stand in."""
-        return records if isinstance(records, Records) else cls(dict(records))
 
     def with_changed(self, records: Iterable[SubtaskRecord]) -> "Records":
         """The same with these in place of those of their ids; new ones stand at the end."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from agent_controller.tasks import losses
 from agent_controller.tasks.plan import Problem
-from agent_controller.tasks.view import SubtaskRecord, TaskView
+from agent_controller.tasks.progress import LOST
+from agent_controller.tasks.view import TaskView
 from atlas.contracts.tasks import Pattern, PlannedSubtask, SubtaskState
 from atlas.spelling import nearest
 
@@ -46,11 +47,8 @@ def causes(view: TaskView) -> list[str]:
     """
     if view.replans >= allowed(view):
         return []
-    failed = [one for one in view.planned if one.state is SubtaskState.FAILED]
-    if failed and not losses.is_doomed(view):
-        failed = []
-    asking = [one for one in view.planned if one.replan is not None]
-    return [one.subtask_id for one in (*failed, *asking)]
+    failed = view.progress.ids("failed") if losses.is_doomed(view) else []
+    return [*failed, *view.progress.ids("asking")]
 
 
 def removable(view: TaskView, removed: Sequence[str]) -> tuple[str, ...]:
@@ -101,12 +99,8 @@ def stranded(after: TaskView, change: Change) -> Iterator[Problem]:
 
 
 def _doom(after: TaskView) -> str:
-    lost = [one for one in after.planned if _is_lost(one)]
+    lost = [one for one in after.planned if one.state in LOST]
     if not lost:
         return "nothing would be left to do; add the subtasks that reach the goal"
     named = ", ".join(f"{one.subtask_id!r} ({one.state})" for one in lost)
     return f"the task could still only fail because of {named}; remove them, and add what they did"
-
-
-def _is_lost(record: SubtaskRecord) -> bool:
-    return record.state in (SubtaskState.FAILED, SubtaskState.CANCELLED)

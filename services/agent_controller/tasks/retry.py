@@ -3,9 +3,8 @@
 import hashlib
 
 from agent_controller.tasks.limits import Limits
-from agent_controller.tasks.view import SubtaskRecord
+from agent_controller.tasks.records import SubtaskRecord
 from atlas.contracts.errors import ErrorInfo
-from atlas.contracts.tasks import SubtaskState
 
 _JITTER = 0.5
 
@@ -14,13 +13,6 @@ def is_final(record: SubtaskRecord, attempt: int, error: ErrorInfo, limits: Limi
     """Whether no further attempt follows this failure."""
     planned = record.planned.max_attempts if record.planned else None
     return not error.retryable or attempt >= (planned or limits.subtask_max_attempts)
-
-
-def is_due(record: SubtaskRecord, now_ms: int) -> bool:
-    """Whether its next attempt may begin: the back-off is over."""
-    if record.state is not SubtaskState.RETRYING or record.not_before_ms is None:
-        return False
-    return record.not_before_ms <= now_ms
 
 
 def not_before_ms(task_id: str, record: SubtaskRecord, limits: Limits) -> int:

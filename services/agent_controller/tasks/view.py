@@ -1,16 +1,17 @@
-"""A task as its log tells it: frozen values, made by `fold` only.
+"""A task as its log tells it: a frozen value, made by `fold` only.
 
-They are msgspec's and no dataclasses, because every event of a log makes new ones of them, with a
+It is msgspec's and no dataclass, because every event of a log makes a new one of it, with a
 field or two changed: that takes a tenth of the time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Literal
 
 from msgspec import Struct, field
 
-from atlas.contracts.errors import ErrorInfo
+from agent_controller.tasks.progress import Progress
+from agent_controller.tasks.records import Records, SubtaskRecord
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import TaskFailed, TerminalTaskEvent
 from atlas.contracts.tasks import (
@@ -19,7 +20,6 @@ from atlas.contracts.tasks import (
     Pattern,
     PlannedSubtask,
     SubtaskState,
-    SubtaskView,
     TaskRequest,
     TaskState,
     TaskStatus,
@@ -43,77 +43,6 @@ RESERVED_IDS = (*PLANNING_IDS, *(one for pair in REPLANNING_IDS for one in pair)
 _GOAL_SHOWN = 200
 
 
-class SubtaskRecord(Struct, frozen=True):
-    """One subtask. `attempt` counts from 1 with the first dispatch; 0 means never dispatched."""
-
-    subtask_id: str
-    capability: str
-    planned: PlannedSubtask | None = None
-    """Its node in the plan; None for the subtasks that make the plan."""
-    path: int = 1
-    """How many subtasks stand in the longest chain from it to an end of the plan, with itself."""
-    state: SubtaskState = SubtaskState.WAITING
-    attempt: int = 0
-    worker: str | None = None
-    stream_id: str | None = None
-    """Where the current attempt's tokens stream."""
-    paid: tuple[int, ...] = ()
-    """The attempts whose usage is in the task's."""
-    abandoned: tuple[str, ...] = ()
-    """Streams that nobody waits for any more: to be cancelled."""
-    output: object = None
-    output_ref: str | None = None
-    error: ErrorInfo | None = None
-    dispatched_at_ms: int | None = None
-    started_at_ms: int | None = None
-    clock_from_ms: int | None = None
-    """From when a started attempt's timeout counts: its start, moved on by every pause."""
-    last_heard_ms: int | None = None
-    failed_at_ms: int | None = None
-    not_before_ms: int | None = None
-    """While retrying: when the next attempt may be dispatched; None until that was decided."""
-    waits_from_ms: int | None = None
-    """Since when it waits for its approval, moved on by every pause."""
-    is_approved: bool = False
-    is_rejected: bool = False
-    replan: str | None = None
-    """Why its result asks for another plan; None when that was answered, or it does not."""
-    because: tuple[str, ...] = ()
-    """Of a subtask that asks a model to change the plan: whose failure or result caused it."""
-
-    @property
-    def depends_on(self) -> tuple[str, ...]:
-        """The subtasks whose results it needs."""
-        return tuple(self.planned.depends_on) if self.planned else ()
-
-    @property
-    def is_live(self) -> bool:
-        """Whether a worker has it, or should have it."""
-        return self.state in (SubtaskState.DISPATCHED, SubtaskState.RUNNING)
-
-    @property
-    def _instruction(self) -> str:
-        if self.planned is not None:
-            return self.planned.instruction
-        return "Change the plan." if self.because else "Make a plan for the goal."
-
-    def to_view(self) -> SubtaskView:
-        """As `TaskStatus` shows it."""
-        return SubtaskView(
-            subtask_id=self.subtask_id,
-            capability=self.capability,
-            instruction=self._instruction,
-            depends_on=list(self.depends_on),
-            state=self.state,
-            attempt=self.attempt,
-            worker=self.worker,
-            stream_id=self.stream_id,
-            output=self.output,
-            output_ref=self.output_ref,
-            error=self.error,
-        )
-
-
 class TaskView(Struct, frozen=True):
     """A task. Everything in it follows from its log; `version` is the last event folded."""
 
@@ -129,11 +58,9 @@ class TaskView(Struct, frozen=True):
     updated_at_ms: int = 0
     plan: tuple[PlannedSubtask, ...] | None = None
     planner: Literal["caller", "pattern", "model", "last_resort"] | None = None
-    urgency: tuple[str, ...] = ()
-    """The subtasks of the plan in the order in which those that are ready go."""
-    capabilities: frozenset[str] = frozenset()
-    """What the plan needs of workers."""
-    subtasks: Mapping[str, SubtaskRecord] = field(default_factory=lambda: MappingProxyType({}))
+    subtasks: Records = field(default_factory=Records)
+    progress: Progress = field(default_factory=Progress)
+    """Where the subtasks stand: what decisions look for among them."""
     replans: int = 0
     """How often the plan was changed."""
     removed: Mapping[str, SubtaskRecord] = field(default_factory=lambda: MappingProxyType({}))
@@ -187,7 +114,12 @@ class TaskView(Struct, frozen=True):
     @property
     def live(self) -> list[SubtaskRecord]:
         """The subtasks that a worker has, or should have."""
-        return [record for record in self.subtasks.values() if record.is_live]
+        queued, running = self.progress.ids("queued"), self.progress.ids("running")
+        return [*self.those(self.progress.in_order([*queued, *running]))]
+
+    def those(self, ids: Iterable[str]) -> Iterator[SubtaskRecord]:
+        """The subtasks of these ids, one after the other."""
+        return map(self.subtasks.__getitem__, ids)
 
     @property
     def state(self) -> TaskState:
@@ -204,12 +136,7 @@ class TaskView(Struct, frozen=True):
             return TaskState.PLANNING if self.subtasks else TaskState.ACCEPTED
         if self.is_plan_awaiting_approval:
             return TaskState.AWAITING_APPROVAL
-        open_states = {one.state for one in self.planned if not one.state.is_terminal}
-        if SubtaskState.AWAITING_APPROVAL in open_states and not open_states & {
-            SubtaskState.DISPATCHED,
-            SubtaskState.RUNNING,
-            SubtaskState.RETRYING,
-        }:
+        if self.progress.count("awaiting") and not self.progress.count("busy"):
             return TaskState.AWAITING_APPROVAL
         return TaskState.RUNNING
 

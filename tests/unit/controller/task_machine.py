@@ -10,6 +10,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.unit.controller.progress_scan import check_progress
 from tests.unit.controller.task_world import LIMITS, PLANNER, START_MS
 
 from agent_controller.tasks import losses
@@ -187,6 +188,7 @@ class Ledger:
     def take(self, entry: Any) -> None:
         """Check one entry against all before it."""
         before, self.view = self.view, fold(self.view, [entry])
+        check_progress(self.view)
         assert before.end is None, f"{entry.type} after the end"
         assert entry.version == before.version + 1
         id_ = str(getattr(entry, "subtask_id", None))

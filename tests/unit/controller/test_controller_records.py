@@ -3,8 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_controller.tasks.records import Records
-from agent_controller.tasks.view import SubtaskRecord
+from agent_controller.tasks.records import Records, SubtaskRecord
 
 ids = st.integers(0, 200).map(lambda number: f"s{number}")
 steps = st.lists(
@@ -23,7 +22,7 @@ def record(id_: str, attempt: int) -> SubtaskRecord:
 @given(st.lists(ids, unique=True), steps)
 def test_it_is_a_dict_that_was_copied_and_changed_and_its_past_stays_as_it_was(first, changes):
     model = {id_: record(id_, 0) for id_ in first}
-    records = Records.of(model)
+    records = Records(dict(model))
     past = [(records, dict(model))]
     for change in changes:
         if change == "iterate":
