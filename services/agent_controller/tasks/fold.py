@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from agent_controller.tasks import losses, replanning
 from agent_controller.tasks.entries import LogCorruptError
 from agent_controller.tasks.order import longest_paths
-from agent_controller.tasks.progress import Progress
+from agent_controller.tasks.progress import Layout, Standing
 from agent_controller.tasks.records import Records, SubtaskRecord
 from agent_controller.tasks.view import RESERVED_IDS, TaskView
 from atlas.contracts.inference import Cost, Usage
@@ -369,18 +369,17 @@ def _with(view: TaskView, *records: SubtaskRecord) -> TaskView:
     if not records:
         return view
     subtasks, ids = view.subtasks.with_changed(records), [one.subtask_id for one in records]
-    if not all(id_ in view.progress.layout.places for id_ in ids):
+    if not all(id_ in view.subtasks for id_ in ids):
         return _laid_out(replace(view, subtasks=subtasks))
-    progress = view.progress.after(view.subtasks, subtasks, ids)
-    return replace(view, subtasks=subtasks, progress=progress)
+    return replace(view, subtasks=subtasks, standing=view.standing.after(subtasks, ids))
 
 
 def _laid_out(view: TaskView) -> TaskView:
-    """The view with the progress of its subtasks from scratch: there are new ones, or fewer."""
-    progress = Progress.of(
+    """The view with the standing of its subtasks from scratch: there are new ones, or fewer."""
+    layout = Layout.of(
         view.subtasks,
         needed=partial(losses.needed, view),
         last=[one.subtask_id for one in losses.sinks(view)],
         asks_first=view.request is not None and view.request.approval is Approval.SUBTASKS,
     )
-    return replace(view, progress=progress)
+    return replace(view, standing=Standing(layout, view.subtasks))

@@ -15,7 +15,7 @@ _NONE = 1 << 100
 _EMPTY = (_NONE,) * _WIDE
 
 
-class Marks:
+class Marks:  # noqa: PLW1641 - compared, and never looked up
     """Made empty, changed by `changed`; equal where the same places have the same numbers."""
 
     __slots__ = ("_blocks", "_count", "_leasts")
@@ -82,10 +82,6 @@ class Marks:
     def __eq__(self, other: object) -> bool:
         """Whether the same places have the same numbers."""
         return isinstance(other, Marks) and self._blocks == other._blocks
-
-    def __hash__(self) -> int:
-        """As `__eq__` compares."""
-        return hash(self._blocks)
 
     def __repr__(self) -> str:
         """The numbers by their places."""

@@ -4,7 +4,7 @@ A decision asks for what can change: what runs, what is ready, what waits for it
 can never begin. Each of these is a row of marks, at the subtask's place in the plan or, for what is
 to go to the workers, in the order in which it goes. `_standing` says which marks a subtask has;
 everything here follows from the records, from scratch (`Progress.of`) and change by change
-(`after`) to the same.
+(`after`) to the same. It is worked out when somebody asks (`Standing`).
 
 What a subtask means to those that depend on it is three counts that they keep: how many of their
 needs are not at their end, how many are lost, and how many are hopeless: lost, or sure to be.
@@ -52,6 +52,8 @@ LOST = (SubtaskState.FAILED, SubtaskState.CANCELLED)
 """The ends without a result."""
 _BY_URGENCY: frozenset[Kind] = frozenset({"retrying", "asks_first", "ready"})
 _NO_MARKS = Marks()
+_MOST_PUT_OFF = 256
+"""Changes worked out one by one; after more of them, all is worked out from scratch."""
 
 
 class Layout(Struct, frozen=True):
@@ -71,6 +73,43 @@ class Layout(Struct, frozen=True):
     asks_first: bool = False
     """Whether a person must approve each subtask before it begins."""
 
+    @classmethod
+    def of(
+        cls,
+        records: Mapping[str, SubtaskRecord],
+        *,
+        needed: Callable[[SubtaskRecord], int],
+        last: Collection[str],
+        asks_first: bool,
+    ) -> "Layout":
+        """Of all subtasks, in their order.
+
+        Args:
+            records: The subtasks.
+            needed: How many results a subtask needs.
+            last: The ids of those whose results are the task's.
+            asks_first: Whether a person must approve each subtask before it begins.
+        """
+        every = [*records.values()]
+        places = {id_: place for place, id_ in enumerate(records)}
+        dependants: list[list[int]] = [[] for _ in every]
+        for place, record in enumerate(every):
+            for need in record.depends_on:
+                if need in places:
+                    dependants[places[need]].append(place)
+        by_urgency = sorted(range(len(every)), key=lambda place: -every[place].path)
+        ranks = {place: rank for rank, place in enumerate(by_urgency)}
+        return cls(
+            ids=tuple(records),
+            places=places,
+            by_urgency=tuple(by_urgency),
+            ranks=tuple(ranks[place] for place in range(len(every))),
+            dependants=tuple(map(tuple, dependants)),
+            spare=tuple(len(one.depends_on) - needed(one) for one in every),
+            last=frozenset(places[id_] for id_ in last),
+            asks_first=asks_first,
+        )
+
 
 class Progress(Struct, frozen=True):
     """The marks of all subtasks. Made by `of` from all records, by `after` from what changed."""
@@ -82,53 +121,15 @@ class Progress(Struct, frozen=True):
     """The marks by kind and capability, "" where all share a row; none without a mark."""
 
     @classmethod
-    def of(
-        cls,
-        records: Mapping[str, SubtaskRecord],
-        *,
-        needed: Callable[[SubtaskRecord], int],
-        last: Collection[str],
-        asks_first: bool,
-    ) -> "Progress":
-        """From scratch.
-
-        Args:
-            records: All subtasks, in their order.
-            needed: How many results a subtask needs.
-            last: The ids of those whose results are the task's.
-            asks_first: Whether a person must approve each subtask before it begins.
-        """
-        ids = tuple(records)
-        places = {id_: place for place, id_ in enumerate(ids)}
-        dependants: list[list[int]] = [[] for _ in ids]
-        gone = [0] * len(ids)
+    def of(cls, layout: Layout, records: Mapping[str, SubtaskRecord]) -> "Progress":
+        """From scratch."""
+        waits, lost = dict[int, int | None](), dict[int, int | None]()
         for place, record in enumerate(records.values()):
-            for need in record.depends_on:
-                if need in places:
-                    dependants[places[need]].append(place)
-                else:
-                    gone[place] += 1
-        every = [*records.values()]
-        by_urgency = tuple(sorted(range(len(ids)), key=lambda place: -every[place].path))
-        ranks = {place: rank for rank, place in enumerate(by_urgency)}
-        layout = Layout(
-            ids=ids,
-            places=places,
-            by_urgency=by_urgency,
-            ranks=tuple(ranks[place] for place in range(len(ids))),
-            dependants=tuple(map(tuple, dependants)),
-            spare=tuple(len(one.depends_on) - needed(one) for one in every),
-            last=frozenset(places[id_] for id_ in last),
-            asks_first=asks_first,
-        )
-        waits = {
-            place: len(one.depends_on) - gone[place]
-            for place, one in enumerate(every)
-            if len(one.depends_on) > gone[place]
-        }
-        lost = {place: number for place, number in enumerate(gone) if number}
+            there = sum(need in layout.places for need in record.depends_on)
+            waits[place] = there or None
+            lost[place] = len(record.depends_on) - there or None
         needs = (_NO_MARKS.changed(waits), _NO_MARKS.changed(lost), _NO_MARKS.changed(lost))
-        return _moved(cls(layout, needs), None, records, range(len(ids)))
+        return _moved(cls(layout, needs), None, records, range(len(layout.ids)))
 
     def after(
         self,
@@ -137,7 +138,9 @@ class Progress(Struct, frozen=True):
         changed: Iterable[str],
     ) -> "Progress":
         """After a change of some subtasks, of which none is new."""
-        return _moved(self, before, now, [self.layout.places[id_] for id_ in changed])
+        return _moved(
+            self, before, now, [self.layout.places[id_] for id_ in dict.fromkeys(changed)]
+        )
 
     def count(self, kind: Kind) -> int:
         """How many have a mark."""
@@ -184,6 +187,52 @@ class Progress(Struct, frozen=True):
         """The least number of a kind, or the least above another."""
         found = [row.least(above) for row in self.lanes(kind).values()]
         return min((one for one in found if one is not None), default=None)
+
+
+class Standing:  # noqa: PLW1641 - compared, and never looked up
+    """The progress of some records, worked out at first sight: who reads a long log needs the last.
+
+    Its value follows from what it was made of, and never changes.
+    """
+
+    __slots__ = ("_base", "_changed", "_layout", "_progress", "_records")
+
+    def __init__(
+        self,
+        layout: Layout | None = None,
+        records: Mapping[str, SubtaskRecord] | None = None,
+    ) -> None:
+        """From scratch; without arguments, of nothing."""
+        self._layout = layout or Layout()
+        self._records = {} if records is None else records
+        self._progress: Progress | None = None
+        self._base: tuple[Progress, Mapping[str, SubtaskRecord]] | None = None
+        self._changed: tuple[str, ...] = ()
+
+    def after(self, records: Mapping[str, SubtaskRecord], changed: Iterable[str]) -> "Standing":
+        """After a change of some subtasks, of which none is new."""
+        later = Standing(self._layout, records)
+        base = (self._progress, self._records) if self._progress is not None else self._base
+        since = (*self._changed, *changed)
+        if base is not None and len(since) <= _MOST_PUT_OFF:
+            later._base, later._changed = base, since
+        return later
+
+    @property
+    def progress(self) -> Progress:
+        """The progress."""
+        if self._progress is None:
+            if self._base is None:
+                self._progress = Progress.of(self._layout, self._records)
+            else:
+                progress, before = self._base
+                self._progress = progress.after(before, self._records, self._changed)
+                self._base, self._changed = None, ()
+        return self._progress
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the subtasks stand the same."""
+        return isinstance(other, Standing) and self.progress == other.progress
 
 
 def _standing(

@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from agent_controller.tasks.progress import Progress
+from agent_controller.tasks.progress import Progress, Standing
 from agent_controller.tasks.records import Records, SubtaskRecord
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import TaskFailed, TerminalTaskEvent
@@ -59,8 +59,7 @@ class TaskView(Struct, frozen=True):
     plan: tuple[PlannedSubtask, ...] | None = None
     planner: Literal["caller", "pattern", "model", "last_resort"] | None = None
     subtasks: Records = field(default_factory=Records)
-    progress: Progress = field(default_factory=Progress)
-    """Where the subtasks stand: what decisions look for among them."""
+    standing: Standing = field(default_factory=Standing)
     replans: int = 0
     """How often the plan was changed."""
     removed: Mapping[str, SubtaskRecord] = field(default_factory=lambda: MappingProxyType({}))
@@ -95,6 +94,11 @@ class TaskView(Struct, frozen=True):
         """What a subtask without a result does to it."""
         asked = self.request.on_failure if self.request is not None else None
         return asked or OnFailure.FAIL
+
+    @property
+    def progress(self) -> Progress:
+        """Where its subtasks stand: what decisions look for among them."""
+        return self.standing.progress
 
     @property
     def is_paused(self) -> bool:

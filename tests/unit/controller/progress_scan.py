@@ -5,7 +5,7 @@ from graphlib import TopologicalSorter
 from typing import Any
 
 from agent_controller.tasks import losses
-from agent_controller.tasks.progress import Progress
+from agent_controller.tasks.progress import Layout, Progress
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.tasks import Approval, OnFailure, SubtaskState
 
@@ -138,9 +138,10 @@ def is_doomed(view: TaskView) -> bool:
 def from_scratch(view: TaskView) -> Progress:
     if not view.subtasks:
         return Progress()
-    return Progress.of(
+    layout = Layout.of(
         view.subtasks,
         needed=lambda one: losses.needed(view, one),
         last=[one.subtask_id for one in losses.sinks(view)],
         asks_first=must_be_asked(view),
     )
+    return Progress.of(layout, view.subtasks)

@@ -21,15 +21,29 @@ from atlas.contracts.inference import Budget
 
 @settings(deadline=None, max_examples=100)
 @given(st.data())
-def test_after_every_event_it_is_what_a_scan_of_all_subtasks_finds(data):
-    """The same holds in the game of two controllers, where plans change and people answer."""
+def test_whenever_somebody_asks_it_is_what_a_scan_of_all_subtasks_finds(data):
+    """So it is too in the game of two controllers, where plans change and people answer."""
     plan, asked = data.draw(tolerant())
     task = world(*plan, **asked)
     play(task, data)
     view = TaskView("default", "t1")
     for entry in task.log:
         view = fold(view, [entry])
-        check_progress(view)
+        if data.draw(st.booleans()):
+            check_progress(view)
+    check_progress(view)
+
+
+def test_it_makes_no_difference_how_much_was_read_since_somebody_asked_last():
+    task = world(*fan_out(400))
+    asked, seen = task.view, len(task.log)
+    assert asked.progress.count("left") == 400
+    for number in range(300):
+        task.control("cancel", f"s{number}")
+    at_once = fold(asked, task.log[seen:])
+    check_progress(at_once)
+    assert at_once == task.view
+    assert asked.progress.count("left") == 400, "the past stays as it was"
 
 
 NUMBERS = st.none() | st.integers(0, 5)
