@@ -162,6 +162,8 @@ _VENDORS: dict[str, tuple[Literal["anthropic", "openai", "ollama"], str, str]] =
     "anthropic": ("anthropic", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
     "openai": ("openai", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
 }
+VENDOR_KEYS = {kind: key for kind, key, _ in _VENDORS.values()}
+"""The variable that holds a key, of those kinds whose vendor asks for one."""
 _KEYS = {name: key for name, (_, key, _) in _VENDORS.items()} | {"ollama": "OLLAMA_HOST"}
 """The variable that brings a vendor in."""
 

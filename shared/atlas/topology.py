@@ -361,7 +361,7 @@ def _shown(value: object) -> str:
     if isinstance(value, list):
         return ",".join(sorted(str(one) for one in value))
     if isinstance(value, float | int) and not isinstance(value, bool):
-        return f"{value:g}"
+        return f"{value:.12g}"
     return str(getattr(value, "value", value))
 
 

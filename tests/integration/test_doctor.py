@@ -100,7 +100,7 @@ async def test_assets_that_differ_are_named_with_the_command_that_changes_them(
     assert bus.is_connected
     told = await doctor(nats_server.url, tmp_path, ATLAS_TOPOLOGY__REPLAY_HOURS="30")
     assert told["assets"][0] == "problem"
-    assert re.search("ATLAS_STREAMS.*max_age is 86400.*admin assets --apply", told["assets"][1])
+    assert re.search("ATLAS_STREAMS.*max_age is 24 h.*admin assets --apply", told["assets"][1])
 
 
 async def test_a_provider_without_its_key_is_named_with_the_variable(
@@ -117,6 +117,41 @@ async def test_a_provider_without_its_key_is_named_with_the_variable(
     )
 
 
+async def test_a_vendor_that_is_declared_without_a_key_is_told_where_it_is_named(
+    bus: Bus, nats_server: NatsProcess, tmp_path: Path
+):
+    assert bus.is_connected
+    (tmp_path / "atlas.yaml").write_text("providers: {claude: {kind: anthropic}}")
+    told = await doctor(nats_server.url, tmp_path)
+    level, message = told["provider claude"]
+    assert (told.status, level) == (1, "problem")
+    assert "`api_key_env: ANTHROPIC_API_KEY`" in message
+
+
+async def test_a_key_that_a_probe_finds_refused_is_told_before_anybody_asks(tmp_path: Path):
+    async with serving(Reply()) as server:
+        server.probe_reply = Reply(b'{"error":{"message":"Incorrect API key"}}', status=401)
+        house = {"kind": "openai", "base_url": f"{server.url}/v1", "models": ["m"]}
+        providers = {"house": ProviderSettings.model_validate(house)}
+        async with stack(tmp_path, providers, router={"probe_idle_ms": 1_000}) as rig:
+            async with asyncio.timeout(20):
+                await server.probed.wait()
+                while (told := await doctor(rig.nats.url, tmp_path)).get("probe of house") is None:
+                    pass  # each look takes its three seconds
+    level, message = told["probe of house"]
+    assert level == "problem"
+    assert "correct the key that providers.house names" in message
+
+
+async def test_on_a_server_that_no_service_ever_used_only_that_is_told(
+    nats_server: NatsProcess, tmp_path: Path
+):
+    told = await doctor(nats_server.url, tmp_path)
+    assert told["assets"][0] == "problem"
+    assert "the first one that starts does" in told["assets"][1]
+    assert "room" not in told
+
+
 async def test_a_provider_that_refuses_its_key_is_named(tmp_path: Path):
     refusal = Reply(b'{"error":{"message":"Incorrect API key provided"}}', status=401)
     async with serving(refusal) as server:
@@ -128,7 +163,7 @@ async def test_a_provider_that_refuses_its_key_is_named(tmp_path: Path):
             told = await doctor(rig.nats.url, tmp_path)
     level, message = told["circuit of house"]
     assert (told.status, level) == (1, "problem")
-    assert "its key was refused; correct it" in message
+    assert "its key was refused; correct the key that providers.house names" in message
 
 
 SHIFTED = textwrap.dedent(
@@ -182,7 +217,8 @@ async def test_work_that_no_worker_can_do_is_named_by_its_capability(
     told = await doctor(nats_server.url, tmp_path)
     level, message = told["capability sing"]
     assert level == "problem"
-    assert message.startswith("3 subtasks wait, and no running worker has it; start one")
+    assert message.startswith("work waits (3 messages;")
+    assert "no running worker has it; start one" in message
     settings = {"ATLAS_TOPOLOGY__ACK_WAIT_MS": "1000"}
     services = Services(nats_server.url, environment=settings)
     try:

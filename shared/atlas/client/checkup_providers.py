@@ -6,8 +6,8 @@ from atlas import subjects
 from atlas.bus import Bus
 from atlas.client.finding import Finding, ok, problem, warning
 from atlas.contracts.catalogue import GroupInfo, ProviderInfo, ProvidersReply, ProvidersRequest
-from atlas.contracts.errors import AtlasError, ConfigurationError
-from atlas.settings import Settings, api_key, has_real_provider, unserved_models
+from atlas.contracts.errors import AtlasError, ConfigurationError, ProviderAuthError
+from atlas.settings import VENDOR_KEYS, Settings, api_key, has_real_provider, unserved_models
 
 _ANSWER_S = 1.0
 
@@ -36,8 +36,7 @@ def _circuit(one: ProviderInfo) -> Finding | None:
     if one.circuit == "closed":
         return None
     if one.circuit == "open" and one.open_until_ms is None:
-        message = f"open{why}: its key was refused; correct it, and the router takes it up"
-        return problem(check, message)
+        return problem(check, f"open{why}: {_key_refused(one)}")
     message = f"{one.circuit.replace('_', '-')}{why}; others are asked until a probe succeeds"
     return warning(check, message)
 
@@ -46,8 +45,18 @@ def _probe(one: ProviderInfo) -> Finding | None:
     """What a router's probe of a provider found wrong, where no circuit tells it."""
     if one.probe_error is None or one.circuit != "closed":
         return None
-    message = f"failed: {one.probe_error}; check its base_url, its key and the way to it"
+    if one.probe_error == ProviderAuthError.code:
+        return problem(f"probe of {one.provider}", f"failed: {_key_refused(one)}")
+    message = f"failed: {one.probe_error}; check its base_url and the way to it from the router"
     return warning(f"probe of {one.provider}", message)
+
+
+def _key_refused(one: ProviderInfo) -> str:
+    return (
+        f"its key was refused; correct the key that providers.{one.provider} names by api_key_env "
+        "or api_key_file: a changed file counts within seconds, a changed variable after a restart "
+        "of the routers"
+    )
 
 
 def _group(one: GroupInfo, away: Collection[str]) -> Finding:
@@ -73,6 +82,13 @@ def providers(settings: Settings) -> list[Finding]:
             continue
         if provider.api_key_env and key is None:
             message = f"{provider.api_key_env} is not set; set it, or remove the provider"
+            findings.append(problem(check, message))
+        elif key is None and provider.base_url is None and provider.kind in VENDOR_KEYS:
+            variable = VENDOR_KEYS[provider.kind]
+            message = (
+                f"{provider.kind} asks for a key, and none is named; give its variable "
+                f"(`api_key_env: {variable}`) or its file (`api_key_file`), or remove the provider"
+            )
             findings.append(problem(check, message))
         elif provider.kind != "mock":
             where = provider.base_url or "the vendor's own address"

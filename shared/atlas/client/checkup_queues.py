@@ -99,7 +99,8 @@ def unserved(first: Look, then: Look, offered: Collection[str]) -> Iterator[Find
     """Capabilities for which work waits in both looks, and that no worker said it has."""
     for capability in sorted(first.work.keys() & then.work.keys() - set(offered)):
         told = (
-            f"{then.work[capability]} subtasks wait, and no running worker has it; start one that "
-            "does (`atlas-agent-worker`, or your own), or cancel their tasks"
+            f"work waits ({then.work[capability]} messages; what nobody takes is sent again), and "
+            "no running worker has it; start one that does (`atlas-agent-worker`, or your own), or "
+            "cancel the tasks that need it (`atlas task list --state running`)"
         )
         yield problem(f"capability {capability}", told)

@@ -45,11 +45,14 @@ async def made(bus: Bus, settings: TopologySettings) -> list[Finding]:
     for one in looked:
         if one.state == "differs":
             how = "; ".join(
-                f"{it.field} is {it.found}, expected {it.expected}" for it in one.differences
+                f"{it.field} is {_spoken(it.field, it.found)}, the settings say "
+                f"{_spoken(it.field, it.expected)}"
+                for it in one.differences
             )
             message = (
-                f"{one.name} is configured differently: {how}. No service starts with it: set "
-                "Atlas's `topology` settings to match, or `atlas admin assets --apply`"
+                f"{one.name} is configured differently: {how}. No service with these settings "
+                "starts: correct `topology` in them, or change the server (`atlas admin assets` "
+                "says what that would lose, `atlas admin assets --apply` does it)"
             )
             found.append(problem("assets", message))
     return found or [ok("assets", f"{len(looked)} JetStream streams are there")]
@@ -57,6 +60,8 @@ async def made(bus: Bus, settings: TopologySettings) -> list[Finding]:
 
 async def room(bus: Bus) -> list[Finding]:
     """Whether JetStream stores what it is given, and how near its bounds are."""
+    if await _info(bus, subjects.EVENTS) is None:
+        return []  # there is nothing yet that could be stored into
     found = [*await _stores(bus), *await _account(bus)]
     for stream in (subjects.STREAMS, subjects.SUBMITS):
         if (info := await _info(bus, stream)) is not None:
@@ -168,6 +173,17 @@ async def _info(bus: Bus, stream: str) -> dict[str, Any] | None:
     """What the server says of a JetStream stream, with what nats-py leaves out; None without it."""
     info: dict[str, Any] = json.loads((await bus.ask(f"$JS.API.STREAM.INFO.{stream}", b"")).data)
     return None if "error" in info else info
+
+
+def _spoken(field: str, value: str) -> str:
+    """A bound as a person says it."""
+    match field:
+        case "max_age":
+            return f"{span(float(value) * 1000)} ({value} s)"
+        case "max_bytes":
+            return _mb(int(float(value)))
+        case _:
+            return value
 
 
 def _at(moment: str) -> float:
