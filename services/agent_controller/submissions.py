@@ -138,7 +138,8 @@ class Submissions:
         if len(data) > _MAX_REQUEST_BYTES:
             raise PayloadTooLargeError(
                 f"the TaskRequest has {len(data)} bytes, and at most {_MAX_REQUEST_BYTES} are "
-                f"taken; put large inputs into the object store {subjects.OBJECTS} and name them"
+                "taken; give less, split it into several tasks, or give the address of large "
+                "inputs, for a tool of a worker to read"
             )
         request = door.read(TaskRequest, data, headers)
         self.check(request)

@@ -265,7 +265,7 @@ class Bus:
     def _too_large(self, subject: str, data: bytes) -> PayloadTooLargeError:
         return PayloadTooLargeError(
             f"{subject}: {len(data)} bytes, and NATS takes {self.max_payload_bytes} in a message; "
-            "put large content into the object store and name it by reference",
+            "send less at once, or raise `max_payload` of the server",
             details={"size_bytes": len(data), "max_payload_bytes": self.max_payload_bytes},
         )
 

@@ -72,7 +72,7 @@ async def test_an_id_that_may_not_stand_in_a_subject_is_refused(atlas: Atlas):
 
 
 async def test_inputs_above_what_nats_takes_are_refused_with_what_to_do(atlas: Atlas):
-    with pytest.raises(PayloadTooLargeError, match="object store"):
+    with pytest.raises(PayloadTooLargeError, match="send less at once"):
         await atlas.submit("write", inputs={"big": "x" * 2**21})
 
 
