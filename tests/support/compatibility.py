@@ -33,7 +33,7 @@ def differences(
     )
 
 
-type Assets = dict[str, dict[str, str]]
+type Assets = dict[str, Json]
 
 
 def asset_differences(since: str, old: Assets, new: Assets) -> list[str]:

@@ -41,7 +41,7 @@ class Release:
     definitions: dict[str, Json]
     """The shape of each message, of what services keep for themselves, and of what these are made
     of; references are `#/$defs/NAME`."""
-    assets: dict[str, dict[str, str]]
+    assets: dict[str, Json]
     """What is checked of each JetStream stream and consumer, with the settings' defaults."""
 
     def write(self) -> Path:
@@ -68,10 +68,12 @@ def said() -> Any:
     Its own text runs there, so it needs nothing of this module.
     """
     import json  # noqa: PLC0415
+    from dataclasses import asdict, is_dataclass  # noqa: PLC0415
+    from enum import Enum  # noqa: PLC0415
 
     from atlas.backup import SavedStream  # noqa: PLC0415
     from atlas.settings import TopologySettings  # noqa: PLC0415
-    from atlas.topology import Topology, _shown  # noqa: PLC0415
+    from atlas.topology import Topology  # noqa: PLC0415
     from atlas.worker.journal import Entry  # noqa: PLC0415
     from docs.contract_subjects import internal_subjects, public_subjects  # noqa: PLC0415
     from docs.contract_tables import schemas  # noqa: PLC0415
@@ -79,13 +81,20 @@ def said() -> Any:
     from provider_router.routing.circuit_record import CircuitRecord  # noqa: PLC0415
     from tests.unit.contracts.examples import EXAMPLES  # noqa: PLC0415
 
+    def plain(value: Any) -> Any:
+        if is_dataclass(value) and not isinstance(value, type):
+            return asdict(value)
+        if isinstance(value, float) and value.is_integer():
+            return int(value)
+        return value.value if isinstance(value, Enum) else value
+
     topology = Topology(TopologySettings())
     fields = ("filter_subject", "ack_policy", "ack_wait", "max_deliver", "max_ack_pending")
     checked = [(one.name, one.config, one.compared) for one in topology.expected()]
     consumers = [(f"{on} > {one.durable_name}", one, fields) for on, one in topology.consumers()]
     assets = {
         name: {
-            field: _shown(value)
+            field: plain(value)
             for field in compared
             if (value := getattr(config, field)) is not None
         }
