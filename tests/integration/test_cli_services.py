@@ -61,7 +61,8 @@ async def test_what_a_probe_found_is_shown_and_the_doctor_tells_of_it(bus: Bus, 
     assert [one.get("probe_error") for one in told["providers"]] == [None, "provider_auth"]
     assert all("probed_at_ms" in one for one in told["providers"])
     found = {one["check"]: one for one in (await cli("doctor", "--json")).records}
-    assert "provider_auth; check its base_url" in found["probe of acme"]["message"]
+    told_to_do = "its key was refused; correct the key that providers.acme names"
+    assert told_to_do in found["probe of acme"]["message"]
     assert "probe of house" not in found
 
 

@@ -272,7 +272,7 @@ def _task(headers: Mapping[str, str]) -> tuple[str, Budget]:
             f"and {wire.TASK_BUDGET_HEADER} needs one"
         )
     try:
-        return task_id, Budget.from_json(headers[wire.TASK_BUDGET_HEADER])
+        return task_id, Budget.model_validate_json(headers[wire.TASK_BUDGET_HEADER])
     except ValidationError as error:
         raise InvalidRequestError(
             f"{wire.TASK_BUDGET_HEADER}: no Budget in JSON: {error.errors()[0]['msg']}"
