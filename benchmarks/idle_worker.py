@@ -20,7 +20,7 @@ from atlas import process, service, subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import FencedError
-from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult
+from atlas.contracts.work import Subtask, SubtaskReport, SubtaskResult
 
 CAPABILITY = "idle"
 SILENT = "BENCHMARK_SILENT"

@@ -23,7 +23,7 @@ from atlas.contracts.errors import AtlasError
 from atlas.contracts.inference import TASK_NEEDS, Part
 from atlas.contracts.streams import KnownStreamEvent
 from atlas.contracts.task_events import KnownTaskEvent
-from atlas.contracts.tasks import SubtaskReport, SubtaskResult
+from atlas.contracts.work import SubtaskReport, SubtaskResult
 from docs.contract_subjects import SubjectRow
 
 type JsonSchema = dict[str, object]

@@ -27,7 +27,7 @@ from atlas.contracts.errors import (
 )
 from atlas.contracts.events import DeadLetter
 from atlas.contracts.task_events import TaskDeletedEvent
-from atlas.contracts.tasks import SubtaskReport
+from atlas.contracts.work import SubtaskReport
 from atlas.erasing import purge, remove
 from atlas.objects import Objects
 from atlas.service import Call, Doors, Events

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from agent_controller.open_tasks import Key
 from atlas import subjects
 from atlas.bus import Bus
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 
 _PAGE = 64
 

@@ -14,7 +14,7 @@ from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.task_events import TaskEvent
-from atlas.contracts.tasks import SubtaskReport
+from atlas.contracts.work import SubtaskReport
 from atlas.dead_letters import bury
 from atlas.erasing import purge
 from atlas.objects import Objects

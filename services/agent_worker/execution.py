@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from agent_worker.specialists import Specialist, build_request, is_open
 from agent_worker.wishes import Wishes
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.worker import WorkContext
 
 

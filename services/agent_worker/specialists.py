@@ -18,7 +18,7 @@ from atlas.contracts.inference import (
     Role,
     TaskType,
 )
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.worker_settings import BuiltIn, SpecialisationSettings
 
 _TASK_INPUTS = "task"

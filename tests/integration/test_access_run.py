@@ -17,7 +17,7 @@ from atlas.access import assets, permissions
 from atlas.client import Atlas
 from atlas.contracts.errors import AtlasError, OverloadedError
 from atlas.contracts.ids import new_id
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.objects import Objects
 from atlas.process import open_context
 from atlas.settings import Settings, TopologySettings

@@ -26,7 +26,8 @@ from atlas.contracts.events import DeadLetter
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.streams import Ownership, StreamState
 from atlas.contracts.task_events import TaskAcceptedEvent, TaskDeletedEvent
-from atlas.contracts.tasks import SubmitRequest, SubtaskResult, TaskAccepted, TaskRequest, TaskState
+from atlas.contracts.tasks import SubmitRequest, TaskAccepted, TaskRequest, TaskState
+from atlas.contracts.work import SubtaskResult
 from atlas.embedded import Stack, standalone
 from atlas.erasing import purge
 from atlas.nats_settings import NatsSettings

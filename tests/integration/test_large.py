@@ -7,7 +7,7 @@ from atlas import subjects
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import TaskFailed
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.objects import Objects
 
 MOST_BYTES = 1_000_000

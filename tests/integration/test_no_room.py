@@ -15,7 +15,8 @@ from atlas.contracts.base import Contract
 from atlas.contracts.errors import AtlasError, OverloadedError
 from atlas.contracts.inference import EmbedRequest, EmbedResponse, GenerateRequest
 from atlas.contracts.streams import StreamAccepted, StreamState
-from atlas.contracts.tasks import SubmitRequest, Subtask, SubtaskResult, TaskAccepted
+from atlas.contracts.tasks import SubmitRequest, TaskAccepted
+from atlas.contracts.work import Subtask, SubtaskResult
 from atlas.embedded import Services
 from atlas.nats_settings import NatsSettings
 from atlas.settings import Settings

@@ -23,12 +23,12 @@ from atlas.contracts.task_events import TaskAcceptedEvent, TaskEvent
 from atlas.contracts.tasks import (
     Approval,
     PlannedSubtask,
-    SubtaskResult,
     SubtaskState,
     TaskAction,
     TaskControl,
     TaskRequest,
 )
+from atlas.contracts.work import SubtaskResult
 from atlas.objects import Objects
 from atlas.service import Events
 

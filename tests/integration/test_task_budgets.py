@@ -20,7 +20,8 @@ from atlas.contracts.inference import (
     Role,
 )
 from atlas.contracts.streams import STREAM_EVENT, StreamCompleted, StreamEvent, StreamFailed
-from atlas.contracts.tasks import Subtask, SubtaskState, TaskState, TaskStatus
+from atlas.contracts.tasks import SubtaskState, TaskState, TaskStatus
+from atlas.contracts.work import Subtask
 from atlas.embedded import NatsProcess
 from atlas.provider_settings import ProviderSettings
 from atlas.settings import Settings

@@ -21,7 +21,6 @@ from atlas.contracts.errors import (
 from atlas.contracts.ids import derived_id
 from atlas.contracts.tasks import (
     PlannedSubtask,
-    SubtaskResult,
     TaskAccepted,
     TaskControl,
     TaskGet,
@@ -31,6 +30,7 @@ from atlas.contracts.tasks import (
     TaskState,
     TaskStatus,
 )
+from atlas.contracts.work import SubtaskResult
 from atlas.dead_letters import bury
 from atlas.embedded import NatsProcess
 from atlas.nats_settings import NatsSettings

@@ -10,7 +10,8 @@ from atlas.contracts.base import now_ms
 from atlas.contracts.errors import ProviderOverloadedError
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import TaskCancelled
-from atlas.contracts.tasks import SubtaskReport, SubtaskResult, SubtaskState, TaskState
+from atlas.contracts.tasks import SubtaskState, TaskState
+from atlas.contracts.work import SubtaskReport, SubtaskResult
 from atlas.settings import TopologySettings
 from tests.support.answering import USAGE, routing
 from tests.support.subtasks import (

@@ -16,7 +16,7 @@ from atlas import subjects
 from atlas.bus import Bus
 from atlas.client import Atlas
 from atlas.contracts.streams import StreamStarted
-from atlas.contracts.tasks import SubtaskReport
+from atlas.contracts.work import SubtaskReport
 from atlas.embedded import Services, free_port, standalone
 from atlas.settings import Settings
 from atlas.telemetry import names

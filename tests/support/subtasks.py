@@ -7,7 +7,7 @@ from atlas import subjects
 from atlas.contracts.base import now_ms
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import TaskCancelled
-from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult
+from atlas.contracts.work import Subtask, SubtaskReport, SubtaskResult
 from atlas.worker.following import StreamFollower
 
 SCHEMA = {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}

@@ -21,9 +21,6 @@ from atlas.contracts.task_events import TaskHistory, TaskHistoryReply
 from atlas.contracts.tasks import (
     PlannedSubtask,
     SubmitRequest,
-    Subtask,
-    SubtaskReport,
-    SubtaskResult,
     TaskAccepted,
     TaskControl,
     TaskGet,
@@ -31,6 +28,7 @@ from atlas.contracts.tasks import (
     TaskListReply,
     TaskStatus,
 )
+from atlas.contracts.work import Subtask, SubtaskReport, SubtaskResult
 from atlas.limit_settings import TaskLimitSettings
 from atlas.nats_settings import NatsSettings
 from atlas.settings import ControllerSettings, Settings, TopologySettings

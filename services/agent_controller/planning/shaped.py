@@ -188,8 +188,22 @@ def _ballot(choices: list[str], *more: tuple[str, JsonObject]) -> JsonObject:
     }
 
 
+_JUDGEMENT: JsonObject = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["accepted", "flaws"],
+    "properties": {
+        "accepted": {"type": "boolean"},
+        "flaws": {"type": "array", "items": {"type": "string"}},
+    },
+}
+
+
 def evaluate_optimize(request: TaskRequest) -> tuple[PlannedSubtask, ...]:
-    """A draft that is judged and written anew, as often as the request says."""
+    """A draft that is judged and written anew, until it is accepted, and not more often than asked.
+
+    The last draft is not judged: nothing could come of it.
+    """
     options = read_options(request, EvaluateOptions)
     criteria = "the goal" + "".join(f"\n- {one}" for one in options.criteria)
     plan = [
@@ -207,8 +221,11 @@ def evaluate_optimize(request: TaskRequest) -> tuple[PlannedSubtask, ...]:
                 id=judged,
                 capability="review",
                 instruction=f"Judge the draft by {criteria}\nName each flaw, where it stands, and "
-                "what would mend it; the gravest first. Do not write the draft anew.",
+                "what would mend it; the gravest first. Do not write the draft anew. Say that it "
+                "is accepted when no flaw is left that is worth another round.",
                 depends_on=[draft],
+                accepts=draft,
+                output_schema=_JUDGEMENT,
             ),
             PlannedSubtask(
                 id=f"draft-{round_ + 1}",

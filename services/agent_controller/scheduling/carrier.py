@@ -19,7 +19,8 @@ from atlas.contracts.errors import (
     RequestTimeoutError,
 )
 from atlas.contracts.streams import StreamControl, StreamStatus
-from atlas.contracts.tasks import Subtask, SubtaskState
+from atlas.contracts.tasks import SubtaskState
+from atlas.contracts.work import Subtask
 from atlas.objects import Objects
 from atlas.service import Events
 

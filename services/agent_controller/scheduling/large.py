@@ -4,7 +4,7 @@ import json
 
 from atlas.contracts.base import JsonObject
 from atlas.contracts.task_events import TaskCompleted, TaskEvent, TaskFailed
-from atlas.contracts.tasks import Subtask, SubtaskResult
+from atlas.contracts.work import Subtask, SubtaskResult
 from atlas.objects import Objects
 
 LARGE_BYTES = 256 * 1024

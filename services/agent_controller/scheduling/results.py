@@ -12,7 +12,7 @@ from agent_controller.tasks.view import TaskView
 from atlas import subjects
 from atlas.contracts.errors import ErrorInfo, InvalidRequestError
 from atlas.contracts.task_events import TaskEvent
-from atlas.contracts.tasks import SubtaskResult
+from atlas.contracts.work import SubtaskResult
 from atlas.objects import Objects
 
 

@@ -16,7 +16,8 @@ from agent_controller.tasks.records import SubtaskRecord
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.base import JsonObject
 from atlas.contracts.streams import ControlAction
-from atlas.contracts.tasks import PlannedSubtask, Priority, Subtask, SubtaskState
+from atlas.contracts.tasks import PlannedSubtask, Priority, SubtaskState
+from atlas.contracts.work import Subtask
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ def _completed(
         output=sinks[0].output if is_whole else {one.subtask_id: value(one) for one in done},
         output_ref=sinks[0].output_ref if is_whole else None,
         lost=[one.subtask_id for one in _unfinished(view)],
+        spared=_spared(view),
         # `lost` and the log say which; here it would stand twice in one message.
         cause=cause.model_copy(update={"details": None}) if cause is not None else None,
         usage=view.usage,
@@ -90,7 +91,19 @@ def value(record: SubtaskRecord) -> object:
 
 
 def _unfinished(view: TaskView) -> list[SubtaskRecord]:
-    return [one for one in view.planned if one.state is not SubtaskState.SUCCEEDED]
+    settled = losses.settled(view)
+    return [
+        one
+        for one in view.planned
+        if one.state is not SubtaskState.SUCCEEDED and one.subtask_id not in settled
+    ]
+
+
+def _spared(view: TaskView) -> list[str]:
+    """What need not be done, because a result was accepted."""
+    settled = view.those(losses.settled(view))
+    ids = [one.subtask_id for one in settled if one.state is not SubtaskState.SUCCEEDED]
+    return view.progress.in_order(ids)
 
 
 def _cause(lost: list[SubtaskRecord]) -> ErrorInfo:

@@ -264,7 +264,9 @@ def _subtask(view: TaskView, event: SubtaskEvent) -> TaskView:
         )
         if event.usage is not None:
             record = _paid(record, event.attempt)
-    return _with(view, _subtask_after(record, event))
+    record = _subtask_after(record, event)
+    changed = _with(view, record)
+    return _laid_out(changed) if record.has_accepted else changed
 
 
 def _spent(view: TaskView, event: SubtaskSpent) -> TaskView:

@@ -19,7 +19,8 @@ from atlas.contracts.task_events import (
     SubtaskSucceeded,
     TaskEvent,
 )
-from atlas.contracts.tasks import SubtaskReport, SubtaskResult, SubtaskState
+from atlas.contracts.tasks import SubtaskState
+from atlas.contracts.work import SubtaskReport, SubtaskResult
 
 type Intake = Callable[[TaskView, int], list[TaskEvent]]
 """From the view and the time to the events that something from outside appends."""

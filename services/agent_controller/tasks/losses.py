@@ -1,10 +1,11 @@
 """What the loss of a subtask does to those that depend on it, as `on_failure` asks. Pure.
 
 A subtask is lost when it will never have a result: it failed for good, was cancelled, or is gone
-because the plan was changed.
+because the plan was changed. It is spared when a result was accepted that it was to make better.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 
 from agent_controller.tasks.progress import LOST
 from agent_controller.tasks.records import SubtaskRecord
@@ -27,7 +28,9 @@ def needed_of(view: TaskView, count: int) -> int:
 
 
 def why_unreachable(view: TaskView, record: SubtaskRecord) -> str | None:
-    """Why a subtask can never begin; None: it can."""
+    """Why a subtask will never begin; None: it may."""
+    if (judge := _accepting(view, record)) is not None and judge.planned is not None:
+        return f"{judge.subtask_id!r} accepts {judge.planned.accepts!r} as it is"
     lost = lost_of(view, record)
     if len(record.depends_on) - len(lost) >= needed(view, record):
         return None
@@ -51,32 +54,65 @@ def _state(view: TaskView, subtask_id: str) -> SubtaskState | None:
 
 
 def needed(view: TaskView, record: SubtaskRecord) -> int:
-    """How many of the results that a subtask depends on are enough for it to begin."""
+    """How many of the results that a subtask depends on are enough for it to begin.
+
+    More than there are, where one of them says that it need not be done.
+    """
+    if _accepting(view, record) is not None:
+        return len(record.depends_on) + 1
     if record.planned is not None and record.planned.quorum is not None:
         return record.planned.quorum
     return needed_of(view, len(record.depends_on))
 
 
+def _accepting(view: TaskView, record: SubtaskRecord) -> SubtaskRecord | None:
+    """Of those that a subtask depends on, one that judged that it need not be done."""
+    needs = (view.subtasks.get(one) for one in record.depends_on)
+    return next((one for one in needs if one is not None and one.has_accepted), None)
+
+
+def settled(view: TaskView) -> frozenset[str]:
+    """The judgements that accepted a result, and what is not done because of them."""
+    found = {one.subtask_id for one in view.planned if one.has_accepted}
+    if not found:
+        return frozenset()
+    records = {one.subtask_id: one for one in view.planned}
+    waits_for = {id_: one.depends_on for id_, one in records.items()}
+    for id_ in TopologicalSorter(waits_for).static_order():
+        if (record := records.get(id_)) is None:
+            continue  # the plan has it no more
+        left = sum(one not in found for one in record.depends_on)
+        if left < needed(view, record):
+            found.add(id_)
+    return frozenset(found)
+
+
 def sinks(view: TaskView) -> list[SubtaskRecord]:
-    """The subtasks whose results are the task's: no other depends on them, or ever did."""
-    needed = {
-        dependency
-        for record in (*view.planned, *view.removed.values())
-        for dependency in record.depends_on
-    }
-    last = [record for record in view.planned if record.subtask_id not in needed]
-    return last or _needed_by_none(view)
+    """The subtasks whose results are the task's: no other depends on them, or ever did.
+
+    An accepted result is among them where only its judgement and what is settled depend on it.
+    """
+    left_out = settled(view)
+    of_the_plan = [one for one in view.planned if one.subtask_id not in left_out]
+    needed = _needs_of(of_the_plan)
+    if left_out:
+        settled_ones = [*view.those(left_out)]
+        accepted = {one.planned.accepts for one in settled_ones if one.planned and one.has_accepted}
+        needed |= _needs_of(settled_ones) - accepted
+    last = [record for record in of_the_plan if record.subtask_id not in needed]
+    once = _needs_of(view.removed.values())
+    return [record for record in last if record.subtask_id not in once] or last
 
 
-def _needed_by_none(view: TaskView) -> list[SubtaskRecord]:
-    needed = {dependency for record in view.planned for dependency in record.depends_on}
-    return [record for record in view.planned if record.subtask_id not in needed]
+def _needs_of(records: Iterable[SubtaskRecord]) -> set[str]:
+    return {dependency for record in records for dependency in record.depends_on}
 
 
 def best_so_far(view: TaskView) -> list[SubtaskRecord]:
-    """The results that went into no other result."""
-    used = {dependency for record in _succeeded(view) for dependency in record.depends_on}
-    return [record for record in _succeeded(view) if record.subtask_id not in used]
+    """The results that went into no other result, where judgements are none."""
+    results = [one for one in _succeeded(view) if one.planned and one.planned.accepts is None]
+    used = _needs_of(results)
+    return [record for record in results if record.subtask_id not in used]
 
 
 def is_doomed(view: TaskView) -> bool:

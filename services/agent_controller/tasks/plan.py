@@ -112,6 +112,7 @@ def plan_problems(
         *_inputs(nodes, inputs),
         *_dependencies(nodes, others or ()),
         *_quorums(nodes),
+        *_judgements(nodes),
     ]
     return problems or list(_cycles(nodes)) or list(_depth(plan, name, max_depth))
 
@@ -222,6 +223,28 @@ def _quorums(nodes: Sequence[Placed]) -> Iterator[Problem]:
             yield Problem(
                 f"{place}.quorum",
                 f"{node.quorum}, and it depends on {len(node.depends_on)}; give no more than that",
+            )
+
+
+def _judgements(nodes: Sequence[Placed]) -> Iterator[Problem]:
+    for place, node in nodes:
+        if node.accepts is None:
+            continue
+        if node.accepts not in node.depends_on:
+            yield Problem(
+                f"{place}.accepts",
+                f"{node.id!r} judges {node.accepts!r} and does not depend on it; name it in "
+                "`depends_on` too",
+            )
+        schema = node.output_schema or {}
+        properties, required = schema.get("properties"), schema.get("required")
+        told = properties.get("accepted") if isinstance(properties, dict) else None
+        is_required = isinstance(required, list) and "accepted" in required
+        if not (is_required and isinstance(told, dict) and told.get("type") == "boolean"):
+            yield Problem(
+                f"{place}.output_schema",
+                "what judges (`accepts`) says so in its output; require a property `accepted` of "
+                'the type "boolean"',
             )
 
 

@@ -63,6 +63,17 @@ class SubtaskRecord(Struct, frozen=True):
         return tuple(self.planned.depends_on) if self.planned else ()
 
     @property
+    def has_accepted(self) -> bool:
+        """Whether it judged the result of another subtask, and found it good enough."""
+        return (
+            self.planned is not None
+            and self.planned.accepts is not None
+            and self.state is SubtaskState.SUCCEEDED
+            and isinstance(self.output, dict)
+            and self.output.get("accepted") is True
+        )
+
+    @property
     def is_live(self) -> bool:
         """Whether a worker has it, or should have it."""
         return self.state in (SubtaskState.DISPATCHED, SubtaskState.RUNNING)

@@ -38,7 +38,6 @@ from atlas.contracts.inference import (
 from atlas.contracts.streams import StreamControl, StreamState, StreamStatus
 from atlas.contracts.task_events import TaskEvent
 from atlas.contracts.tasks import (
-    Subtask,
     TaskControl,
     TaskList,
     TaskListReply,
@@ -46,6 +45,7 @@ from atlas.contracts.tasks import (
     TaskStatus,
     TaskSummary,
 )
+from atlas.contracts.work import Subtask
 from atlas.reading import Reading
 from atlas.settings import Settings, load_settings
 from atlas.telemetry import names

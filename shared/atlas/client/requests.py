@@ -14,7 +14,7 @@ from atlas.contracts.base import UserInput
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.ids import is_id
 from atlas.contracts.inference import Message
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.wire import task_headers
 
 type Prompt = str | Sequence[Message | Mapping[str, object]]

@@ -188,6 +188,10 @@ class TaskCompleted(_TaskEvent):
         default_factory=list,
         description="Subtasks without a result, where `on_failure` or a `quorum` let it go on.",
     )
+    spared: list[SubtaskId] = Field(
+        default_factory=list,
+        description="Subtasks that were not done because a result was accepted before (`accepts`).",
+    )
     cause: ErrorInfo | None = Field(
         default=None, description="Why there are fewer results than planned."
     )

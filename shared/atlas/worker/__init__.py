@@ -20,7 +20,7 @@ more, and acknowledges last: whoever dies before that leaves the work to another
 agent worker is made of the same parts.
 """
 
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.worker.agent import AgentLimitError
 from atlas.worker.attempt import HandlerFailedError
 from atlas.worker.context import WorkContext

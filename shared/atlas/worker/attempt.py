@@ -11,7 +11,7 @@ from atlas.bus import Bus
 from atlas.contracts.base import JsonObject, now_ms
 from atlas.contracts.errors import AtlasError, ErrorInfo, RequestTimeoutError
 from atlas.contracts.inference import Cost, ModelRequest, ModelResponse, Usage
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.objects import Objects
 from atlas.worker.agent import Agents
 from atlas.worker.context import WorkContext

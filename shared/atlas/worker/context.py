@@ -6,7 +6,7 @@ from atlas.client.requests import Prompt, body, messages_of
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.inference import ModelRequest, ModelResponse
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.worker.progress import Tell, check_progress
 from atlas.worker.streaming import ModelStreams
 from atlas.worker_settings import AgentLimits

@@ -24,7 +24,7 @@ from atlas import subjects, telemetry
 from atlas.bus import Bus
 from atlas.contracts.errors import AtlasError, InvalidRequestError
 from atlas.contracts.inference import Cost, Usage
-from atlas.contracts.tasks import Subtask, SubtaskResult
+from atlas.contracts.work import Subtask, SubtaskResult
 from atlas.dead_letters import bury
 from atlas.finishing import finish
 from atlas.objects import Objects

@@ -11,7 +11,7 @@ from atlas.bus import Bus
 from atlas.contracts.base import JsonObject, now_ms
 from atlas.contracts.errors import AtlasError, ErrorInfo, FencedError, WorkCancelledError
 from atlas.contracts.inference import Cost, Usage
-from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult
+from atlas.contracts.work import Subtask, SubtaskReport, SubtaskResult
 from atlas.service import Events
 from atlas.wire import Stored, trace_of
 

@@ -42,7 +42,7 @@ from atlas.contracts.streams import (
     StreamControl,
     StreamFailed,
 )
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.reading import Reading
 from atlas.wire import task_headers
 from atlas.worker.following import StreamFollower

@@ -11,7 +11,7 @@ from nats.aio.msg import Msg
 
 from atlas import subjects, wire
 from atlas.bus import Bus
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.worker.following import place
 from atlas.worker.reporting import ends, type_of
 

@@ -12,7 +12,7 @@ from atlas import telemetry
 from atlas.contracts.base import JsonObject
 from atlas.contracts.errors import NotFoundError, StoreRefusedError
 from atlas.contracts.inference import ToolCall, ToolCallPart, ToolResultPart
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.telemetry import captures_content, meters, names
 from atlas.worker.calling import Caller, CallResult
 from atlas.worker.function_tools import FunctionTool

@@ -15,7 +15,8 @@ from agent_controller.tasks.limits import Limits
 from agent_controller.tasks.shares import Counts, Queue, ShareLimits, Shares, Taken, lane_of
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.task_events import SubtaskDispatched, TaskAcceptedEvent
-from atlas.contracts.tasks import SubtaskReport, SubtaskResult, TaskRequest
+from atlas.contracts.tasks import TaskRequest
+from atlas.contracts.work import SubtaskReport, SubtaskResult
 from atlas.turns import precedence
 
 WORK_MS = 1_000

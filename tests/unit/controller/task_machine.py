@@ -24,7 +24,8 @@ from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import TASK_EVENT, TaskAcceptedEvent
-from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult, TaskControl, TaskRequest
+from atlas.contracts.tasks import TaskControl, TaskRequest
+from atlas.contracts.work import Subtask, SubtaskReport, SubtaskResult
 
 EMPTY = TaskView("default", "t1")
 type Said = SubtaskReport | SubtaskResult

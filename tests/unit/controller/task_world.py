@@ -19,13 +19,8 @@ from atlas.contracts.errors import (
 )
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.task_events import TASK_EVENT, TaskAcceptedEvent
-from atlas.contracts.tasks import (
-    PlannedSubtask,
-    SubtaskReport,
-    SubtaskResult,
-    TaskControl,
-    TaskRequest,
-)
+from atlas.contracts.tasks import PlannedSubtask, TaskControl, TaskRequest
+from atlas.contracts.work import SubtaskReport, SubtaskResult
 
 LIMITS = Limits()
 PLANNER = TaskPlanner(LIMITS)

@@ -177,6 +177,7 @@ def test_a_draft_is_judged_by_the_criteria_and_written_anew_in_each_round(rounds
     for round_ in range(1, rounds + 1):
         judged = plan[f"evaluation-{round_}"]
         assert judged.depends_on == [f"draft-{round_}"]
+        assert judged.accepts == f"draft-{round_}"
         assert all(f"- {one}" in judged.instruction for one in criteria)
         assert plan[f"draft-{round_ + 1}"].depends_on == [f"draft-{round_}", judged.id]
 

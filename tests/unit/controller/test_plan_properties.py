@@ -19,7 +19,8 @@ from agent_controller.tasks.plan import plan_problems
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import InvalidRequestError, ProviderAuthError
 from atlas.contracts.task_events import TASK_EVENT
-from atlas.contracts.tasks import PlannedSubtask, SubtaskResult, SubtaskState, TaskState
+from atlas.contracts.tasks import PlannedSubtask, SubtaskState, TaskState
+from atlas.contracts.work import SubtaskResult
 
 NAMES = [f"n{number}" for number in range(6)]
 

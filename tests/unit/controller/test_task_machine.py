@@ -15,7 +15,8 @@ from agent_controller.tasks.fold import fold
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import ProviderAuthError, ProviderOverloadedError
 from atlas.contracts.inference import Budget
-from atlas.contracts.tasks import Subtask, TaskAction, TaskControl, TaskRequest
+from atlas.contracts.tasks import TaskAction, TaskControl, TaskRequest
+from atlas.contracts.work import Subtask
 
 WHO = st.sampled_from([0, 1])
 MOST = 30

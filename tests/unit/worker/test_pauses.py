@@ -4,7 +4,7 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.worker.agent import _Loop
 from atlas.worker.streaming import ModelStreams
 from atlas.worker_settings import AgentLimits

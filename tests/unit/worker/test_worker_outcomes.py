@@ -18,7 +18,7 @@ from atlas.contracts.inference import (
     Usage,
 )
 from atlas.contracts.streams import StreamCancelled, StreamCompleted, StreamStarted, TextDelta
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.reading import Reading, text_digest
 from atlas.worker.reporting import ends
 from atlas.worker.streaming import answer_of, budget_left, narrower

@@ -7,7 +7,7 @@ import pytest
 from agent_controller.tasks.limits import BUILT_IN_CAPABILITIES
 from agent_worker.specialists import SPECIALISTS, build_request, is_open, specialist_for
 from atlas.contracts.inference import JsonSchemaFormat, ModelRequest, Requirements, TaskType
-from atlas.contracts.tasks import Subtask
+from atlas.contracts.work import Subtask
 from atlas.worker.attempt import references
 from atlas.worker.output import OutputMismatchError, read_output
 from atlas.worker_settings import SpecialisationSettings

@@ -1,7 +1,7 @@
 """Examples of what passes between controllers and workers."""
 
 from atlas.contracts.base import Contract
-from atlas.contracts.tasks import Subtask, SubtaskReport, SubtaskResult, Timer
+from atlas.contracts.work import Subtask, SubtaskReport, SubtaskResult, Timer
 
 from .errors_and_events import AT_MS, ERROR
 from .inference import BUDGET, COST, REQUIREMENTS, USAGE
