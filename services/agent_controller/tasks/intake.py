@@ -142,6 +142,8 @@ def take_result(
         return _spent(view, record, result, now_ms)
     if not record.attempt:
         return []  # nobody asked for it; should it be dispatched, its resending finds this
+    if result.attempt in record.paid:  # another worker told it, of the same stream
+        result = result.model_copy(update={"usage": Usage(), "cost": Cost()})
     if (error := _mismatch(result, output_schema)) is not None:
         return [
             SubtaskFailed(

@@ -188,6 +188,15 @@ def test_what_a_given_up_attempt_had_used_counts_once_and_for_the_budget(why):
     assert task.view.end.error.code == "budget_exceeded"
 
 
+def test_an_attempt_of_which_two_workers_tell_is_paid_once():
+    """Both had the same stream: one says that it failed, the other has its result."""
+    task = world(node("a")).fail("a")
+    told = (task.view.usage, task.view.cost)
+    task.succeed("a", attempt=1)
+    assert task.log[-1].type == "task.completed"
+    assert (task.view.usage, task.view.cost) == told
+
+
 def test_work_that_nobody_starts_is_sent_again_ever_more_rarely():
     task = world(node("a"))
     keys: list[str] = []
