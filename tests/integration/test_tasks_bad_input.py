@@ -34,7 +34,9 @@ from atlas.contracts.work import SubtaskResult
 from atlas.dead_letters import bury
 from atlas.embedded import NatsProcess
 from atlas.nats_settings import NatsSettings
-from tests.support.tasks import SETTINGS, User, controller, plan, working
+from tests.support.tasks import SETTINGS, User, controller, limited, lying, plan, wide, working
+from tests.support.waiting import eventually
+from tests.support.workers import worker
 
 BLANK = PlannedSubtask(id="blank", capability="general", instruction="\t")
 
@@ -195,6 +197,28 @@ async def test_what_is_no_result_but_took_its_place_ends_the_task_with_its_reaso
     assert place in status.error.message
     letter = await bus.last(subjects.DEAD, subjects.dead("default", "report", str(seq)))
     assert base64.b64decode(json.loads(letter.data)["payload_base64"]) == payload
+
+
+async def test_work_that_no_worker_can_read_fails_its_subtask_and_is_not_sent_again(
+    bus, nats_server, user
+):
+    async with controller(nats_server.url, settings=limited()):
+        task_id = await user.submit(plan=wide(1), deadline_ms=now_ms() + 20_000)
+
+        async def is_lying() -> bool:
+            return bool(await lying(bus))
+
+        await eventually(is_lying)
+        subject = subjects.work("default", "general", "normal")
+        work = json.loads((await bus.last(subjects.WORK, subject)).data)
+        await bus.jetstream.purge_stream(subjects.WORK)
+        await bus.store(subject, json.dumps({**work, "goal": None}).encode())
+        async with worker(nats_server.url):
+            status = await user.end(task_id, 30)
+    assert status.state is TaskState.FAILED
+    assert status.subtasks[0].error.code == "invalid_request"
+    assert "goal: " in status.subtasks[0].error.message
+    assert (await bus.jetstream.stream_info(subjects.DEAD)).state.messages == 1
 
 
 async def test_a_result_that_nobody_waited_for_yet_counts_once_its_subtask_is_dispatched(

@@ -238,10 +238,20 @@ class Desk:
             await attempt.voice.event("subtask.succeeded")
 
     async def _bury(self, tenant: str, msg: Msg, cause: ValidationError) -> None:
-        """Keep what is no subtask as a dead letter; it would be none the next time either."""
-        error = InvalidRequestError(f"{msg.subject}: no Subtask: {cause.error_count()} problems")
-        id_ = str(msg.metadata.sequence.stream)
-        await bury(self.bus, msg, "work", tenant, id_, error.to_info())
+        """Keep what is no subtask as a dead letter, and fail the attempt that it is of.
+
+        It would be no subtask the next time either.
+        """
+        first = cause.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "all of it"
+        error = InvalidRequestError(
+            f"{msg.subject}: worker {self.worker} can read no Subtask there: {where}: "
+            f"{first['msg']}; see that controllers and workers are of releases that go together; a "
+            "dead letter keeps the message"
+        )
+        place = msg.metadata
+        await bury(self.bus, msg, "work", tenant, str(place.sequence.stream), error.to_info())
+        await self.reporter.refuse(tenant, msg.data, place.num_delivered or 1, error.to_info())
         log.error("work_buried", subject=msg.subject, error=error.message)
         await msg.term()
 

@@ -4,12 +4,13 @@ import asyncio
 
 import structlog
 from nats.errors import Error as NatsError
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import JsonObject, now_ms
 from atlas.contracts.errors import AtlasError, ErrorInfo, FencedError, WorkCancelledError
+from atlas.contracts.ids import SubtaskId, TaskId
 from atlas.contracts.inference import Cost, Usage
 from atlas.contracts.work import Subtask, SubtaskReport, SubtaskResult
 from atlas.service import Events
@@ -35,6 +36,16 @@ class _LogLine(BaseModel):
     attempt: int | None = None
 
 
+class _Names(BaseModel):
+    """As much of a message of work as tells whose it is, whatever else is wrong with it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    task_id: TaskId
+    subtask_id: SubtaskId
+    attempt: int = Field(ge=1)
+
+
 class Reporter:
     """Reports of one worker, and the questions it asks of the streams."""
 
@@ -51,7 +62,7 @@ class Reporter:
             return False
         return True
 
-    async def is_wanted(self, tenant: str, subtask: Subtask, delivery: int) -> bool:
+    async def is_wanted(self, tenant: str, subtask: Subtask | _Names, delivery: int) -> bool:
         """Whether there is anything to do: no result, no failure, nobody at it.
 
         Whoever is at it counts only on the first delivery, of work that was sent twice: a
@@ -71,7 +82,22 @@ class Reporter:
             return False
         return await self._claim(tenant, subtask, 0 if said is None else said.seq)
 
-    async def _claim(self, tenant: str, subtask: Subtask, expected_last: int) -> bool:
+    async def refuse(self, tenant: str, work: bytes, delivery: int, error: ErrorInfo) -> None:
+        """Fail the attempt that work is of which cannot be read, so that it is not sent again.
+
+        What does not even tell whose it is comes from no controller, and no task waits for it.
+
+        Raises:
+            AtlasError: It could not be told.
+        """
+        try:
+            names = _Names.model_validate_json(work)
+        except ValidationError:
+            return
+        if await self.is_wanted(tenant, names, delivery):
+            await self.report(tenant, names, "failed", [], error=error)
+
+    async def _claim(self, tenant: str, subtask: Subtask | _Names, expected_last: int) -> bool:
         """Be the one who begins; whether it is."""
         try:
             await self.report(tenant, subtask, "progress", [], expected_last=expected_last)
@@ -84,7 +110,7 @@ class Reporter:
         said = await self._last(tenant, subtask)
         return {} if said is None else trace_of(said.headers)
 
-    async def _last(self, tenant: str, subtask: Subtask) -> Stored | None:
+    async def _last(self, tenant: str, subtask: Subtask | _Names) -> Stored | None:
         """What was reported last of an attempt."""
         subject = subjects.report(tenant, subtask.task_id, subtask.subtask_id, subtask.attempt)
         return await self._bus.last(subjects.REPORTS, subject)
@@ -92,7 +118,7 @@ class Reporter:
     async def report(
         self,
         tenant: str,
-        subtask: Subtask,
+        subtask: Subtask | _Names,
         type_: str,
         stream_ids: list[str],
         *,
