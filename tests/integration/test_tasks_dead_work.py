@@ -88,12 +88,9 @@ async def test_a_limit_of_a_capability_is_freed_of_another_tenants_dead_work(
 async def test_a_look_goes_on_where_the_last_one_ended(bus, nats_server, user):
     """More lies there than one look reads, and what is dead lies at the end."""
     async with controller(nats_server.url, settings=limited(tenant_waiting=1_000)):
-        await user.submit(plan=wide(60, "late"))
-        await until_lying(bus, 60)
-        subject = subjects.work("default", "late", "normal")
-        first = await bus.last(subjects.WORK, subject)
-        for _ in range(240):  # as after many days of sending again
-            await bus.store(subject, first.data)
+        for lying_then in range(60, 301, 60):
+            await user.submit(plan=wide(60, "late"))
+            await until_lying(bus, lying_then)
         dead = await dispatched(user, "late")
         await until_lying(bus, 301)
         await user.control(dead, "cancel")
@@ -101,3 +98,27 @@ async def test_a_look_goes_on_where_the_last_one_ended(bus, nats_server, user):
         after = await user.submit(plan=wide(1, "late"))
         await user.until(after, lambda one: one.subtasks[0].state == "dispatched", 40)
         await until_lying(bus, 301)
+
+
+async def test_of_copies_of_live_work_the_first_is_kept_for_its_worker(bus, nats_server, user):
+    """Copies of what no worker takes leave its tenant its room, also behind what a look reads."""
+    done: list[str] = []
+
+    def do(subtask) -> Any:
+        done.append(subtask.task_id)
+        return "done"
+
+    async with controller(nats_server.url, settings=limited(tenant_parallel=2)):
+        live = await dispatched(user, "late")
+        await until_lying(bus, 1)
+        first = await bus.last(subjects.WORK, subjects.work("default", "late", "normal"))
+        for _ in range(300):  # as after many days of sending again
+            await bus.store(first.subject, first.data)
+        async with working(bus, lambda _: "done", capabilities=["general"]):
+            after = await user.submit(plan=wide(1))
+            assert (await user.end(after, 40)).state is TaskState.COMPLETED
+        await until_lying(bus, 1)
+        assert (await bus.last(subjects.WORK, first.subject)).seq == first.seq
+        async with working(bus, do, capabilities=["late"]):
+            assert (await user.end(live, 40)).state is TaskState.COMPLETED
+    assert done == [live]

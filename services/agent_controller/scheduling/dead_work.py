@@ -3,16 +3,18 @@
 Work of an attempt that ended is dropped by the worker that takes it. Before a capability that has
 no worker nobody does that, and what lies there would count for ever against its tenant. So where a
 line moved no more for a while, what lies in its way is looked at, a bounded amount at a time, and
-the logs of its tasks say what is dead. Where nobody stands in line, nothing is asked.
+the logs of its tasks say what is dead. Where nobody stands in line, nothing is asked. Work that no
+worker began is sent again, and again; of its copies the first is kept.
 
 An attempt that ended never lives again. So several controllers may do this at once, each by its own
-and perhaps older view: one keeps what another removes, and nobody removes what somebody waits for.
+and perhaps older view: one keeps what another removes, and nobody removes what somebody waits for,
+but for copies of what it keeps, of which each was there after the first.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -26,6 +28,7 @@ from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError
+from atlas.contracts.tasks import SubtaskState
 from atlas.erasing import remove
 
 _LOOK_S = 1.0
@@ -52,6 +55,20 @@ def is_dead(view: TaskView, work: QueuedWork, now: datetime) -> bool:
     return record.attempt > work.attempt or not record.is_live
 
 
+type _Attempt = tuple[Key, str, int]
+"""A task, a subtask, and which of its attempts."""
+
+
+def is_waiting(view: TaskView, work: QueuedWork) -> bool:
+    """Whether it is of an attempt that no worker began: whichever copy is taken, it is the same."""
+    record = view.subtasks.get(work.subtask_id)
+    return (
+        record is not None
+        and record.attempt == work.attempt
+        and record.state is SubtaskState.DISPATCHED
+    )
+
+
 @dataclass(slots=True)
 class _Reading:
     """How far a subject was read."""
@@ -59,6 +76,8 @@ class _Reading:
     from_seq: int = 1
     removed: int = 0
     """Since its beginning."""
+    kept: set[_Attempt] = field(default_factory=set)
+    """Since its beginning: what comes again of these are copies."""
     wait_ms: int = _SHORTEST_MS
     due_ms: int = 0
 
@@ -104,7 +123,7 @@ class DeadWork:
     async def _read_on(self, subject: str, reading: _Reading, most: int) -> int:
         """Go on where the last look ended; gives how many messages were read."""
         found = await self._next_of(subject, reading.from_seq, most)
-        removed = await self._remove_dead(found)
+        removed = await self._remove_dead(found, reading.kept)
         reading.removed += removed
         if removed:
             log.info("dead_work_removed", subject=subject, messages=removed)
@@ -112,7 +131,7 @@ class DeadWork:
             reading.from_seq = found[-1].seq + 1
             return most
         reading.wait_ms = _SHORTEST_MS if reading.removed else min(reading.wait_ms * 2, _LONGEST_MS)
-        reading.from_seq, reading.removed = 1, 0
+        reading.from_seq, reading.removed, reading.kept = 1, 0, set()
         reading.due_ms = now_ms() + reading.wait_ms
         return len(found)
 
@@ -125,8 +144,8 @@ class DeadWork:
                     break
         return found
 
-    async def _remove_dead(self, works: list[QueuedWork]) -> int:
-        """Gives how many there were."""
+    async def _remove_dead(self, works: list[QueuedWork], kept: set[_Attempt]) -> int:
+        """Gives how many there were, copies of what is `kept` among them."""
         removed = 0
         for key in dict.fromkeys(work.key for work in works):
             try:
@@ -134,6 +153,11 @@ class DeadWork:
             except LogCorruptError:
                 continue  # whoever visits the task tells
             for work in works:
-                if work.key == key and is_dead(view, work, now):
+                if work.key != key:
+                    continue
+                attempt, waits = (key, work.subtask_id, work.attempt), is_waiting(view, work)
+                if is_dead(view, work, now) or (waits and attempt in kept):
                     removed += await remove(self._bus, subjects.WORK, work.seq)
+                elif waits:
+                    kept.add(attempt)
         return removed

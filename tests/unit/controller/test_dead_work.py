@@ -6,7 +6,7 @@ from typing import Any
 from tests.unit.controller.task_world import node, world
 
 from agent_controller.queued_work import QueuedWork
-from agent_controller.scheduling.dead_work import is_dead
+from agent_controller.scheduling.dead_work import is_dead, is_waiting
 from agent_controller.tasks.view import TaskView
 from atlas.contracts.errors import ProviderAuthError, ProviderOverloadedError
 from atlas.contracts.tasks import TaskAction
@@ -14,9 +14,13 @@ from atlas.contracts.tasks import TaskAction
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def dead(view, subtask_id="a", attempt=1, age_s=0) -> Any:
+def queued(subtask_id="a", attempt=1, age_s=0) -> Any:
     stored_at = NOW - timedelta(seconds=age_s)
-    return is_dead(view, QueuedWork(1, ("default", "t1"), subtask_id, attempt, stored_at), NOW)
+    return QueuedWork(1, ("default", "t1"), subtask_id, attempt, stored_at)
+
+
+def dead(view, *work, **more) -> Any:
+    return is_dead(view, queued(*work, **more), NOW)
 
 
 def test_work_that_waits_or_runs_is_waited_for():
@@ -60,3 +64,11 @@ def test_nobody_waits_for_what_a_change_took_out_of_the_plan():
 def test_work_without_a_log_is_over_once_every_replica_must_have_heard_of_it():
     assert not dead(TaskView("default", "t1"), age_s=10)
     assert dead(TaskView("default", "t1"), age_s=120)
+
+
+def test_copies_are_needless_until_a_worker_begins_and_falls_silent():
+    task = world(node("a"), node("b", "a"))
+    assert is_waiting(task.view, queued())
+    assert not is_waiting(task.view, queued("b"))
+    assert not is_waiting(task.view, queued("a", 2))
+    assert not is_waiting(task.start("a").view, queued())
