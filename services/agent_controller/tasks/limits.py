@@ -2,21 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
-BUILT_IN_CAPABILITIES = frozenset(
-    {
-        "planning",
-        "research",
-        "analysis",
-        "draft",
-        "code",
-        "review",
-        "summarize",
-        "extract",
-        "general",
-    }
-)
-"""The specialisations that every Atlas worker brings."""
+from atlas.worker_settings import BuiltIn
 
 DAY_MS = 24 * 3_600_000
 
@@ -43,7 +31,7 @@ class Limits:
     """In a plan that a model made."""
     max_plan_depth: int = 20
     """How many subtasks of such a plan may wait for each other in a row."""
-    capabilities: frozenset[str] = BUILT_IN_CAPABILITIES
+    capabilities: frozenset[str] = frozenset(get_args(BuiltIn))
     """What a plan that a model made may use."""
     described: Mapping[str, str] = field(default_factory=dict)
     """How good the workers are at some of them, and what they do: for a model that plans."""
