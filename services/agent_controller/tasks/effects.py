@@ -59,12 +59,11 @@ def effects(
     done: Collection[str] = frozenset(),
 ) -> list[Effect]:
     """Everything that must be true now, but for what is `done` already."""
-    told = list(_cancelled_streams(view))
+    found: list[Effect] = [*_cancelled_streams(view, done)]
     if view.end is None and view.is_paused:
-        told.extend(_controlled(view, ControlAction.PAUSE, "the task is paused"))
+        found.extend(_controlled(view, ControlAction.PAUSE, "the task is paused", done))
     elif view.end is None and view.control_version:
-        told.extend(_controlled(view, ControlAction.RESUME, "the task was resumed"))
-    found: list[Effect] = [one for one in told if one.key not in done]
+        found.extend(_controlled(view, ControlAction.RESUME, "the task was resumed", done))
     if view.end is not None:
         found.append(CloseTask("close"))
     elif not view.is_paused:
@@ -183,7 +182,9 @@ def _next_sending_ms(
     return min(due, default=None)
 
 
-def _controlled(view: TaskView, action: ControlAction, reason: str) -> Iterator[ControlStream]:
+def _controlled(
+    view: TaskView, action: ControlAction, reason: str, done: Collection[str]
+) -> Iterator[ControlStream]:
     """Live streams that have not been told of the last pause or resume."""
     for record in view.live:
         is_later = action is ControlAction.RESUME and (record.dispatched_at_ms or 0) > (
@@ -193,15 +194,19 @@ def _controlled(view: TaskView, action: ControlAction, reason: str) -> Iterator[
             continue
         # A start after the pause counts anew: its stream may not have heard of it.
         key = f"{action}:{record.stream_id}:{view.control_version}:{record.state}"
-        yield ControlStream(key, record.stream_id, action, reason)
+        if key not in done:
+            yield ControlStream(key, record.stream_id, action, reason)
 
 
-def _cancelled_streams(view: TaskView) -> Iterator[ControlStream]:
+def _cancelled_streams(view: TaskView, done: Collection[str]) -> Iterator[ControlStream]:
+    """Those that nobody waits for: put together when they are to be told, as a task has many."""
     left = view.those(view.progress.each("abandoned"))
     for record in (*left, *view.removed.values()):
         for stream_id in record.abandoned:
+            if (key := f"cancel:{stream_id}") in done:
+                continue
             yield ControlStream(
-                f"cancel:{stream_id}",
+                key,
                 stream_id,
                 ControlAction.CANCEL,
                 f"subtask {record.subtask_id!r} of task {view.task_id!r} is {record.state}",
