@@ -61,6 +61,7 @@ class Bus:
     def __init__(self, settings: NatsSettings, name: str) -> None:
         self._settings = settings
         self._name = name
+        self.request_timeout_s = settings.request_timeout_ms / 1000
         self._connected = asyncio.Event()
         self._on_reconnect: list[Callable[[], None]] = []
         self._on_disconnect: list[Callable[[], None]] = []
@@ -112,7 +113,7 @@ class Bus:
     @property
     def jetstream(self) -> JetStreamContext:
         """JetStream's management calls, for `topology` and consumers."""
-        return self.nats.jetstream(timeout=self._settings.request_timeout_ms / 1000)
+        return self.nats.jetstream(timeout=self.request_timeout_s)
 
     @property
     def is_connected(self) -> bool:
@@ -211,8 +212,7 @@ class Bus:
             head[wire.EXPECTED_LAST] = str(expected_last)
         if expected_of is not None:
             head[wire.EXPECTED_LAST_OF] = expected_of
-        reply = await self.ask(subject, data, head, timeout_s)
-        return read_ack(subject, reply.data).seq
+        return read_ack(subject, (await self.ask(subject, data, head, timeout_s)).data).seq
 
     async def request[M: Contract](
         self,
@@ -247,7 +247,7 @@ class Bus:
 
         Raises what `request` does when there is none, and `PayloadTooLargeError`.
         """
-        wait_s = timeout_s or self._settings.request_timeout_ms / 1000
+        wait_s = timeout_s or self.request_timeout_s
         try:
             return await self._questions.ask(subject, data, headers, wait_s)
         except MaxPayloadError as error:

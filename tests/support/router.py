@@ -149,16 +149,23 @@ async def stored_events(bus: Bus, stream_id: str) -> list[StreamEvent]:
     ]
 
 
-@contextmanager
-def stopped(nats: NatsProcess) -> Iterator[None]:
-    """A NATS server that takes and says nothing while the block runs, its connections open."""
+def stop(nats: NatsProcess) -> int:
+    """Hold a NATS server so that it takes and says nothing, its connections open; gives its pid."""
     process = nats._process
     assert process is not None
     os.kill(process.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)  # all of its threads stand still
+    return process.pid
+
+
+@contextmanager
+def stopped(nats: NatsProcess) -> Iterator[None]:
+    """A NATS server that stands still while the block runs."""
+    pid = stop(nats)
     try:
         yield
     finally:
-        os.kill(process.pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
 
 
 def provider(kind: str, url: str, **fields: object) -> ProviderSettings:

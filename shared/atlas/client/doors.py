@@ -1,11 +1,15 @@
 """The ways in: whole answers, the durable door, which takes work while no service runs, control."""
 
+import asyncio
+import contextlib
+
 from opentelemetry.trace import SpanKind
 
 from atlas import subjects, telemetry
 from atlas.bus import Bus
 from atlas.client.requests import message_id
 from atlas.contracts.errors import (
+    ConnectionFailedError,
     InvalidTransitionError,
     NoResponderError,
     NotFoundError,
@@ -22,6 +26,11 @@ _REQUEST = "atlas.{tenant}.stream.{stream_id}.request.{lane}"
 _GENERATE = "atlas.{tenant}.api.generate"
 CONTROL_S = 5.0
 """The contract promises an answer within a second."""
+_STARTS_S = 2.0
+"""How long a NATS server that starts may say that nothing of it stores a subject."""
+_ANSWER_S = 2.0
+"""How long an answer may take before it is taken for lost, with the connection that broke."""
+_AGAIN_S = 0.1
 
 
 class Request:
@@ -88,21 +97,51 @@ async def ask_whole(
 async def store_durably(
     bus: Bus, subject: str, data: bytes, msg_id: str, headers: dict[str, str] | None = None
 ) -> None:
-    """Publish on a durable door and wait until it is stored.
+    """Publish on a durable door and wait until it is stored, also over a restart of NATS.
+
+    What NATS had no answer for is published again until the connection's request timeout: the
+    message id, and the id in the subject, make of both one request.
 
     Raises:
         NoResponderError: Nothing was stored; the server starts, or has no Atlas assets yet.
+        RequestTimeoutError: No answer; it may or may not be stored.
         OverloadedError: More waits there than may; `retry_after_ms` says when to try again.
     """
-    try:
-        await bus.store(subject, data, msg_id=msg_id, headers=headers)
-    except NoResponderError as error:
-        raise NoResponderError(
-            f"nothing on this NATS server stores {subject}: it starts just now, and this may be "
-            "asked again, or no Atlas service ever ran on it; start one with `atlas up`"
-        ) from error
-    except StoreRefusedError as error:
-        raise told_outside(error) from error
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + bus.request_timeout_s
+    starts_until_s: float | None = None
+    while True:
+        left_s = until_s - loop.time()
+        wait_s = left_s if left_s < 2 * _ANSWER_S else _ANSWER_S
+        try:
+            await bus.store(subject, data, msg_id=msg_id, headers=headers, timeout_s=wait_s)
+        except NoResponderError as error:
+            starts_until_s = starts_until_s or min(until_s, loop.time() + _STARTS_S)
+            if not await _may_ask_again(bus, starts_until_s):
+                raise NoResponderError(
+                    f"nothing on this NATS server stores {subject}: it starts just now, and this "
+                    "may be asked again, or no Atlas service ever ran on it; start one with "
+                    "`atlas up`"
+                ) from error
+        except RequestTimeoutError as error:
+            if not await _may_ask_again(bus, until_s):
+                raise RequestTimeoutError(
+                    f"{subject}: no answer within {bus.request_timeout_s:g} s; it may be stored "
+                    "or not, and may be asked again under the same id"
+                ) from error
+        except StoreRefusedError as error:
+            raise told_outside(error) from error
+        else:
+            return
+
+
+async def _may_ask_again(bus: Bus, until_s: float) -> bool:
+    """Wait a moment, and for a connection that was lost; gives whether there is time left."""
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(_AGAIN_S)
+    with contextlib.suppress(ConnectionFailedError):
+        await bus.wait_connected(max(0.0, until_s - loop.time()))
+    return loop.time() < until_s
 
 
 async def send_control(
