@@ -34,6 +34,8 @@ type Health = Literal["unknown", "healthy", "degraded", "unhealthy"]
 
 _DEGRADED_FROM = 0.1
 """Share of failures in the window."""
+_PLACE_AGAIN_MS = 1_000
+"""When to ask again for a place at a provider where none got free in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,8 @@ class Account:
 
         Raises:
             ProviderCircuitOpenError: It must go elsewhere; a `ProviderKeyRefusedError` for good.
-            ProviderBusyError: A limit is reached for longer than that.
+            ProviderBusyError: A limit is reached for longer than that; after a wait it says when
+                to try again.
         """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + patience_s
@@ -153,6 +156,8 @@ class Account:
                 left_s = deadline_s - loop.time()
                 wait_s = error.retry_after_ms / 1000 if error.retry_after_ms else left_s
                 if left_s <= 0 or wait_s > left_s:
+                    if patience_s and error.retry_after_ms is None:
+                        error.retry_after_ms = _PLACE_AGAIN_MS
                     raise
                 await self._room(wait_s)
 

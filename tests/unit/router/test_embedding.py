@@ -13,6 +13,7 @@ from atlas.contracts.errors import (
     NotFoundError,
     PayloadTooLargeError,
     ProviderAuthError,
+    ProviderBusyError,
     ProviderContextLengthError,
     ProviderError,
     ProviderServerError,
@@ -21,6 +22,7 @@ from atlas.contracts.errors import (
 )
 from atlas.contracts.inference import Cost, EmbedRequest, Usage, UsageSource
 from atlas.provider_settings import LimitSettings, ProviderSettings
+from provider_router import embedding
 from provider_router.accounting.bill import Bill
 from provider_router.accounting.budgets import Amounts, Verdict
 from provider_router.embedding import Embedder, batches
@@ -30,6 +32,7 @@ from provider_router.routing.choosing import Candidate
 from provider_router.routing.embeddings import EmbeddingCatalogue
 from provider_router.routing.prices import Pricing
 from provider_router.routing.provider_accounts import AccountConfig
+from provider_router.routing.rate import Tokens
 
 ROOM = 2**20
 SMALL = "text-embedding-3-small"
@@ -300,3 +303,15 @@ def test_dimensions_that_a_model_does_not_give_are_refused(model, dimensions, me
 
 def test_fewer_dimensions_may_be_asked_of_a_model_that_can_shorten():
     assert chosen(catalogue(**BOTH), model="text-embedding-3-large", dimensions=256)
+
+
+async def test_a_provider_that_stays_full_is_told_with_when_to_try_again(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(embedding, "_QUEUE_S", 0.01)
+    full = embedder(max_attempts=1, a=Scripted(1, []))
+    full.board.of("a").configure(AccountConfig("", LimitSettings(max_concurrency=1)))
+    full.board.of("a").admit(SMALL, Tokens(1, 0))
+    with pytest.raises(ProviderBusyError, match="1 attempts run, as many as may") as told:
+        await embed(full, "x", A)
+    assert told.value.retry_after_ms
