@@ -165,22 +165,30 @@ class Objects:
         return bytes(data)
 
     async def _seq_of(self, known: _About, index: int) -> int | None:
-        """The sequence of a chunk, or None where it is gone; found in a few steps.
+        """The sequence of a chunk, or None where it is gone.
 
-        What comes `n` chunks later has a sequence later by `n` at least; by more, where others
-        stored something in between.
+        A chunk `n` places before another has a sequence smaller by `n` at least; by more, where
+        others stored something in between. Halving what is left finds it in a few steps, however
+        many stored at once.
         """
-        from_seq = 1
-        while True:
-            reading = self._bus.read(_STREAM, known.subject, from_seq=from_seq, page=1)
+        last = await self._bus.last(_STREAM, known.subject)
+        low, high = 1, 0 if last is None else last.seq - (known.chunks - 1 - index)
+        at = low
+        while low <= high:
+            reading = self._bus.read(_STREAM, known.subject, from_seq=at, page=1)
             async with aclosing(reading) as chunks:
                 found = await anext(chunks, None)
             if found is None:
                 return None
-            missing = index - (known.chunks - 1 - wire.pending(found.headers))
-            if missing <= 0:
-                return found.seq if missing == 0 else None
-            from_seq = found.seq + missing
+            ahead = known.chunks - 1 - wire.pending(found.headers) - index
+            if ahead == 0:
+                return found.seq
+            if ahead > 0:
+                high = min(at - 1, found.seq - ahead)
+            else:
+                low = found.seq - ahead
+            at = (low + high) // 2
+        return None
 
     async def _about(self, name: str) -> _About:
         """What is kept of an object.

@@ -49,6 +49,14 @@ async def put_beside(bus: Bus, number: int) -> None:
     await Objects(bus).put(f"default.t{number + 2}.output", f"{number}" * 700_000)
 
 
+async def describe(bus: Bus, meta: JsonObject) -> None:
+    """Say of the object that was stored last that it is something else."""
+    names = subjects.object_meta(subjects.OBJECTS, "*")
+    known = await bus.last(subjects.objects_stream(subjects.OBJECTS), names)
+    assert known is not None
+    await bus.store(known.subject, json.dumps(meta).encode(), headers={"Nats-Rollup": "sub"})
+
+
 async def test_a_large_value_comes_whole_also_where_others_were_stored_meanwhile(
     bus: Bus, atlas: Atlas
 ):
@@ -104,11 +112,25 @@ async def test_chunks_of_uneven_sizes_are_read_from_the_first_on(bus: Bus):
     meta = info.as_dict() | {"size": 9, "chunks": 3, "options": {"max_chunk_size": 5}}
     for data in (b"12345", b"6", b"789"):
         await bus.store(subjects.object_chunks(subjects.OBJECTS, str(info.nuid)), data)
-    names = subjects.object_meta(subjects.OBJECTS, "*")
-    known = await bus.last(subjects.objects_stream(subjects.OBJECTS), names)
-    assert known is not None
-    await bus.store(known.subject, json.dumps(meta).encode(), headers={"Nats-Rollup": "sub"})
+    await describe(bus, meta)
     assert b64decode((await part(bus, offset=5, limit_bytes=3)).data) == b"678"
+
+
+async def test_a_part_is_found_in_a_few_steps_however_many_stored_at_once(bus: Bus):
+    chunks, others, size = 64, 32, 1_000
+    store = await bus.jetstream.object_store(subjects.OBJECTS)
+    info = await store.put(REF, b"")
+    for number in range(chunks):
+        data = f"{number:0{size}}".encode()
+        await bus.store(subjects.object_chunks(subjects.OBJECTS, str(info.nuid)), data)
+        beside = (subjects.object_chunks(subjects.OBJECTS, f"o{one}") for one in range(others))
+        await asyncio.gather(*(bus.store(subject, b"x") for subject in beside))
+    told = {"size": chunks * size, "chunks": chunks, "options": {"max_chunk_size": size}}
+    await describe(bus, info.as_dict() | told)
+    sent = bus.nats.stats["out_msgs"]
+    part = await Objects(bus).part(REF, 50 * size, size)
+    assert int(part.data) == 50
+    assert bus.nats.stats["out_msgs"] - sent < 20
 
 
 @pytest.mark.usefixtures("atlas")
