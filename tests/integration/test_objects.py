@@ -190,9 +190,11 @@ async def test_a_value_whose_content_is_lost_is_an_error_and_never_less_than_it_
         await atlas.load(REF)
 
 
-async def test_a_value_that_is_replaced_while_it_is_read_is_read_anew(bus: Bus, atlas: Atlas):
+@pytest.mark.parametrize("other", [{"text": LARGE["text"].upper()}, "short"])
+async def test_a_value_that_is_replaced_while_it_is_read_is_read_anew(
+    bus: Bus, atlas: Atlas, other: object
+):
     await Objects(bus).put(REF, LARGE)
-    other = {"text": LARGE["text"].upper()}
     ask, parts = atlas._bus.request, 0
 
     async def replaced_after_the_first(*args: object, **named: object) -> object:
@@ -204,4 +206,4 @@ async def test_a_value_that_is_replaced_while_it_is_read_is_read_anew(bus: Bus, 
 
     atlas._bus.request = replaced_after_the_first  # type: ignore[method-assign, assignment]
     assert await atlas.load(REF) == other
-    assert parts > 3
+    assert parts >= 3
