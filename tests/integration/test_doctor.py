@@ -94,6 +94,17 @@ async def claiming(version: str, port: int) -> AsyncIterator[str]:
         yield f"nats://127.0.0.1:{proxy.sockets[0].getsockname()[1]}"
 
 
+async def test_a_bound_that_is_none_is_told_as_such_and_a_size_to_its_byte(
+    nats_server: NatsProcess, bus: Bus, tmp_path: Path
+):
+    config = (await bus.jetstream.stream_info(subjects.STREAMS)).config
+    config.max_age, config.max_bytes = 0, -1
+    await bus.jetstream.update_stream(config)
+    message = (await doctor(nats_server.url, tmp_path))["assets"][1]
+    assert "max_age is unlimited, the settings say 24 h (86400 s)" in message
+    assert "max_bytes is unlimited, the settings say 4,096 MB (4294967296 bytes)" in message
+
+
 async def test_assets_that_differ_are_named_with_the_command_that_changes_them(
     bus: Bus, nats_server: NatsProcess, tmp_path: Path
 ):

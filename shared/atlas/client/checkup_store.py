@@ -177,11 +177,13 @@ async def _info(bus: Bus, stream: str) -> dict[str, Any] | None:
 
 def _spoken(field: str, value: str) -> str:
     """A bound as a person says it."""
-    match field:
-        case "max_age":
+    match field, value:
+        case ("max_age", "0") | ("max_bytes" | "max_msgs", "-1"):
+            return "unlimited"
+        case "max_age", _:
             return f"{span(float(value) * 1000)} ({value} s)"
-        case "max_bytes":
-            return _mb(int(float(value)))
+        case "max_bytes", _:
+            return f"{_mb(int(float(value)))} ({value} bytes)"
         case _:
             return value
 
