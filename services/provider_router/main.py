@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from atlas import process, service, subjects
 from atlas.bus import Bus
 from atlas.contracts.base import JsonObject
+from atlas.objects import Objects
 from provider_router import gauges
 from provider_router.accounting.accounts import Accounts
 from provider_router.accounting.counters import Counters
@@ -23,6 +24,7 @@ from provider_router.prober import Prober
 from provider_router.sharing import CircuitSharing
 from provider_router.streaming.easing import Easing
 from provider_router.streaming.intake import Intake
+from provider_router.streaming.media import Media
 from provider_router.streaming.peers import Peers
 from provider_router.streaming.spending import Spendings, used_of_history
 from provider_router.streaming.store import StreamStore
@@ -106,8 +108,9 @@ async def compose(context: service.Context) -> AsyncIterator[Router]:
     await sharing.open()
     spendings, reconciler = await _spendings(context, store, peers, configuration)
     easing = Easing()
+    media = Media(Objects(bus), settings.media)
     supervisor = Supervisor(
-        bus, store, window, peers, configuration, spendings, easing, context.events
+        bus, store, window, peers, configuration, spendings, easing, media, context.events
     )
     sweep = Sweep(bus, store, window, peers, configuration, context.events)
     intake = Intake(bus, supervisor, settings.router.max_streams)

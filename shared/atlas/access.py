@@ -149,6 +149,7 @@ def _router() -> tuple[list[str], list[str]]:
         subjects.bucket_key(subjects.CIRCUITS, "*"),
         *_reads(subjects.REQUESTS, subjects.STREAMS, subjects.CONTROL, circuits),
         *_reads(subjects.BUDGETS, subjects.RESERVATIONS),
+        *_reads(subjects.objects_stream(subjects.OBJECTS)),  # pictures and files of requests
         subjects.jetstream("STREAM.MSG.DELETE", subjects.RESERVATIONS),
         *_erases(subjects.REQUESTS, subjects.STREAMS, subjects.CONTROL, subjects.DEAD),
         *_pulls(subjects.REQUESTS, lanes),

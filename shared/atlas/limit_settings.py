@@ -1,4 +1,4 @@
-"""How much may be under way at a time: the section `controller.limits` of the settings."""
+"""How much may be under way at a time: the sections `controller.limits` and `media`."""
 
 from typing import Annotated
 
@@ -46,4 +46,25 @@ class TaskLimitSettings(Section):
         ge=1,
         description="Submissions of all tenants that wait to be accepted; above it "
         "`api.task.submit` answers `overloaded`.",
+    )
+
+
+_MIB = 2**20
+
+
+class MediaSettings(Section):
+    """Bounds of media in the object store; routers and controllers say the same."""
+
+    max_object_bytes: int = Field(
+        default=20 * _MIB,
+        gt=0,
+        description="The largest object that `api.object.put` takes, and that a request may name.",
+    )
+    max_request_bytes: int = Field(
+        default=20 * _MIB, gt=0, description="All objects together that one request names."
+    )
+    max_held_bytes: int = Field(
+        default=512 * _MIB,
+        gt=0,
+        description="What a router's running streams hold of objects; above it a request waits.",
     )

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from nats.errors import Error as NatsError
+from nats.js.api import ObjectMeta
 from nats.js.errors import Error as JetStreamError
 from pydantic import BaseModel, Field
 
@@ -19,6 +20,7 @@ from atlas.erasing import purge
 _STREAM = subjects.objects_stream(subjects.OBJECTS)
 _CHUNK_BYTES = 128 * 1024
 _SHA256 = "SHA-256="
+_CONTENT_TYPE = "Content-Type"
 
 
 class _Options(BaseModel):
@@ -27,14 +29,16 @@ class _Options(BaseModel):
     max_chunk_size: int = Field(default=_CHUNK_BYTES, gt=0)
 
 
-class _About(BaseModel):
+class About(BaseModel):
     """As much of what is kept of an object as is needed (NATS ADR-20)."""
 
+    name: str = ""
     nuid: str = ""
     size: int = 0
     chunks: int = 0
     digest: str = ""
     deleted: bool = False
+    headers: dict[str, object] | None = None
     options: _Options = _Options()
 
     @property
@@ -46,6 +50,15 @@ class _About(BaseModel):
     def is_even(self) -> bool:
         """Whether all chunks but the last have the same size."""
         return self.chunks == -(-self.size // self.options.max_chunk_size)
+
+    @property
+    def media_type(self) -> str | None:
+        """What its content is, where whoever stored it has told: its header `Content-Type`."""
+        for name, value in (self.headers or {}).items():
+            if name.lower() == _CONTENT_TYPE.lower():
+                first = value[0] if isinstance(value, list) and value else value
+                return first if isinstance(first, str) and first else None
+        return None
 
     @property
     def sha256(self) -> str | None:
@@ -70,7 +83,7 @@ class Part:
 
 
 class Objects:
-    """Puts and gets JSON values that do not fit a message."""
+    """Puts and gets what does not fit a message: JSON values, and media as they are."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -81,10 +94,14 @@ class Objects:
         Raises:
             StoreRefusedError: It could not be stored; worth another try.
         """
-        data = json.dumps(value, ensure_ascii=False).encode()
+        return await self.put_bytes(name, json.dumps(value, ensure_ascii=False).encode())
+
+    async def put_bytes(self, name: str, data: bytes, media_type: str | None = None) -> str:
+        """Keep bytes under a name, such as those of a picture; raises as `put` does."""
+        headers = None if media_type is None else {_CONTENT_TYPE: [media_type]}
         try:
             store = await self._bus.jetstream.object_store(subjects.OBJECTS)
-            await store.put(name, data)
+            await store.put(name, data, ObjectMeta(headers=headers))
         except (NatsError, JetStreamError, TimeoutError) as error:
             raise StoreRefusedError(
                 f"object {name!r} was not stored: {error}",
@@ -118,10 +135,39 @@ class Objects:
             StoreRefusedError: It could not be read; worth another try.
         """
         try:
-            data = await self._read(name)
+            data = await self.content(await self.about(name))
         except (NatsError, TimeoutError) as error:
             raise StoreRefusedError(f"object {name!r} was not read: {error}") from error
         return json.loads(data or b"null")
+
+    async def about(self, name: str) -> About:
+        """What is kept of an object.
+
+        Raises:
+            NotFoundError: There is none.
+            RequestTimeoutError: No answer.
+        """
+        meta = subjects.object_meta(subjects.OBJECTS, urlsafe_b64encode(name.encode()).decode())
+        about = await self._bus.last(_STREAM, meta)
+        known = None if about is None else About.model_validate_json(about.data)
+        if known is None or known.deleted:
+            raise NotFoundError(
+                f"there is no object {name!r} in {subjects.OBJECTS}; it may have expired, or its "
+                "task was deleted"
+            )
+        return known
+
+    async def content(self, known: About) -> bytes:
+        """Its bytes, by direct gets: a reader needs no consumer, nor the right to make one.
+
+        Raises:
+            StoreRefusedError: It is not whole: it is being replaced, or expires.
+            RequestTimeoutError: No answer.
+        """
+        data = b"".join([chunk.data async for chunk in self._bus.read(_STREAM, known.subject)])
+        if len(data) != known.size:
+            raise _incomplete(known.name, len(data), known.size)
+        return data
 
     async def part(self, name: str, offset: int, most_bytes: int) -> Part:
         """The content from `offset` on, at most so many bytes of it.
@@ -131,7 +177,7 @@ class Objects:
             InvalidRequestError: It ends before `offset`.
             StoreRefusedError: It could not be read; worth another try.
         """
-        known = await self._about(name)
+        known = await self.about(name)
         if offset > known.size:
             raise InvalidRequestError(
                 f"offset: {offset} is beyond the end of object {name!r}, which has {known.size} "
@@ -146,7 +192,7 @@ class Objects:
             raise _incomplete(name, len(data), size_bytes)
         return Part(data, known.size, known.sha256)
 
-    async def _between(self, known: _About, begin: int, end: int) -> bytes:
+    async def _between(self, known: About, begin: int, end: int) -> bytes:
         """The bytes from one place to another; fewer where chunks are missing."""
         chunk_bytes = known.options.max_chunk_size
         index = begin // chunk_bytes if known.is_even else 0
@@ -164,7 +210,7 @@ class Objects:
                     break
         return bytes(data)
 
-    async def _seq_of(self, known: _About, index: int) -> int | None:
+    async def _seq_of(self, known: About, index: int) -> int | None:
         """The sequence of a chunk, or None where it is gone.
 
         A chunk `n` places before another has a sequence smaller by `n` at least; by more, where
@@ -189,30 +235,6 @@ class Objects:
                 low = found.seq - ahead
             at = (low + high) // 2
         return None
-
-    async def _about(self, name: str) -> _About:
-        """What is kept of an object.
-
-        Raises:
-            NotFoundError: There is none.
-        """
-        meta = subjects.object_meta(subjects.OBJECTS, urlsafe_b64encode(name.encode()).decode())
-        about = await self._bus.last(_STREAM, meta)
-        known = None if about is None else _About.model_validate_json(about.data)
-        if known is None or known.deleted:
-            raise NotFoundError(
-                f"there is no object {name!r} in {subjects.OBJECTS}; it may have expired, or its "
-                "task was deleted"
-            )
-        return known
-
-    async def _read(self, name: str) -> bytes:
-        """Its bytes, by direct gets: a reader needs no consumer, nor the right to make one."""
-        known = await self._about(name)
-        data = b"".join([chunk.data async for chunk in self._bus.read(_STREAM, known.subject)])
-        if len(data) != known.size:
-            raise _incomplete(name, len(data), known.size)
-        return data
 
 
 def _incomplete(name: str, read_bytes: int, size_bytes: int) -> StoreRefusedError:

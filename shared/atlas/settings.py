@@ -32,7 +32,7 @@ from atlas.budget_settings import BudgetSettings
 from atlas.contracts.base import JsonObject, PositiveMs
 from atlas.contracts.catalogue import Strategy
 from atlas.contracts.errors import ConfigurationError
-from atlas.limit_settings import TaskLimitSettings
+from atlas.limit_settings import MediaSettings, TaskLimitSettings
 from atlas.nats_settings import NatsSettings
 from atlas.provider_settings import (
     BreakerSettings,
@@ -190,6 +190,7 @@ class Settings(BaseSettings):
     controller: ControllerSettings = ControllerSettings()
     worker: WorkerSettings = WorkerSettings()
     budgets: BudgetSettings = BudgetSettings()
+    media: MediaSettings = MediaSettings()
     providers: dict[ProviderName, ProviderSettings] = Field(
         default_factory=dict, description="Declared providers; vendors with a key join them."
     )

@@ -101,6 +101,7 @@ COMMON: dict[str, tuple[set[str], set[str]]] = {
     subjects.jetstream("DIRECT.GET", subjects.BUDGETS): ({ROUTER}, set()),
     subjects.jetstream("DIRECT.GET", subjects.DEAD): ({CONTROLLER}, set()),
     subjects.jetstream("DIRECT.GET", subjects.EVENTS): ({CONTROLLER}, set()),
+    subjects.jetstream("DIRECT.GET", subjects.objects_stream(subjects.OBJECTS)): (SERVICES, set()),
     subjects.jetstream("CONSUMER.CREATE", subjects.TASKS): (set(), set()),
     subjects.jetstream("CONSUMER.CREATE", subjects.TASKS, "mine", ">"): (set(), set()),
     subjects.jetstream("CONSUMER.DURABLE.CREATE", subjects.TASKS, "mine"): (set(), set()),

@@ -84,6 +84,7 @@ class Story:
     task_output: object = None
     large_outputs: list[object] = field(default_factory=list)
     told_to_another: str = ""
+    of_a_picture: str = ""
     states: list[str] = field(default_factory=list)
     dead: set[str] = field(default_factory=set)
     statuses: dict[str, int] = field(default_factory=dict)
@@ -271,7 +272,10 @@ async def _large_outputs(
         async with installation.bus(service) as bus:
             for text in ("older", "newer"):  # which takes the place of the older one
                 await Objects(bus).put(f"{TENANT}.{task.task_id}.{service}", text)
+            picture = await Objects(bus).put_bytes(f"{TENANT}.lake", b"\x89PNG", "image/png")
     await publisher.delete_task(task.task_id)
+    seen = [{"role": "user", "content": [{"type": "image", "object": picture}]}]
+    told.of_a_picture = (await publisher.generate(seen)).content
 
 
 @asynccontextmanager
@@ -376,6 +380,7 @@ def test_an_output_that_fits_no_message_comes_whole_to_whoever_is_of_its_tenant(
 
 def test_another_tenant_gets_none_of_it(story: Story) -> None:
     assert "is none of tenant 'umbrella'" in story.told_to_another
+    assert story.of_a_picture
 
 
 def test_an_operator_sees_and_saves_everything(story: Story) -> None:

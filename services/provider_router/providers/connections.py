@@ -5,6 +5,7 @@ is read from it (docs/decisions/0005-transport.md). This is the only module that
 """
 
 import asyncio
+import io
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from http import HTTPStatus
@@ -33,6 +34,8 @@ _KEEP_ALIVE_S = 30.0
 _READ_AHEAD_BYTES = 16 * 2**10
 """What is read ahead of the decoder, at most twice this; beyond it TCP holds the provider."""
 _HEADER_BYTES = 32 * 2**10
+_LARGE_BYTES = 2**20
+"""aiohttp warns of larger ones."""
 _REFUSAL_BYTES = 256 * 2**10
 """What is asked for besides an answer is read no further."""
 _JSON_BEGINS = (b"{", b"[")
@@ -97,7 +100,7 @@ class Connections:
         url, both = self._url(path), {**self._headers, **headers}
         try:
             response = await patience.wait(
-                self._opened().post(url, data=body, headers=both, allow_redirects=False)
+                self._opened().post(url, data=_sendable(body), headers=both, allow_redirects=False)
             )
         except (aiohttp.ClientError, OSError) as error:
             raise _failure(self._origin, error, is_open=False) from error
@@ -250,3 +253,8 @@ def _proxy_of(url: str) -> str | None:
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     return proxy if proxy and proxy.startswith("http") else None
+
+
+def _sendable(body: bytes) -> bytes | io.BytesIO:
+    """A large body, such as pictures, goes out in pieces: in one it would hold up every stream."""
+    return body if len(body) <= _LARGE_BYTES else io.BytesIO(body)

@@ -43,6 +43,7 @@ from provider_router.streaming.easing import Easing
 from provider_router.streaming.gate import Gate, Interrupt
 from provider_router.streaming.job import Job, asker_of
 from provider_router.streaming.ledger import Ledger, ledger_of_history
+from provider_router.streaming.media import Media
 from provider_router.streaming.pausing import pause_limit
 from provider_router.streaming.peers import Peers
 from provider_router.streaming.progress import paused_at_ms, ran_ms
@@ -88,6 +89,7 @@ class Supervisor:
         configuration: Configuration,
         spendings: Spendings,
         easing: Easing,
+        media: Media,
         events: Events,
     ) -> None:
         self._bus = bus
@@ -97,6 +99,7 @@ class Supervisor:
         self._configuration = configuration
         self._spendings = spendings
         self._easing = easing
+        self._media = media
         self._events = events
         self._refusals = Refusals(bus, events)
         self._running: dict[StreamAddress, Delivery] = {}
@@ -324,7 +327,11 @@ class Supervisor:
                 routing.settings.router.max_attempts,
                 self._easing,
             )
-            return await self._spend(delivery, writer, job, providers)
+            try:
+                async with self._media.into(job, delivery) as whole:
+                    return await self._spend(delivery, writer, whole, providers)
+            except InvalidRequestError as error:
+                return await self._refusals.reject(delivery, writer, error)
 
     async def _spend(
         self, delivery: Delivery, writer: StreamWriter, job: Job, providers: Providers
@@ -334,8 +341,6 @@ class Supervisor:
             spending = await self._spendings.open(job, writer.epoch, delivery.ledger)
         except BudgetExceededError as error:
             return await self._refusals.for_budget(delivery, writer, error)
-        except InvalidRequestError as error:
-            return await self._refusals.reject(delivery, writer, error)
         session = Session(job, writer, delivery.gate, providers, self._events, spending)
         try:
             with observing.chat(job) as span:

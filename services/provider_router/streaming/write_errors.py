@@ -5,12 +5,20 @@ from atlas.contracts.errors import (
     ConnectionFailedError,
     ErrorCategory,
     NoResponderError,
+    OverloadedError,
     RequestTimeoutError,
     StoreRefusedError,
 )
 
-MAY_PASS = (RequestTimeoutError, ConnectionFailedError, NoResponderError, StoreRefusedError)
-"""What a server says, or fails to say, while it goes down, comes up, or has no room."""
+MAY_PASS = (
+    RequestTimeoutError,
+    ConnectionFailedError,
+    NoResponderError,
+    StoreRefusedError,
+    OverloadedError,
+)
+"""What a server says, or fails to say, while it goes down, comes up, or has no room; and that this
+router has none."""
 
 
 class OwnershipLostError(AtlasError):
