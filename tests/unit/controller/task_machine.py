@@ -185,6 +185,7 @@ class Ledger:
     succeeded: dict[str, Any] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     attempts: dict[str, int] = field(default_factory=dict)
+    paid: set[tuple[str, int]] = field(default_factory=set)
 
     def take(self, entry: Any) -> None:
         """Check one entry against all before it."""
@@ -193,6 +194,9 @@ class Ledger:
         assert before.end is None, f"{entry.type} after the end"
         assert entry.version == before.version + 1
         id_ = str(getattr(entry, "subtask_id", None))
+        if self.view.usage != before.usage:
+            assert (id_, entry.attempt) not in self.paid, "an attempt was paid twice"
+            self.paid.add((id_, entry.attempt))
         match entry.type:
             case "subtask.dispatched":
                 self._dispatched(before, entry)
