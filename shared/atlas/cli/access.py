@@ -12,6 +12,13 @@ from atlas.contracts.errors import InvalidRequestError
 from atlas.spelling import nearest
 from atlas.subjects import DEFAULT_TENANT
 
+# With the first reload nats-server (2.15) lets a new account in, and only with the next one do the
+# subscriptions of services that run reach it.
+RELOAD_TWICE = (
+    "a server that runs knows them after `nats-server --signal reload`, given twice: after the "
+    "first nobody answers them"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -75,6 +82,8 @@ async def init(asked: Asked, *, as_json: bool) -> int:
     kept = len(access_folder.read(asked.folder)) - len(made)
     output.note(f"{len(made)} users made, {kept} kept as they were")
     output.note(f"start: nats-server --config {access_folder.server_file(asked.folder)}")
+    if made and not is_new:
+        output.note(RELOAD_TWICE)
     return DONE
 
 
@@ -87,7 +96,7 @@ async def add_user(folder: Path, wanted: Wanted, url: str, *, as_json: bool) -> 
     """
     output = Output(as_json=as_json)
     _tell(output, folder, access_folder.add(folder, wanted.user(), url=url))
-    output.note("the server knows it after `nats-server --signal reload`")
+    output.note(RELOAD_TWICE)
     return DONE
 
 

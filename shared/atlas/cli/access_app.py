@@ -58,7 +58,8 @@ def init(  # noqa: PLR0917 - options, given by name
     Makes a user for each service and for the operator, and a publisher and a watcher for each
     tenant; in a new folder for the tenant `default` if none is named. What is there stays: no seed
     is ever written over. Run it again after an upgrade, for the permissions that the new version
-    needs. Then start the server with `nats-server --config FOLDER/nats/nats.conf`, or reload it.
+    needs. Then start the server with `nats-server --config FOLDER/nats/nats.conf`, or reload it,
+    twice: with the first reload nobody answers a new user.
     """
     from atlas.cli import access as command
     from atlas.cli.session import run
@@ -80,7 +81,7 @@ def add_user(  # noqa: PLR0917 - options, given by name
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Make one more user. The server knows it after `nats-server --signal reload`."""
+    """Make one more user. The server knows it after `nats-server --signal reload`, twice."""
     from atlas.cli import access as command
     from atlas.cli.session import run
 
