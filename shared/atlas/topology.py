@@ -7,6 +7,7 @@ have meant it. The error names each difference and what to do; `assets` does it.
 import re
 from dataclasses import dataclass, replace
 
+from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
@@ -24,7 +25,7 @@ from nats.js.errors import NotFoundError as AssetNotFoundError
 
 from atlas import subjects
 from atlas.bus import Bus
-from atlas.contracts.errors import TopologyError
+from atlas.contracts.errors import ConnectionFailedError, TopologyError
 from atlas.settings import TopologySettings
 
 OLDEST_SERVER = (2, 12, 0)
@@ -284,6 +285,7 @@ async def check_server(bus: Bus) -> None:
 
     Raises:
         TopologyError: Says what is wrong and how to start a server that fits.
+        ConnectionFailedError: The server says nothing to this user.
     """
     version = bus.nats.connected_server_version
     found = (version.major, version.minor, version.patch)
@@ -308,6 +310,12 @@ async def check_server(bus: Bus) -> None:
         ) from error
     except APIError as error:
         raise TopologyError(f"JetStream does not answer: {error.description}") from error
+    except NatsTimeoutError as error:
+        raise ConnectionFailedError(
+            "JetStream does not answer. Where the server refuses this user (the line "
+            "`nats_refused` says so), connect as one that may ask: the role `operator` of "
+            "`atlas access`; else look at the server's log"
+        ) from error
 
 
 def version_of(text: str) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from atlas.contracts.errors import (
     StoreRefusedError,
 )
 from atlas.nats_settings import NatsSettings
+from tests.integration import cli_process
 from tests.support.access import ASSETS, OTHER, TENANT, Installation
 
 ROUTER, CONTROLLER, WORKER = "provider_router", "agent_controller", "agent_worker"
@@ -416,6 +417,20 @@ async def test_a_tenant_is_told_at_once_that_no_service_runs(
     async with installation.bus(user) as bus:
         with pytest.raises(NoResponderError, match="is the service for it running"):
             await bus.ask(subjects.api(TENANT, "stream.history"), b"{}")
+
+
+@pytest.mark.parametrize("command", ["doctor", "admin assets"])
+async def test_a_tenant_that_asks_what_operators_ask_is_told_who_may(
+    installation: Installation, tmp_path: Path, command: str
+) -> None:
+    refused = await cli_process.atlas(
+        *command.split(),
+        nats_url=installation.server.url,
+        cwd=tmp_path,
+        settings=installation.environment(PUBLISHER),
+    )
+    assert (refused.status, refused.out) == (2, "")
+    assert "the role `operator` of `atlas access`" in refused.err.splitlines()[-1]
 
 
 async def test_what_a_tenant_publishes_on_live_subjects_reaches_nobody(

@@ -9,7 +9,7 @@ from atlas import assets, subjects, topology
 from atlas.bus import Bus
 from atlas.client.finding import Finding, ok, problem, span, warning
 from atlas.contracts.base import now_ms
-from atlas.contracts.errors import AtlasError
+from atlas.contracts.errors import AtlasError, TopologyError
 from atlas.contracts.events import DeadLetter, Event
 from atlas.settings import Settings, TopologySettings
 from atlas.wire import without_secrets
@@ -25,7 +25,7 @@ async def server(bus: Bus, settings: Settings) -> Finding:
     found = bus.nats.connected_server_version
     try:
         await topology.check_server(bus)
-    except AtlasError as error:
+    except TopologyError as error:
         return problem("nats", f"{where}: {error.message}")
     version = f"{found.major}.{found.minor}.{found.patch}"
     return ok("nats", f"{where}, version {version}, JetStream on")

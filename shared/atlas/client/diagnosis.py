@@ -24,7 +24,7 @@ async def diagnose(settings: Settings) -> list[Finding]:
     """Look at NATS, its assets, the services and the providers' keys; the worst comes first.
 
     Raises:
-        ConnectionFailedError: No NATS answers, so there is nothing to look at.
+        ConnectionFailedError: No NATS answers, or not to this user, so nothing can be looked at.
     """
     bus = await Bus.connect(settings.nats, "atlas-doctor")
     try:

@@ -12,7 +12,7 @@ from tests.support.waiting import eventually
 
 from atlas import process, topology
 from atlas.bus import Bus
-from atlas.contracts.errors import TopologyError
+from atlas.contracts.errors import ConnectionFailedError, TopologyError
 from atlas.service import Context
 
 _GIVE_UP_S = 20
@@ -66,6 +66,11 @@ async def test_a_cluster_without_a_leader_is_not_taken_for_one_without_jetstream
     )
     with pytest.raises(TopologyError, match="no leader"):
         await topology.check_server(_bus(error))
+
+
+async def test_a_server_that_does_not_answer_says_which_user_may_ask():
+    with pytest.raises(ConnectionFailedError, match="the role `operator`"):
+        await topology.check_server(_bus(NatsTimeoutError()))
 
 
 async def test_a_server_that_says_nothing_more_has_no_jetstream():
