@@ -34,3 +34,15 @@ async def test_an_error_in_json_mode_is_one_json_object(tmp_path):
 
 async def test_an_unknown_option_is_wrong_use(cli):
     assert (await cli("task", "run", "--gaol", "x")).status == 2
+
+
+@pytest.mark.parametrize("command", ["", "task", "task run"])
+async def test_help_is_there_for_who_types_h(cli, command):
+    asked = await cli(*command.split(), "-h")
+    assert (asked.status, "--help" in asked.out) == (0, True)
+
+
+async def test_the_version_is_there_as_an_option_too(cli):
+    asked = [await cli("--version"), await cli("version")]
+    assert [one.status for one in asked] == [0, 0]
+    assert asked[0].out == asked[1].out

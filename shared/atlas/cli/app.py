@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit status: 0 done, 1 the work failed, 2 wrong use or no NATS, 130 interrupted. "
     "Where NATS is: NATS_URL, or nats://127.0.0.1:4222.",
 )
@@ -141,6 +142,25 @@ def config_check(*, as_json: AsJson = False) -> None:
     from atlas.cli.session import run
 
     run(lambda: config.check(as_json=as_json), as_json=as_json)
+
+
+def _shown(is_asked: bool) -> None:
+    if is_asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_shown, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """What every command takes."""
 
 
 @app.command()
