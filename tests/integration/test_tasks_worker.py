@@ -83,6 +83,19 @@ async def test_a_failed_stream_is_reported_with_its_error_and_its_bill(bus, nats
     assert report.stream_ids == ["stream-s1"]
 
 
+async def test_what_is_no_work_at_all_is_kept_as_a_letter_and_fails_nothing(bus, nats_server):
+    """It does not even tell whose it is: no controller sent it."""
+    seq = await bus.store(subjects.work("default", "general", "normal"), b"{no json")
+    async with routing(bus, lambda _: "x"), worker(nats_server.url):
+        await send(bus, subtask())
+        await result_of(bus, subtask())
+        await until_no_work_is_left(bus)
+    letter = await bus.last(subjects.DEAD, subjects.dead("default", "work", str(seq)))
+    assert "all of it: " in json.loads(letter.data)["error"]["message"]
+    told = [json.loads(one.data) async for one in bus.read(subjects.REPORTS, subjects.REPORT_ALL)]
+    assert {one["type"] for one in told} == {"progress", "started"}
+
+
 async def test_a_cancelled_stream_is_a_cancelled_attempt(bus, nats_server):
     async with routing(bus, lambda _: None), worker(nats_server.url):
         await send(bus, subtask())
