@@ -6,6 +6,7 @@ from typing import Any
 
 from atlas import subjects
 from atlas.contracts.tasks import TaskState
+from atlas.contracts.work import Subtask
 from tests.support.tasks import User, controller, limited, lying, wide, working
 from tests.support.waiting import eventually
 
@@ -26,6 +27,29 @@ async def dispatched(user, capability) -> Any:
     return task_id
 
 
+async def left_behind(user, capability) -> None:
+    """A subtask that was cancelled in the queue, while its task, which is paused, goes on."""
+    task_id = await user.submit(plan=wide(2, capability), max_parallel=1)
+    status = await user.until(task_id, lambda one: any(map(is_dispatched, one.subtasks)))
+    await user.control(task_id, "pause")
+    sent = next(filter(is_dispatched, status.subtasks))
+    await user.control(task_id, "cancel", subtask_id=sent.subtask_id)
+
+
+def is_dispatched(subtask) -> bool:
+    return bool(subtask.state == "dispatched")
+
+
+async def test_what_no_worker_began_leaves_the_queue_with_its_task(bus, nats_server, user):
+    async with controller(nats_server.url, settings=limited()):
+        stays = await dispatched(user, "nobody")
+        for _ in range(3):
+            await user.control(await dispatched(user, "nobody"), "cancel")
+        await until_lying(bus, 1, capability="nobody")
+        left = await bus.last(subjects.WORK, subjects.work("default", "nobody", "normal"))
+    assert Subtask.from_json(left.data).task_id == stays
+
+
 async def test_cancelled_tasks_before_a_missing_capability_leave_their_tenant_its_room(
     bus, nats_server, user
 ):
@@ -35,7 +59,7 @@ async def test_cancelled_tasks_before_a_missing_capability_leave_their_tenant_it
         working(bus, lambda _: "done", capabilities=["general"]),
     ):
         for _ in range(3):
-            await user.control(await dispatched(user, "nobody"), "cancel")
+            await left_behind(user, "nobody")
         await until_lying(bus, 3, capability="nobody")
         after = await user.submit(plan=wide(2))
         assert (await user.end(after, 40)).state is TaskState.COMPLETED
@@ -57,10 +81,9 @@ async def test_what_is_waited_for_stays_while_what_is_dead_goes_whoever_looks(
             await running.enter_async_context(controller(nats_server.url, name, settings))
         paused = await dispatched(user, "late")
         await user.control(paused, "pause")
-        dead = await dispatched(user, "late")
+        await left_behind(user, "late")
         live = await dispatched(user, "late")
         await until_lying(bus, 3)
-        await user.control(dead, "cancel")
         after = await user.submit(plan=wide(1, "late"))
         await user.until(after, lambda one: one.subtasks[0].state == "dispatched", 40)
         full = await user.submit(plan=wide(1, "late"))  # all that lies there is waited for
@@ -78,8 +101,7 @@ async def test_a_limit_of_a_capability_is_freed_of_another_tenants_dead_work(
 ):
     other = User(bus, "other")
     async with controller(nats_server.url, settings=limited(capabilities={"late": 1})):
-        dead = await dispatched(other, "late")
-        await other.control(dead, "cancel")
+        await left_behind(other, "late")
         after = await user.submit(plan=wide(1, "late"))
         await user.until(after, lambda one: one.subtasks[0].state == "dispatched", 40)
         await until_lying(bus, 0, tenant="other")
@@ -91,9 +113,8 @@ async def test_a_look_goes_on_where_the_last_one_ended(bus, nats_server, user):
         for lying_then in range(60, 301, 60):
             await user.submit(plan=wide(60, "late"))
             await until_lying(bus, lying_then)
-        dead = await dispatched(user, "late")
+        await left_behind(user, "late")
         await until_lying(bus, 301)
-        await user.control(dead, "cancel")
     async with controller(nats_server.url, "c2", limited(tenant_waiting=301)):
         after = await user.submit(plan=wide(1, "late"))
         await user.until(after, lambda one: one.subtasks[0].state == "dispatched", 40)

@@ -3,6 +3,7 @@
 import structlog
 
 from agent_controller.open_tasks import OpenTasks
+from agent_controller.queued_work import queued_work
 from agent_controller.scheduling.large import fit_work
 from agent_controller.scheduling.results import end_intake, read_result, result_intake
 from agent_controller.tasks.effects import CloseTask, ControlStream, Effect, SendWork
@@ -19,8 +20,9 @@ from atlas.contracts.errors import (
     RequestTimeoutError,
 )
 from atlas.contracts.streams import StreamControl, StreamStatus
-from atlas.contracts.tasks import SubtaskState
+from atlas.contracts.tasks import Priority, SubtaskState
 from atlas.contracts.work import Subtask
+from atlas.erasing import remove
 from atlas.objects import Objects
 from atlas.service import Events
 
@@ -59,6 +61,7 @@ class Carrier:
             case ControlStream():
                 await self._control(view, effect)
             case CloseTask():
+                await self._drop_work(view)
                 await self._open_tasks.remove((view.tenant, view.task_id))
         return None
 
@@ -78,6 +81,16 @@ class Carrier:
         except PayloadTooLargeError as error:
             return end_intake(subtask.subtask_id, error.to_info())
         return None
+
+    async def _drop_work(self, view: TaskView) -> None:
+        """Take out of the queues what no worker began before the task ended."""
+        priority = view.request.priority if view.request else Priority.NORMAL
+        unbegun = [one for one in view.subtasks.values() if one.was_given_up_unbegun]
+        for capability in {one.capability for one in unbegun}:
+            subject = subjects.work(view.tenant, capability, priority)
+            async for work in queued_work(self._bus, subject):
+                if work.key == (view.tenant, view.task_id):
+                    await remove(self._bus, subjects.WORK, work.seq)
 
     async def _missed_result(self, view: TaskView, subtask: Subtask) -> Intake | None:
         """What stands in the place of the result although the log lacks it.

@@ -74,6 +74,12 @@ class SubtaskRecord(Struct, frozen=True):
         )
 
     @property
+    def was_given_up_unbegun(self) -> bool:
+        """Whether it was stopped before a worker began: its work may lie in the queue."""
+        is_sent = self.attempt > 0 and self.started_at_ms is None
+        return is_sent and self.state is SubtaskState.CANCELLED
+
+    @property
     def is_live(self) -> bool:
         """Whether a worker has it, or should have it."""
         return self.state in (SubtaskState.DISPATCHED, SubtaskState.RUNNING)

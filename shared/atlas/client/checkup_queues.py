@@ -101,6 +101,6 @@ def unserved(first: Look, then: Look, offered: Collection[str]) -> Iterator[Find
         told = (
             f"work waits ({then.work[capability]} messages; what nobody takes is sent again), and "
             "no running worker has it; start one that does (`atlas-agent-worker`, or your own), or "
-            "cancel and delete the tasks that need it (`atlas task list`, `atlas task delete`)"
+            "cancel the tasks that need it (`atlas task list --state running`)"
         )
         yield problem(f"capability {capability}", told)
