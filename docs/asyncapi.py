@@ -31,6 +31,8 @@ _PARAMETERS = {
     "date": "In UTC.",
     "model": "As one token: percent-encoded.",
     "reservation_id": "The id of a reservation.",
+    "object_id": "The id of an object; whoever stores it chooses it.",
+    "number": "Which part of it: 0, 1, 2 …",
     "kind": "What could not be taken: `stream` or `task`.",
     "id": "Of the stream or the task.",
 }

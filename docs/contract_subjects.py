@@ -22,6 +22,7 @@ def public_subjects() -> list[SubjectRow]:
         ("task.history", "controller", "`TaskHistory` → `TaskHistoryReply`"),
         ("task.delete", "controller", "`TaskDelete` → `TaskDeleted`"),
         ("object.get", "controller", "`ObjectGet` → `ObjectPart`"),
+        ("object.put", "controller", "`ObjectPut` → `ObjectTaken`"),
     ]
     doors = [
         (subjects.api(TENANT, name), f"anyone → {who}, request/reply", payload, "")
@@ -129,6 +130,12 @@ def internal_subjects() -> list[SubjectRow]:
             "router",
             "what a running stream holds of budgets, and for which router",
             subjects.RESERVATIONS,
+        ),
+        (
+            subjects.upload(TENANT, "{object_id}", "{number}"),
+            "controller",
+            "the bytes of a part of an object, until its last part is there",
+            subjects.UPLOADS,
         ),
         (
             subjects.dead(TENANT, "{kind}", "{id}"),

@@ -13,6 +13,7 @@ from agent_controller.handlers import TaskDoors
 from agent_controller.listing import Listing
 from agent_controller.log import TaskLog
 from agent_controller.object_door import ObjectDoor
+from agent_controller.object_upload import UploadDoor
 from agent_controller.open_tasks import OpenTasks
 from agent_controller.planning.patterns import registered
 from agent_controller.planning.planner import TaskPlanner
@@ -191,6 +192,8 @@ async def compose(context: Context) -> AsyncIterator[ControllerApp]:
         running.append(group.create_task(presence.run(health)))
         await deletion.open(context.doors)
         await ObjectDoor(bus, objects).open(context.doors)
+        most_bytes = context.settings.media.max_object_bytes
+        await UploadDoor(bus, objects, most_bytes).open(context.doors)
         await doors.open(context.doors)
         try:
             yield ControllerApp(bus, scheduler, consumers, settings.drain_ms / 1000)

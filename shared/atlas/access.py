@@ -175,6 +175,7 @@ def _controller() -> tuple[list[str], list[str]]:
         *_answering(Role.AGENT_CONTROLLER),
         _ANSWERS_TO_TENANTS,
         subjects.TASK_WRITE_ALL,
+        subjects.UPLOAD_ALL,
         subjects.TASK_SUBMIT_ALL,  # where `api.task.submit` puts what it is asked
         subjects.WORK_ALL,
         subjects.STREAM_CONTROL_ALL,
@@ -182,11 +183,11 @@ def _controller() -> tuple[list[str], list[str]]:
         subjects.dead("*", "report", "*"),
         subjects.bucket_key(subjects.OPEN_TASKS, ">"),
         *_erases(open_tasks, subjects.REPORTS, subjects.CONTROL, subjects.SUBMITS, subjects.DEAD),
-        *_erases(subjects.TASKS),
+        *_erases(subjects.TASKS, subjects.UPLOADS),
         subjects.jetstream("STREAM.MSG.DELETE", subjects.WORK),
         subjects.jetstream("STREAM.MSG.DELETE", subjects.DEAD),
         subjects.API_STREAM_DELETE_ALL,  # the streams of a task that is deleted
-        *_reads(subjects.WORK, subjects.DEAD),
+        *_reads(subjects.WORK, subjects.DEAD, subjects.UPLOADS),
         subjects.jetstream("CONSUMER.INFO", subjects.WORK, "*"),  # how much work waits
         *_reads(subjects.SUBMITS, subjects.TASKS, subjects.REPORTS, subjects.CONTROL),
         *_reads(subjects.EVENTS),  # which workers said lately that they are there

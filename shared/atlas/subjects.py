@@ -21,6 +21,7 @@ EVENTS = "ATLAS_EVENTS"
 DEAD = "ATLAS_DEAD"
 BUDGETS = "ATLAS_BUDGETS"
 RESERVATIONS = "ATLAS_RESERVATIONS"
+UPLOADS = "ATLAS_UPLOADS"
 
 # Buckets.
 OBJECTS = "ATLAS_OBJECTS"
@@ -46,6 +47,7 @@ API_TASK_LIST_ALL = "atlas.*.api.task.list"
 API_TASK_HISTORY_ALL = "atlas.*.api.task.history"
 API_TASK_DELETE_ALL = "atlas.*.api.task.delete"
 API_OBJECT_GET_ALL = "atlas.*.api.object.get"
+API_OBJECT_PUT_ALL = "atlas.*.api.object.put"
 STREAM_OWNER_ALL = "atlas.*.stream.*.owner"
 STREAM_WRITE_ALL = "atlas.*.stream.*.write"
 STREAM_CHUNK_REPUBLISHED = "atlas.{{wildcard(1)}}.stream.{{wildcard(2)}}.chunk"
@@ -62,6 +64,7 @@ DEAD_ALL = "atlas.*.dead.*.*"
 BUDGET_ALL = "atlas.*.budget.*.*.*"
 USAGE_ALL = "atlas.*.usage.*.*.*"
 RESERVATION_ALL = "atlas.*.reservation.*"
+UPLOAD_ALL = "atlas.*.upload.*.*"
 
 # The request/reply doors, by who answers, and those of them that only tell.
 ROUTER_DOORS = (
@@ -79,6 +82,7 @@ CONTROLLER_DOORS = (
     API_TASK_HISTORY_ALL,
     API_TASK_DELETE_ALL,
     API_OBJECT_GET_ALL,
+    API_OBJECT_PUT_ALL,
 )
 READING_DOORS = (
     API_STREAM_HISTORY_ALL,
@@ -296,6 +300,16 @@ def model_of_usage(subject: str) -> tuple[str, str]:
 def reservation(tenant: str, reservation_id: str) -> str:
     """Where the record of a budget reservation stands while it is open."""
     return f"atlas.{tenant}.reservation.{reservation_id}"
+
+
+def upload(tenant: str, object_id: str, number: int | str) -> str:
+    """Where a part of an object waits for its last part; `*` stands for all of them."""
+    return f"atlas.{tenant}.upload.{object_id}.{number}"
+
+
+def object_name(tenant: str, object_id: str) -> str:
+    """What a tenant's own object is called; no task's object is, for no id holds an `@`."""
+    return f"{tenant}.@{object_id}"
 
 
 def open_task(tenant: str, task_id: str) -> str:

@@ -34,14 +34,18 @@ OLDEST_SERVER = (2, 12, 0)
 COUNTER_DEDUPLICATION_S = 120.0
 """So long a repeated increment is known by its id; whoever repeats later looks into history."""
 
+UPLOAD_S = 900.0
+"""So long the parts of an object wait for its last one."""
+_UPLOADED_PARTS = 1_024
+"""Half a gigabyte; in parts and not in bytes, which would be reserved on the disk."""
+
 _COUNTER_DAYS = 40.0
 """Longer than a month: a counter is gone when its last increment is."""
 _COUNTER_HISTORY = 100_000
 """Increments kept per counter: above what comes in a deduplication window, which a restarted
 server builds anew from them."""
 
-_HOUR_S = 3600.0
-_DAY_S = 24 * _HOUR_S
+_HOUR_S, _DAY_S = 3_600.0, 86_400.0
 _MAX_ACK_PENDING = 100_000
 """Running plus paused streams of all routers; the default of 1,000 would cap them."""
 
@@ -168,6 +172,11 @@ class Topology:
                 [subjects.RESERVATION_ALL],
                 max_age_s=self._counter_age_s,
                 max_msgs_per_subject=1,
+            ),
+            replace(
+                self._log(subjects.UPLOADS, [subjects.UPLOAD_ALL], max_age_s=UPLOAD_S),
+                discard=DiscardPolicy.NEW,  # whoever uploads is told
+                max_msgs=_UPLOADED_PARTS,
             ),
         ]
 
@@ -379,20 +388,13 @@ async def ensure_bucket(jetstream: JetStreamContext, bucket: str, expected: Expe
     Raises:
         TopologyError: It is configured differently.
     """
-    wanted = expected.config
+    replicas = expected.config.num_replicas or 1
     try:
         await _check(jetstream, expected)
     except AssetNotFoundError:
         if bucket == subjects.OBJECTS:
-            await jetstream.create_object_store(
-                bucket,
-                ObjectStoreConfig(
-                    bucket=bucket, ttl=wanted.max_age, replicas=wanted.num_replicas or 1
-                ),
-            )
+            store = ObjectStoreConfig(bucket=bucket, ttl=expected.config.max_age, replicas=replicas)
+            await jetstream.create_object_store(bucket, store)
         else:
-            await jetstream.create_key_value(
-                KeyValueConfig(
-                    bucket=bucket, history=1, replicas=wanted.num_replicas or 1, direct=True
-                )
-            )
+            values = KeyValueConfig(bucket=bucket, history=1, replicas=replicas, direct=True)
+            await jetstream.create_key_value(values)

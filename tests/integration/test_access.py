@@ -46,6 +46,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     subjects.API_TASK_HISTORY_ALL: (TENANTS, {CONTROLLER}),
     subjects.API_TASK_DELETE_ALL: ({PUBLISHER}, {CONTROLLER}),
     subjects.API_OBJECT_GET_ALL: (TENANTS, {CONTROLLER}),
+    subjects.API_OBJECT_PUT_ALL: ({PUBLISHER}, {CONTROLLER}),
     subjects.lane_requests("interactive"): ({ROUTER, WORKER, PUBLISHER}, set()),
     subjects.lane_requests("batch"): ({WORKER, PUBLISHER}, set()),
     subjects.STREAM_OWNER_ALL: ({ROUTER}, set()),
@@ -77,6 +78,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     subjects.BUDGET_ALL: ({ROUTER}, set()),
     subjects.USAGE_ALL: ({ROUTER}, set()),
     subjects.RESERVATION_ALL: ({ROUTER}, set()),
+    subjects.UPLOAD_ALL: ({CONTROLLER}, set()),
 }
 # The same of subjects that belong to no tenant.
 COMMON: dict[str, tuple[set[str], set[str]]] = {

@@ -258,7 +258,7 @@ async def test_the_commands_say_what_they_did(nats_server: NatsProcess, bus: Bus
     folder = str(tmp_path / "saved")
     saved = await atlas("admin", "backup", folder)
     assert saved.status == 0
-    assert f"14 streams saved to {folder}" in saved.err
+    assert f"15 streams saved to {folder}" in saved.err
     refused = await atlas("admin", "restore", folder)
     assert refused.status == 2
     assert "--replace" in refused.err

@@ -336,3 +336,16 @@ async def test_a_door_that_is_nearly_full_is_told_before_it_refuses(
     told = await doctor(nats_server.url, tmp_path, ATLAS_TOPOLOGY__MAX_SUBMISSIONS="10")
     assert told["room"][0] == "warning"
     assert "ATLAS_SUBMITS is 90% full, and refuses more when it is" in told["room"][1]
+
+
+async def test_parts_of_objects_that_fill_their_stream_are_told_with_when_they_go(
+    bus: Bus, nats_server: NatsProcess, tmp_path: Path
+):
+    config = (await bus.jetstream.stream_info(subjects.UPLOADS)).config
+    most = config.max_msgs or 0
+    for number in range(most - most // 20):
+        await bus.publish(subjects.upload(TENANT, "lake", number), b"x")
+    await bus.store(subjects.upload(TENANT, "lake", "last"), b"x")
+    level, told = (await doctor(nats_server.url, tmp_path))["room"]
+    assert level in {"warning", "problem"}
+    assert "ATLAS_UPLOADS is 95% full, and refuses more when it is: objects wait for" in told

@@ -63,7 +63,7 @@ async def room(bus: Bus) -> list[Finding]:
     if await _info(bus, subjects.EVENTS) is None:
         return []  # there is nothing yet that could be stored into
     found = [*await _stores(bus), *await _account(bus)]
-    for stream in (subjects.STREAMS, subjects.SUBMITS):
+    for stream in (subjects.STREAMS, subjects.SUBMITS, subjects.UPLOADS):
         if (info := await _info(bus, stream)) is not None:
             found += _stream(info)
     return found or [ok("room", "JetStream stores what it is given")]
@@ -121,11 +121,13 @@ def _stream(info: dict[str, Any]) -> Iterator[Finding]:
         return
     name = config["name"]
     if config["discard"] == "new":
-        told = (
-            f"{name} is {full:.0%} full, and refuses more when it is: submissions wait for "
-            "controllers; start more, or raise `topology.max_submissions` and "
-            "`max_submission_bytes`"
+        why = (
+            f"objects wait for their last part, {topology.UPLOAD_S // 60:g} minutes at most"
+            if name == subjects.UPLOADS
+            else "submissions wait for controllers; start more, or raise "
+            "`topology.max_submissions` and `max_submission_bytes`"
         )
+        told = f"{name} is {full:.0%} full, and refuses more when it is: {why}"
         yield problem("room", told) if full >= _ALMOST else warning("room", told)
         return
     kept_ms = (_at(info["ts"]) - _at(state["first_ts"])) * 1000

@@ -6,12 +6,13 @@ from typing import Self
 
 from atlas import subjects, telemetry
 from atlas.bus import Bus
-from atlas.client import choices, deleting, values
+from atlas.client import choices
 from atlas.client.callbacks import Callback, Callbacks
 from atlas.client.doors import Request, ask_whole, send_control, store_durably
 from atlas.client.embedding import embed
 from atlas.client.following import SILENCE_S
 from atlas.client.hearing import heard
+from atlas.client.keeping import Keeping
 from atlas.client.pieces import Piece
 from atlas.client.requests import (
     Prompt,
@@ -25,7 +26,6 @@ from atlas.client.source import StreamSource
 from atlas.client.streams import Stream
 from atlas.client.tasks import Task
 from atlas.contracts.catalogue import Explanation, ProvidersReply
-from atlas.contracts.deleting import StreamDeleted, TaskDeleted
 from atlas.contracts.errors import InvalidRequestError
 from atlas.contracts.events import Event
 from atlas.contracts.ids import new_id
@@ -53,13 +53,12 @@ from atlas.telemetry import names
 _SUBMIT = "atlas.{tenant}.task.{task_id}.submit"
 
 
-class Atlas:
+class Atlas(Keeping):
     """A connection to Atlas; made with `Atlas.connect`."""
 
     def __init__(self, bus: Bus, tenant: str, *, silence_s: float = SILENCE_S) -> None:
-        self._bus = bus
+        super().__init__(bus, tenant)
         self._silence_s = silence_s
-        self.tenant = tenant
 
     @classmethod
     @asynccontextmanager
@@ -351,10 +350,6 @@ class Atlas:
         control, _ = body(TaskControl, given)
         return await self.task_handle(task_id).control(control)
 
-    async def load(self, ref: str) -> object:
-        """A value that an event names by `output_ref`. Raises `NotFoundError` when it is gone."""
-        return await values.load(self._bus, self.tenant, ref)
-
     async def providers(self) -> ProvidersReply:
         """Providers, models, health, circuits and budgets, as one router sees them."""
         return await choices.providers(self._bus, self.tenant)
@@ -370,22 +365,6 @@ class Atlas:
             InvalidRequestError: The request is not valid, or no model meets its requirements.
         """
         return await choices.explanation(self._bus, self.tenant, prompt, **fields)
-
-    async def delete_stream(self, stream_id: str) -> StreamDeleted:
-        """Remove a stream that has ended: its text, request and controls; its id stays used up.
-
-        Raises:
-            NotFoundError: There is no such stream.
-            InvalidTransitionError: It has not ended.
-        """
-        return await deleting.delete_stream(self._bus, self.tenant, stream_id)
-
-    async def delete_task(self, task_id: str) -> TaskDeleted:
-        """Remove a task that has ended: log, results, objects, and every stream of it.
-
-        Raises as `delete_stream` does, and `OverloadedError` while one of its streams still runs.
-        """
-        return await deleting.delete_task(self._bus, self.tenant, task_id)
 
     def events(self, source: str = "*", type_: str = ">") -> AsyncGenerator[Event]:
         """What the services tell, from now on, without end. Events inform; none is asked again.

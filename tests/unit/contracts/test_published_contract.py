@@ -109,6 +109,7 @@ def test_every_jetstream_stream_stands_in_the_table_of_subjects() -> None:
         subjects.DEAD,
         subjects.BUDGETS,
         subjects.RESERVATIONS,
+        subjects.UPLOADS,
     }
 
 

@@ -36,6 +36,7 @@ TABLE = {
         "atlas.acme.usage.2026-07-31.openai%2Fgpt-4%2E1.input_tokens"
     ),
     subjects.reservation("acme", "r"): "atlas.acme.reservation.r",
+    subjects.upload("acme", "o", 3): "atlas.acme.upload.o.3",
 }
 WILDCARDS = {name: value for name, value in vars(subjects).items() if name.endswith("_ALL")}
 
@@ -57,7 +58,8 @@ def test_a_subject_is_built_as_the_contract_writes_it(built: str, written: str) 
 
 @pytest.mark.parametrize(("name", "wildcard"), WILDCARDS.items())
 def test_a_wildcard_covers_a_subject_of_the_table(name: str, wildcard: str) -> None:
-    tails = ("task.get", "task.list", "task.history", "task.delete", "stream.delete", "object.get")
+    of_tasks = ("task.get", "task.list", "task.history", "task.delete")
+    tails = (*of_tasks, "stream.delete", "object.get", "object.put")
     doors = [subjects.api("acme", tail) for tail in tails]
     assert any(_covers(wildcard, subject) for subject in [*TABLE, *doors]), name
 

@@ -2,7 +2,7 @@
 
 from atlas.contracts.base import Contract
 from atlas.contracts.deleting import TaskDelete, TaskDeleted
-from atlas.contracts.objects import ObjectGet, ObjectPart
+from atlas.contracts.objects import ObjectGet, ObjectPart, ObjectPut, ObjectTaken
 from atlas.contracts.task_events import (
     SubtaskCancelled,
     SubtaskDispatched,
@@ -289,6 +289,14 @@ TASKS: dict[str, Contract] = {
         sha256=SHA256,
         next_offset=524_298,
     ),
+    "ObjectPut": ObjectPut(
+        object_id=ID,
+        offset=524_288,
+        data="iVBORw0KGgo=",
+        sha256=SHA256,
+        media_type="image/png",
+    ),
+    "ObjectTaken": ObjectTaken(object=f"default.@{ID}", size_bytes=524_288, next_offset=524_288),
     "TaskList": TaskList(limit=10, state=TaskState.RUNNING),
     "TaskSummary": SUMMARY,
     "TaskListReply": TaskListReply(tasks=[SUMMARY]),
