@@ -69,8 +69,9 @@ def _nobody(name: str, metric: names.Metric, what: str, does: str) -> Alert:
         "1m",
         "critical",
         f"No {what} is there: {does}.",
-        f"Look whether a {what} runs and what its last log lines say; start one. Nothing accepted "
-        "is lost, it waits in NATS. If one runs, look whether Prometheus reaches its /metrics.",
+        f"Look whether any {what} runs and what its last log lines say; start one. Nothing "
+        "accepted is lost, it waits in NATS. If one runs, look whether Prometheus reaches its "
+        "/metrics.",
     )
 
 

@@ -253,10 +253,7 @@ class Bus:
         except MaxPayloadError as error:
             raise self._too_large(subject, data) from error
         except NoRespondersError as error:
-            raise NoResponderError(
-                f"nobody listens on {subject}: is the service for it running? "
-                "`atlas doctor` shows which are"
-            ) from error
+            raise NoResponderError(wire.unheard(subject)) from error
         except (NatsTimeoutError, TimeoutError) as error:
             raise RequestTimeoutError(f"{subject}: no answer within {wait_s:g} s") from error
         except (OutboundBufferLimitError, ConnectionClosedError) as error:

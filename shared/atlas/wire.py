@@ -208,6 +208,19 @@ def is_for_want_of_room(error: StoreRefusedError) -> bool:
     return (error.details or {}).get("err_code") in _NO_ROOM
 
 
+def unheard(subject: str) -> str:
+    """What is wrong where NATS says that nobody listens on a subject, and what to do."""
+    if subject.startswith("$JS.API."):
+        return (
+            f"no JetStream answers {subject}: the stream is missing, or has no leader just now; "
+            "`atlas doctor` tells"
+        )
+    return (
+        f"nobody listens on {subject}: is the service for it running? `atlas doctor` shows which "
+        "are"
+    )
+
+
 def read_reply[M: Contract](data: bytes, answer: type[M]) -> M:
     """Read what a door answered.
 
