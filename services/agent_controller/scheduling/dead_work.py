@@ -13,7 +13,7 @@ but for copies of what it keeps, of which each was there after the first.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -69,6 +69,20 @@ def is_waiting(view: TaskView, work: QueuedWork) -> bool:
     )
 
 
+def needless(
+    view: TaskView, works: Iterable[QueuedWork], now: datetime, kept: dict[_Attempt, int]
+) -> Iterator[QueuedWork]:
+    """Of a task's work in the queue what is dead, and copies of what is `kept`, which it notes.
+
+    It may be asked of the same work again, where the last answer was not carried out.
+    """
+    for work in works:
+        attempt = (work.key, work.subtask_id, work.attempt)
+        is_copy = is_waiting(view, work) and work.seq != kept.setdefault(attempt, work.seq)
+        if is_copy or is_dead(view, work, now):
+            yield work
+
+
 @dataclass(slots=True)
 class _Reading:
     """How far a subject was read."""
@@ -76,8 +90,8 @@ class _Reading:
     from_seq: int = 1
     removed: int = 0
     """Since its beginning."""
-    kept: set[_Attempt] = field(default_factory=set)
-    """Since its beginning: what comes again of these are copies."""
+    kept: dict[_Attempt, int] = field(default_factory=dict)
+    """Since its beginning, by sequence: what comes later of these are copies."""
     wait_ms: int = _SHORTEST_MS
     due_ms: int = 0
 
@@ -131,7 +145,7 @@ class DeadWork:
             reading.from_seq = found[-1].seq + 1
             return most
         reading.wait_ms = _SHORTEST_MS if reading.removed else min(reading.wait_ms * 2, _LONGEST_MS)
-        reading.from_seq, reading.removed, reading.kept = 1, 0, set()
+        reading.from_seq, reading.removed, reading.kept = 1, 0, {}
         reading.due_ms = now_ms() + reading.wait_ms
         return len(found)
 
@@ -144,7 +158,7 @@ class DeadWork:
                     break
         return found
 
-    async def _remove_dead(self, works: list[QueuedWork], kept: set[_Attempt]) -> int:
+    async def _remove_dead(self, works: list[QueuedWork], kept: dict[_Attempt, int]) -> int:
         """Gives how many there were, copies of what is `kept` among them."""
         removed = 0
         for key in dict.fromkeys(work.key for work in works):
@@ -152,12 +166,7 @@ class DeadWork:
                 view, now = await self._view(key), datetime.now(UTC)
             except LogCorruptError:
                 continue  # whoever visits the task tells
-            for work in works:
-                if work.key != key:
-                    continue
-                attempt, waits = (key, work.subtask_id, work.attempt), is_waiting(view, work)
-                if is_dead(view, work, now) or (waits and attempt in kept):
-                    removed += await remove(self._bus, subjects.WORK, work.seq)
-                elif waits:
-                    kept.add(attempt)
+            of_the_task = [work for work in works if work.key == key]
+            for work in needless(view, of_the_task, now, kept):
+                removed += await remove(self._bus, subjects.WORK, work.seq)
         return removed
