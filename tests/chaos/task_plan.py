@@ -104,7 +104,8 @@ def _task(dice: random.Random, task_id: str, length_s: float) -> PlannedTask:
         request["approval"] = "plan"
         answer = "reject" if dice.random() < 0.3 else "approve"
         controls = [Control(dice.uniform(1, 3), answer)]
-        if dice.random() < 0.4:
+        is_silent = dice.random() < 0.4
+        if is_silent or "max_replans" in request:  # a plan that changed is asked about again
             request["approval_expires_ms"] = dice.randint(200, 2_000)
             request["on_approval_expired"] = answer
             controls = []
