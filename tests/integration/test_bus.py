@@ -18,6 +18,7 @@ from atlas.contracts.errors import (
 )
 from atlas.embedded import NatsProcess, free_port
 from atlas.nats_settings import NatsSettings
+from atlas.server import check_server
 from atlas.settings import TopologySettings
 from atlas.wire import without_secrets
 from tests.support.waiting import eventually
@@ -131,7 +132,7 @@ async def test_a_server_without_jetstream_is_refused_with_the_flag_to_start_it_w
         connection = await Bus.connect(NatsSettings(url=server.url), "test")
         try:
             with pytest.raises(TopologyError, match="-js"):
-                await topology.check_server(connection)
+                await check_server(connection)
         finally:
             await connection.close()
     finally:

@@ -11,6 +11,7 @@ from atlas.client.finding import Finding, ok, problem, span, warning
 from atlas.contracts.base import now_ms
 from atlas.contracts.errors import AtlasError, TopologyError
 from atlas.contracts.events import DeadLetter, Event
+from atlas.server import check_server
 from atlas.settings import Settings, TopologySettings
 from atlas.wire import without_secrets
 
@@ -24,7 +25,7 @@ async def server(bus: Bus, settings: Settings) -> Finding:
     where = without_secrets(settings.nats.url)
     found = bus.nats.connected_server_version
     try:
-        await topology.check_server(bus)
+        await check_server(bus)
     except TopologyError as error:
         return problem("nats", f"{where}: {error.message}")
     version = f"{found.major}.{found.minor}.{found.patch}"

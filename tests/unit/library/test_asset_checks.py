@@ -13,7 +13,9 @@ from tests.support.waiting import eventually
 from atlas import process, topology
 from atlas.bus import Bus
 from atlas.contracts.errors import ConnectionFailedError, TopologyError
+from atlas.server import check_server
 from atlas.service import Context
+from atlas.settings import TopologySettings
 
 _GIVE_UP_S = 20
 
@@ -65,14 +67,36 @@ async def test_a_cluster_without_a_leader_is_not_taken_for_one_without_jetstream
         code=503, err_code=10008, description="JetStream system temporarily unavailable"
     )
     with pytest.raises(TopologyError, match="no leader"):
-        await topology.check_server(_bus(error))
+        await check_server(_bus(error))
 
 
 async def test_a_server_that_does_not_answer_says_which_user_may_ask():
     with pytest.raises(ConnectionFailedError, match="the role `operator`"):
-        await topology.check_server(_bus(NatsTimeoutError()))
+        await check_server(_bus(NatsTimeoutError()))
 
 
 async def test_a_server_that_says_nothing_more_has_no_jetstream():
     with pytest.raises(TopologyError, match="JetStream is off"):
-        await topology.check_server(_bus(ServiceUnavailableError()))
+        await check_server(_bus(ServiceUnavailableError()))
+
+
+async def test_a_cluster_that_chooses_its_leaders_is_asked_again_and_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    answers: list[Exception | None] = [NatsTimeoutError(), NatsTimeoutError(), None]
+
+    async def account_info() -> None:
+        return None
+
+    async def ensure_all(*_: object) -> None:
+        if (answer := answers.pop(0) if answers else NatsTimeoutError()) is not None:
+            raise answer
+
+    bus = _bus(NatsTimeoutError())
+    monkeypatch.setattr(bus.jetstream, "account_info", account_info)
+    monkeypatch.setattr(topology, "_ensure_all", ensure_all)
+    await topology.ensure(bus, TopologySettings())
+    assert answers == []
+    monkeypatch.setattr(topology, "_ANSWERS_S", 0.0)
+    with pytest.raises(ConnectionFailedError, match="JetStream does not answer"):
+        await topology.ensure(bus, TopologySettings())
